@@ -1,0 +1,102 @@
+"""Everything this library raises on purpose.
+
+BinarizeError                 1  base class; itself only for a fault of ours
+├── UsageError                2  an argument that cannot be meant
+├── RuleError                 3  a rule file or a rule override is wrong
+├── SourceError               4  the model's source cannot be loaded
+│   └── UntrustedSourceError  4  loading it would run code from the file
+├── CaptureError              5  the model can neither be recorded nor walked
+├── NothingToBinarizeError    6  no layer was binarized
+├── StrictError               6  --strict, and there was a warning
+├── CheckError                7  a self-check failed: shapes, NaN, reload or export mismatch
+└── RewriteError              1  a pass met a graph that the plan did not foresee
+
+The number is the exit code of the command line. A message says what was found, where, what was expected and the
+nearest way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "BinarizeError",
+    "CaptureError",
+    "CheckError",
+    "NothingToBinarizeError",
+    "RewriteError",
+    "RuleError",
+    "SourceError",
+    "StrictError",
+    "UntrustedSourceError",
+    "UsageError",
+    "did_you_mean",
+]
+
+
+class BinarizeError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(BinarizeError):
+    """An argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class RuleError(BinarizeError):
+    """A rule file or a rule override is wrong. The message starts with `file:line:column`."""
+
+    exit_code = 3
+
+
+class SourceError(BinarizeError):
+    """The named model cannot be loaded."""
+
+    exit_code = 4
+
+
+class UntrustedSourceError(SourceError):
+    """Loading the file would import or run code that nobody allowed."""
+
+
+class CaptureError(BinarizeError):
+    """The model can neither be recorded nor walked."""
+
+    exit_code = 5
+
+
+class NothingToBinarizeError(BinarizeError):
+    """No layer was binarized."""
+
+    exit_code = 6
+
+
+class StrictError(BinarizeError):
+    """Strict mode was asked for and there was something to warn of."""
+
+    exit_code = 6
+
+
+class CheckError(BinarizeError):
+    """A self-check failed."""
+
+    exit_code = 7
+
+
+class RewriteError(BinarizeError):
+    """A pass met a graph that the plan did not foresee: a fault of ours."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`'; did you mean "kernel"?'` for the nearest known word, or an empty string.
+
+    Example:
+        >>> did_you_mean("kernal", ["kernel", "stride"])
+        '; did you mean "kernel"?'
+    """
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""

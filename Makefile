@@ -1,0 +1,46 @@
+# make demo · make test · make bench · make lint: each builds .venv and installs the package by itself when
+# that is missing or older than setup.cfg. Nothing else is needed than python3 >= 3.10 with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test bench lint clean
+.DELETE_ON_ERROR:
+
+# A .venv that was copied here from elsewhere, or whose interpreter is gone, cannot be repaired: start anew.
+ifneq ($(wildcard $(VENV)),)
+ifneq ($(shell grep -qF "$(CURDIR)/$(VENV)" $(BIN)/activate && $(BIN)/python -m pip --version >/dev/null && echo sound),sound)
+$(info $(VENV) is unusable and is made anew)
+$(shell rm -rf $(VENV))
+endif
+endif
+
+demo: $(VENV)/.has-run
+	$(BIN)/binarize demo $(ARGS)
+
+test: $(VENV)/.has-test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+bench: $(VENV)/.has-run
+	$(BIN)/python benchmarks/convert.py $(ARGS)
+
+lint: $(VENV)/.has-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+# One stamp an extra: repeats cost nothing, and a changed setup.cfg installs again.
+$(VENV)/.has-run: setup.cfg setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.has-%: setup.cfg setup.py pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e '.[$*]'
+	@touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); PyTorch is the bulk of it, a few minutes the first time ..."
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,94 @@
+"""binarize: turn any float PyTorch model into a binary neural network one can train, trust and ship.
+
+Example:
+    >>> import binarize, torchvision
+    >>> bnn = binarize.convert(torchvision.models.vgg11(), "adabin", add_shortcuts=True)   # doctest: +SKIP
+    >>> binarize.save(bnn, "vgg11-adabin")                                                 # doctest: +SKIP
+
+Every public name is imported when it is first used, so that `import binarize` itself costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from binarize import errors as errors
+    from binarize.calibrate import calibrate as calibrate
+    from binarize.checkpoint import load as load
+    from binarize.checkpoint import save as save
+    from binarize.convert import convert as convert
+    from binarize.convert import plan as plan
+    from binarize.errors import BinarizeError as BinarizeError
+    from binarize.plan import Decision as Decision
+    from binarize.plan import Plan as Plan
+    from binarize.rules import Part as Part
+    from binarize.rules import Rule as Rule
+    from binarize.rules import RuleSet as RuleSet
+    from binarize.rules import Scheme as Scheme
+    from binarize.rules import load_rule_set as load_rule_set
+
+# Public name -> the module that makes it.
+_HOME = {
+    "BinarizeError": "binarize.errors",
+    "Decision": "binarize.plan",
+    "Part": "binarize.rules",
+    "Plan": "binarize.plan",
+    "Rule": "binarize.rules",
+    "RuleSet": "binarize.rules",
+    "Scheme": "binarize.rules",
+    "calibrate": "binarize.calibrate",
+    "convert": "binarize.convert",
+    "load": "binarize.checkpoint",
+    "load_rule_set": "binarize.rules",
+    "plan": "binarize.convert",
+    "save": "binarize.checkpoint",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BinarizeError",
+    "Decision",
+    "Part",
+    "Plan",
+    "Rule",
+    "RuleSet",
+    "Scheme",
+    "__version__",
+    "calibrate",
+    "convert",
+    "errors",
+    "load",
+    "load_rule_set",
+    "plan",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("binarize.errors")
+    if name not in _HOME:
+        raise AttributeError(f"module 'binarize' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
+
+
+class _Package(ModuleType):
+    """Keeps `binarize.plan` the function: importing the file of that name would put the module in its place."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

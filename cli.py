@@ -1,0 +1,6 @@
+"""Run from a checkout without installing: python cli.py convert vgg11.pt --scheme adabin --add-shortcuts"""
+
+from binarize.cli import app
+
+if __name__ == "__main__":
+    app(prog_name="binarize")

@@ -1,0 +1,71 @@
+"""The shape of a model's input when nobody gave it: known, or inferred from the first layer and tried."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["example_input", "infer"]
+
+# Sides tried in this order: ImageNet first, then what flattened heads of smaller data sets accept.
+SIDES = (224, 299, 256, 128, 112, 96, 64, 48, 40, 32, 28, 16, 8)
+LENGTHS = (16000, 1024, 256, 128)
+
+
+def infer(module: nn.Module) -> tuple[int, ...] | None:
+    """The first shape that the forward accepts, from what the first layer takes in; else None."""
+    skeleton = without_data(module).eval()
+    for shape in _candidates(module):
+        if _accepts(skeleton, shape):
+            return shape
+    return None
+
+
+def example_input(
+    shape: tuple[int, ...], module: nn.Module, *, inputs: int = 1, seed: int = 0
+) -> tuple[Tensor, ...]:
+    """Seeded normal noise in the module's dtype on its device: good for shapes, useless for calibration."""
+    first = next((p for p in module.parameters() if p.is_floating_point()), torch.empty(0))
+    if first.device.type == "meta":
+        return tuple(torch.empty(shape, dtype=first.dtype, device="meta") for _ in range(inputs))
+    generator = torch.Generator().manual_seed(seed)
+    noise = (torch.randn(shape, generator=generator) for _ in range(inputs))
+    return tuple(x.to(device=first.device, dtype=first.dtype) for x in noise)
+
+
+def without_data(module: nn.Module) -> nn.Module:
+    """A copy on the meta device that never held the parameters twice."""
+    stand_ins: dict[int, object] = {}
+    for parameter in module.parameters():
+        stand_ins[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    for buffer in module.buffers():
+        stand_ins[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(module, stand_ins)
+
+
+def _candidates(module: nn.Module) -> Iterator[tuple[int, ...]]:
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            yield from ((1, layer.in_channels, side, side) for side in SIDES)
+        elif isinstance(layer, nn.Conv3d):
+            yield from ((1, layer.in_channels, 16, side, side) for side in (112, 64, 32))
+        elif isinstance(layer, nn.Conv1d):
+            yield from ((1, layer.in_channels, length) for length in LENGTHS)
+        elif isinstance(layer, nn.Linear):
+            yield (1, layer.in_features)
+        else:
+            continue
+        return
+
+
+def _accepts(skeleton: nn.Module, shape: tuple[int, ...]) -> bool:
+    first = next((p for p in skeleton.parameters() if p.is_floating_point()), torch.empty(0))
+    try:
+        with torch.no_grad(), torch.device("meta"):
+            skeleton(torch.empty(shape, dtype=first.dtype, device="meta"))
+    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError, NotImplementedError):
+        return False
+    return True

@@ -84,7 +84,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `binarize.plan` the function: importing the file of that name would put the module in its place."""
+    """Keeps `binarize.plan` the function, where importing the file of that name would put the module."""
 
     def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

@@ -1,1 +1,1 @@
-"""A small trained network and the digits it was trained on, so that the demo needs neither network nor downloads."""
+"""A small trained network and the digits it was trained on: the demo needs neither network nor downloads."""

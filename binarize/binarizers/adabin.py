@@ -1,0 +1,189 @@
+"""AdaBin: two values per filter and two per layer of activations, each set as free as two numbers can be.
+
+Tu, Chen, Ren, Wang, AdaBin: Improving Binary Neural Networks with Adaptive Binary Sets, ECCV 2022,
+https://arxiv.org/abs/2208.08084
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from binarize.binarizers.bireal import ApproxSign
+from binarize.binarizers.irnet import Ede
+from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.statistics import EPS, filter_axes, filter_size, mean_and_variance, wide
+
+__all__ = ["AdaptiveInput", "AdaptiveWeight", "Maxout"]
+
+
+class _AdaptiveWeight(torch.autograd.Function):
+    """beta + alpha sign(w - beta), with beta the mean and alpha the biased deviation of a filter.
+
+    The gradient runs through both statistics. With u = (w - beta) / alpha, s = sign(u), h = h(u) and n
+    weights in a filter:
+
+        dw_j = g_j h_j + mean_i(g_i (1 - h_i)) + u_j / n * sum_i g_i (s_i - h_i u_i)
+
+    Keeps w and the two statistics alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, estimator: Estimator, axis: int) -> Tensor:
+        beta, variance = mean_and_variance(w, axis, correction=0)
+        alpha = variance.sqrt_().clamp_min_(EPS)
+        ctx.save_for_backward(w, alpha, beta)
+        ctx.estimator, ctx.axis = estimator, axis
+        return sign(wide(w) - beta).mul_(alpha).add_(beta).to(w.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        w, alpha, beta = ctx.saved_tensors
+        axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
+        g = wide(g)
+        u = (wide(w) - beta).div_(alpha)
+        # Where the clamp of alpha acts, alpha does not follow w.
+        moves = (alpha > EPS).to(u.dtype)
+        gh = ctx.estimator.derivative(u).mul_(g)
+        shift = (g.sum(axes, keepdim=True) - gh.sum(axes, keepdim=True)) / n
+        stretch = sign(u).mul_(g).addcmul_(gh, u, value=-1).sum(axes, keepdim=True).mul_(moves / n)
+        return u.mul_(stretch).add_(gh).add_(shift).to(w.dtype), None, None
+
+
+class AdaptiveWeight(nn.Module):
+    """beta + alpha sign(w - beta) per filter: the two values nearest to a filter of that mean and deviation.
+
+    beta = mean(w), alpha = ||w - beta||_2 / sqrt(n); both are computed anew from w in each forward pass.
+    A constant filter gives beta +- 1e-8 and a finite gradient.
+
+    Source: section 3.2, eq. 7 and 10; the gradient is that of the authors' code.
+    """
+
+    def __init__(self, estimator: Estimator | None = None, axis: int = 0) -> None:
+        super().__init__()
+        self.estimator = Ede() if estimator is None else estimator
+        self.axis = axis
+
+    def split(self, w: Tensor) -> tuple[Tensor, None]:
+        """(beta + alpha sign(w - beta), None): the centre beta cannot be moved behind the convolution."""
+        return self(w), None
+
+    def forward(self, w: Tensor) -> Tensor:
+        out: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis)
+        return out
+
+
+class _AdaptiveInput(torch.autograd.Function):
+    """beta + alpha sign(x - beta) with the gradients to x, alpha and beta; keeps x and the two numbers.
+
+    With z = (x - beta) / alpha, s = sign(z), h = h(z):
+        dx = g h,   dalpha = sum g (s - h z),   dbeta = sum g (1 - h)
+    Sums are accumulated in float32 for 16-bit inputs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor, beta: Tensor, estimator: Estimator) -> Tensor:
+        ctx.save_for_backward(x, alpha, beta)
+        ctx.estimator = estimator
+        alpha, beta = alpha.to(x.dtype), beta.to(x.dtype)
+        return sign(x - beta).mul_(alpha).add_(beta)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, alpha, beta = ctx.saved_tensors
+        wider = torch.promote_types(x.dtype, torch.float32)
+        # Division by a tiny alpha may overflow 16 bits; beyond the largest number z only says "far outside".
+        z = (x - beta.to(x.dtype)).div_(alpha.to(x.dtype)).clamp_(*_finite(x.dtype))
+        dx = ctx.estimator.derivative(z).mul_(g)
+        dbeta = g.sum(dtype=wider) - dx.sum(dtype=wider)
+        dalpha = sign(z).mul_(g).sub_(z.mul_(dx)).sum(dtype=wider)
+        return dx, dalpha.to(alpha.dtype).view_as(alpha), dbeta.to(beta.dtype).view_as(beta), None
+
+
+def _finite(dtype: torch.dtype) -> tuple[float, float]:
+    info = torch.finfo(dtype)
+    return info.min, info.max
+
+
+class AdaptiveInput(nn.Module):
+    """beta + alpha sign(x - beta) with one learned alpha and one learned beta per layer.
+
+    form="paper":  beta + alpha sign((x - beta) / alpha)
+    form="code":   alpha (beta + sign((x - beta) / alpha)), as in the authors' code and checkpoints
+    The two agree at the start (alpha = 1, beta = 0).
+
+    alpha acts through max(|alpha|, 1e-4), so that training cannot make it zero or negative; below that limit
+    the gradient still passes, so that it can grow again. Shapes: any -> same.
+
+    Source: section 3.3, eq. 11 and 14.
+    """
+
+    # Smallest scale that alpha can act as.
+    FLOOR = 1e-4
+
+    def __init__(self, estimator: Estimator | None = None, form: Literal["paper", "code"] = "paper") -> None:
+        super().__init__()
+        self.estimator = ApproxSign() if estimator is None else estimator
+        self.form = form
+        self.alpha = nn.Parameter(torch.ones(1))
+        self.beta = nn.Parameter(torch.zeros(1))
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set beta to the mean and alpha to the deviation of x."""
+        x = wide(x)
+        deviation, mean = torch.std_mean(x, correction=0)
+        alpha = deviation.clamp_min(self.FLOOR)
+        self.alpha.copy_(alpha)
+        self.beta.copy_(mean)
+
+    def scale(self) -> Tensor:
+        """alpha as it acts: max(|alpha|, 1e-4)."""
+        size: Tensor = _Floor.apply(self.alpha.abs(), self.FLOOR)
+        return size
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.scale()
+        if self.form == "paper":
+            out: Tensor = _AdaptiveInput.apply(x, alpha, self.beta, self.estimator)
+            return out
+        # alpha (beta + s) is the paper's form about beta, moved by beta (alpha - 1).
+        out = _AdaptiveInput.apply(x, alpha, self.beta, self.estimator)
+        return out + (self.beta * (alpha - 1)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"form={self.form!r}"
+
+
+class _Floor(torch.autograd.Function):
+    """max(x, floor) forward, the identity backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, floor: float) -> Tensor:
+        return x.clamp_min(floor)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        return g, None
+
+
+class Maxout(nn.Module):
+    """pos * max(x, 0) - neg * max(-x, 0), with pos and neg learned per channel.
+
+    Starts at pos = 1, neg = 0.25. Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
+    Source: section 3.4, eq. 16; starting values from the authors' code.
+    """
+
+    def __init__(self, channels: int, channel_dim: int = 1, neg: float = 0.25, pos: float = 1.0) -> None:
+        super().__init__()
+        self.channel_dim = channel_dim
+        self.pos = nn.Parameter(torch.full((channels,), float(pos)))
+        self.neg = nn.Parameter(torch.full((channels,), float(neg)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = [1] * x.dim()
+        shape[self.channel_dim] = -1
+        pos, neg = self.pos.view(shape).to(x.dtype), self.neg.view(shape).to(x.dtype)
+        return pos * x.clamp_min(0) + neg * x.clamp_max(0)

@@ -1,0 +1,49 @@
+"""The exact sign and the base class of straight-through estimators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Estimator", "sign"]
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1 where x < 0, else +1, in the type of x: sign(0) = sign(-0.0) = +1.
+
+    Three vectorised passes, two of them in place; comparing and casting costs three times as much on a CPU.
+    """
+    return torch.sign(x).add_(0.5).sign_()
+
+
+class _EstimatedSign(torch.autograd.Function):
+    """sign(x) forward, g * h(x) backward. Keeps x alone; h is computed when it is needed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, estimator: Estimator) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.estimator = estimator
+        return sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return ctx.estimator.derivative(x).mul_(g), None
+
+
+class Estimator(nn.Module):
+    """sign(x) whose gradient is g * h(x), where h = `derivative` stands in for the derivative of sign.
+
+    A subclass writes `derivative`: a new tensor of the shape and type of x, finite for every finite x.
+    Shapes: any -> same.
+    """
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """h(x)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _EstimatedSign.apply(x, self)
+        return out

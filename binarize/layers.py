@@ -1,0 +1,310 @@
+"""Binary layers: each is the torch layer it replaces, with the same parameters, run on two-valued tensors.
+
+    x ─┬─ threshold ─ input_binarizer ─ pad ─ conv with binary weight ─ scale ─ bias ─ norm ─ (+) ─ activation
+       └─────────────────────────────────── shortcut ──────────────────────────────────────────┘
+
+Every part but the weight binarizer may be missing. The weight keeps its name and stays real-valued
+("latent"): it is binarized anew in each forward pass. Zero padding happens after binarization, so a padded 0
+lies outside the two values; `pad_value` -1 or +1 pads inside them instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from binarize.errors import UsageError
+
+__all__ = [
+    "BinaryConv1d",
+    "BinaryConv2d",
+    "BinaryConv3d",
+    "BinaryConvTranspose1d",
+    "BinaryConvTranspose2d",
+    "BinaryConvTranspose3d",
+    "BinaryLayer",
+    "BinaryLinear",
+    "MeanChannels",
+    "RepeatChannels",
+    "Threshold",
+    "binary_class",
+    "is_binary",
+]
+
+# Children of a binary layer, in the order in which they act.
+PARTS = ("threshold", "input_binarizer", "weight_binarizer", "scale", "norm", "shortcut", "activation")
+
+Self = TypeVar("Self", bound="BinaryLayer")
+
+
+class Threshold(nn.Module):
+    """x - tau, with tau learned per channel; starts at 0.
+
+    Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
+    """
+
+    def __init__(self, channels: int, channel_dim: int = 1) -> None:
+        super().__init__()
+        self.channel_dim = channel_dim
+        self.tau = nn.Parameter(torch.zeros(channels))
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set tau to the mean of each channel of x."""
+        others = [i for i in range(x.dim()) if i != self.channel_dim % x.dim()]
+        self.tau.copy_(x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = [1] * x.dim()
+        shape[self.channel_dim] = -1
+        return x - self.tau.view(shape).to(x.dtype)
+
+
+class RepeatChannels(nn.Module):
+    """x repeated along the channels: (N, C, ...) -> (N, times * C, ...)."""
+
+    def __init__(self, times: int, channel_dim: int = 1) -> None:
+        super().__init__()
+        self.times, self.channel_dim = times, channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x] * self.times, dim=self.channel_dim)
+
+    def extra_repr(self) -> str:
+        return f"times={self.times}, channel_dim={self.channel_dim}"
+
+
+class MeanChannels(nn.Module):
+    """Mean of channel groups: (N, groups * C, ...) -> (N, C, ...), channel c from c, c + C, c + 2C, ..."""
+
+    def __init__(self, groups: int, channel_dim: int = 1) -> None:
+        super().__init__()
+        self.groups, self.channel_dim = groups, channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        dim = self.channel_dim % x.dim()
+        return x.unflatten(dim, (self.groups, -1)).mean(dim)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}, channel_dim={self.channel_dim}"
+
+
+class BinaryLayer(nn.Module):
+    """What all binary layers share; made from a float layer by `from_float`.
+
+    `shortcut_inside` and `activation_inside` say whether this layer runs these parts itself. Where they are
+    False, the rewritten forward of the module around it calls `layer.shortcut(x)` and `layer.activation(y)`.
+    """
+
+    weight_binarizer: nn.Module
+    input_binarizer: nn.Module | None
+    threshold: nn.Module | None
+    scale: nn.Module | None
+    norm: nn.Module | None
+    shortcut: nn.Module | None
+    activation: nn.Module | None
+    pad_value: float
+    shortcut_inside: bool
+    activation_inside: bool
+
+    @classmethod
+    def from_float(
+        cls: type[Self],
+        layer: nn.Module,
+        *,
+        weight_binarizer: nn.Module,
+        input_binarizer: nn.Module | None = None,
+        threshold: nn.Module | None = None,
+        scale: nn.Module | None = None,
+        norm: nn.Module | None = None,
+        shortcut: nn.Module | None = None,
+        activation: nn.Module | None = None,
+        pad_value: float = 0.0,
+    ) -> Self:
+        """A binary layer on the parameters of `layer`: the same Parameter objects, attributes, hooks, flags.
+
+        With a norm, the bias moves into the norm's bias. Parts take the weight's device and dtype and the
+        layer's training flag. `pad_value` counts where a layer pads with zeros; linear and transposed layers
+        do not.
+        """
+        expected = binary_class(layer)
+        if expected is not cls:
+            found, wanted = type(layer).__name__, "none" if expected is None else expected.__name__
+            raise UsageError(f"{cls.__name__}.from_float: the binary class of {found} is {wanted}")
+        new: Any = cls.__new__(cls)
+        # The hook dictionaries themselves are carried over, so that the user's handles still remove their
+        # hooks.
+        new.__dict__.update(layer.__dict__)
+        for own in ("_parameters", "_buffers", "_modules"):
+            new.__dict__[own] = dict(layer.__dict__[own])
+        parts = (threshold, input_binarizer, weight_binarizer, scale, norm, shortcut, activation)
+        for part_name, part in zip(PARTS, parts):
+            new.register_module(part_name, part)
+            if part is not None:
+                part.to(device=new.weight.device, dtype=new.weight.dtype).train(layer.training)
+        new.pad_value = float(pad_value)
+        new.shortcut_inside = new.activation_inside = True
+        new._move_bias_into_norm()
+        return cast(Self, new)
+
+    def _move_bias_into_norm(self) -> None:
+        target = getattr(self.norm, "bias", None)
+        if self.bias is None or target is None:
+            return
+        with torch.no_grad():
+            target.copy_(self.bias)
+        target.requires_grad_(self.bias.requires_grad)
+        self.register_parameter("bias", None)
+
+    def binarized_input(self, x: Tensor) -> Tensor:
+        """What the convolution reads: two-valued, or x itself for a layer with binary weights only."""
+        if self.threshold is not None:
+            x = self.threshold(x)
+        return x if self.input_binarizer is None else self.input_binarizer(x)
+
+    def binarized_weight(self) -> tuple[Tensor, Tensor | None]:
+        """(two-valued weight, scale per output channel to be applied afterwards, or None)."""
+        split = getattr(self.weight_binarizer, "split", None)
+        if split is None:
+            return self.weight_binarizer(self.weight), None
+        values, scale = split(self.weight)
+        return values, None if scale is None else self._per_channel(scale)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        values, scale = self.binarized_weight()
+        bias = cast("Tensor | None", self.bias)
+        plain = scale is None and self.scale is None
+        y = self._product(self.binarized_input(x), values, bias if plain else None, output_size)
+        if scale is not None:
+            y = y * scale.to(y.dtype)
+        if self.scale is not None:
+            y = self.scale(y)
+        scale_map = getattr(self.input_binarizer, "scale_map", None)
+        if scale_map is not None:
+            y = y * scale_map(x, self)
+        if bias is not None and not plain:
+            y = y + self._per_channel(bias).to(y.dtype)
+        if self.norm is not None:
+            y = self.norm(y)
+        if self.shortcut is not None and self.shortcut_inside:
+            y = y + self.shortcut(x)
+        if self.activation is not None and self.activation_inside:
+            y = self.activation(y)
+        return y
+
+    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
+        raise NotImplementedError
+
+    def _per_channel(self, scale: Tensor) -> Tensor:
+        """One number per output channel, as it multiplies the output; a single number stays one."""
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        text = super().extra_repr()
+        return text if self.pad_value == 0 else f"{text}, pad_value={self.pad_value:g}"
+
+
+class _BinaryConv(BinaryLayer):
+    """(N, I, ...) with weight (O, I / groups, ...) -> (N, O, ...)."""
+
+    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
+        conv = cast(Any, self)
+        if self.pad_value == 0 or conv.padding_mode != "zeros":
+            y: Tensor = conv._conv_forward(a, values, bias)
+            return y
+        a = F.pad(a, conv._reversed_padding_repeated_twice, value=self.pad_value)
+        function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
+        return function(a, values, bias, conv.stride, 0, conv.dilation, conv.groups)
+
+    def _per_channel(self, scale: Tensor) -> Tensor:
+        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
+
+
+class BinaryConv1d(_BinaryConv, nn.Conv1d):
+    """`nn.Conv1d` on binary weights and, with an input binarizer, binary inputs."""
+
+
+class BinaryConv2d(_BinaryConv, nn.Conv2d):
+    """`nn.Conv2d` on binary weights and, with an input binarizer, binary inputs."""
+
+
+class BinaryConv3d(_BinaryConv, nn.Conv3d):
+    """`nn.Conv3d` on binary weights and, with an input binarizer, binary inputs."""
+
+
+class _BinaryConvTranspose(BinaryLayer):
+    """(N, I, ...) with weight (I, O / groups, ...) -> (N, O, ...)."""
+
+    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
+        conv = cast(Any, self)
+        n = values.dim() - 2
+        extra = conv._output_padding(a, size, conv.stride, conv.padding, conv.kernel_size, n, conv.dilation)
+        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
+        return function(a, values, bias, conv.stride, conv.padding, extra, conv.groups, conv.dilation)
+
+    def _per_channel(self, scale: Tensor) -> Tensor:
+        # Weight (I, O / groups, ...): a number per index of axis 1 is shared by all groups. A bias has all O.
+        groups, out_channels = cast(Any, self).groups, cast(Any, self).out_channels
+        if scale.numel() not in (1, out_channels):
+            scale = scale.reshape(-1).repeat(groups)
+        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
+
+
+class BinaryConvTranspose1d(_BinaryConvTranspose, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` on binary weights and, with an input binarizer, binary inputs."""
+
+
+class BinaryConvTranspose2d(_BinaryConvTranspose, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` on binary weights and, with an input binarizer, binary inputs."""
+
+
+class BinaryConvTranspose3d(_BinaryConvTranspose, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` on binary weights and, with an input binarizer, binary inputs."""
+
+
+class BinaryLinear(BinaryLayer, nn.Linear):
+    """`nn.Linear` on binary weights and, with an input binarizer, binary inputs: (..., I) -> (..., O)."""
+
+    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
+        return F.linear(a, values, bias)
+
+    def _per_channel(self, scale: Tensor) -> Tensor:
+        return scale.reshape(-1)
+
+
+BINARY_CLASSES: dict[type[nn.Module], type[BinaryLayer]] = {
+    nn.Conv1d: BinaryConv1d,
+    nn.Conv2d: BinaryConv2d,
+    nn.Conv3d: BinaryConv3d,
+    nn.ConvTranspose1d: BinaryConvTranspose1d,
+    nn.ConvTranspose2d: BinaryConvTranspose2d,
+    nn.ConvTranspose3d: BinaryConvTranspose3d,
+    nn.Linear: BinaryLinear,
+}
+
+
+def binary_class(layer: nn.Module) -> type[BinaryLayer] | None:
+    """The binary class that can take the place of this layer, None where there is none.
+
+    None for a subclass that computes in its own way (`forward` or `_conv_forward` overridden), for a layer
+    whose weight is not its own parameter (parametrized, weight_norm, not yet initialised), for one that is
+    binary already.
+    """
+    if is_binary(layer) or not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        return None
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
+        return None
+    for base, binary in BINARY_CLASSES.items():
+        if isinstance(layer, base):
+            methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
+            same = all(getattr(type(layer), name) is getattr(base, name) for name in methods)
+            return binary if same else None
+    return None
+
+
+def is_binary(module: nn.Module) -> bool:
+    """Whether the module is one of our binary layers."""
+    return isinstance(module, BinaryLayer)

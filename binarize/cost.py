@@ -7,8 +7,8 @@ Conventions, the same everywhere in this project:
     BOPs  = MACs of two-valued inputs with two-valued weights, times the number of input bit planes
     OPs   = FLOPs + BOPs / 64                                (Bi-Real Net, https://arxiv.org/abs/1808.00278)
 
-A layer with binary weights and float inputs multiplies nothing, but adds in float: its MACs stay in FLOPs and
-are labelled `float_adds`. Norms, activations, adds and pooling are not counted.
+A layer of which only the weights or only the inputs are two-valued multiplies nothing, but adds in float: its
+MACs stay in FLOPs and are labelled `float_adds`. Norms, activations, adds and pooling are not counted.
 
 Sizes are bytes of parameters, 4 a float, buffers apart:
 
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from math import prod
 
 from binarize.plan import Decision
+from binarize.scheme import Scheme
 
 __all__ = ["LayerCost", "Totals", "layer_cost", "scale_values", "totals"]
 
@@ -60,7 +61,7 @@ class LayerCost:
     # Floats that the conversion adds and trains, and floats that packing stores for the weights' scales.
     extra_params: int
     scale_values: int
-    # MACs of the source layer; of these, two-valued times two-valued, and two-valued times float inputs.
+    # MACs of the source layer; of these, two-valued times two-valued, and two-valued times float.
     macs: int
     binary_macs: int
     float_adds: int
@@ -83,6 +84,7 @@ class Totals:
     """Sums over a model: its layers, and what stands outside them (`other_params`: norms, embeddings)."""
 
     layers: int
+    # Binarized layers, and those among them that read float inputs.
     binary_layers: int
     weight_only_layers: int
     params: int
@@ -102,29 +104,27 @@ class Totals:
     latent_bytes: int
     packed_bytes: int
     int8_bytes: int
-
-    @property
-    def compression(self) -> float:
-        """Float bytes over packed bytes; 1 for a model without parameters."""
-        return self.float_bytes / self.packed_bytes if self.packed_bytes else 1.0
-
-    @property
-    def binary_share(self) -> float:
-        """Share of the source's MACs that become BOPs, between 0 and 1."""
-        return self.binary_macs / self.macs if self.macs else 0.0
+    # Float bytes over packed bytes; 1 for a model without parameters.
+    compression: float
+    # Share of the source's MACs that become BOPs, between 0 and 1.
+    binary_share: float
 
 
-def layer_cost(decision: Decision, weight_part: str | None = None) -> LayerCost:
-    """The cost of one layer.
+def layer_cost(decision: Decision, scheme: Scheme | None = None) -> LayerCost:
+    """The cost of one layer, binarized by `scheme`; without it, by the shipped one that the decision names.
 
-    `weight_part` names the weight binarizer ("adabin.AdaptiveWeight"); without it the scheme's name is taken.
     Example: a 3x3 convolution of 64 to 64 channels on 56x56 pixels has 115,605,504 MACs; binary, it costs as
     many BOPs, and 64 filters * 72 bytes.
     """
     layer = decision.layer
-    binary_weights = layer.weights if decision.binary else 0
-    both_binary = decision.binary and not decision.weights_only
-    scales = scale_values(weight_part or decision.scheme or "", layer.out_channels) if decision.binary else 0
+    float_weights = not decision.binary or (scheme is not None and scheme.weight is None)
+    float_inputs = (
+        not decision.binary or decision.weights_only or (scheme is not None and scheme.input is None)
+    )
+    both_binary = not float_weights and not float_inputs
+    binary_weights = 0 if float_weights else layer.weights
+    part = scheme.weight.name if scheme is not None and scheme.weight else decision.scheme or ""
+    scales = 0 if float_weights else scale_values(part, layer.out_channels)
     # Everything that stays float in the packed and in the int8 form.
     rest = FLOAT_BYTES * (layer.params - binary_weights + decision.extra_params + scales)
     return LayerCost(
@@ -134,7 +134,7 @@ def layer_cost(decision: Decision, weight_part: str | None = None) -> LayerCost:
         scale_values=scales,
         macs=layer.macs,
         binary_macs=layer.macs if both_binary else 0,
-        float_adds=layer.macs if decision.binary and decision.weights_only else 0,
+        float_adds=layer.macs if float_weights != float_inputs else 0,
         flops=(0 if both_binary else layer.macs) + _projection_macs(decision),
         bops=layer.macs * decision.bitplanes if both_binary else 0,
         float_bytes=FLOAT_BYTES * layer.params,
@@ -148,37 +148,41 @@ def totals(
     decisions: Iterable[Decision],
     other_params: int = 0,
     other_buffers: int = 0,
-    weight_parts: Mapping[str, str] | None = None,
+    schemes: Mapping[str, Scheme] | None = None,
 ) -> Totals:
-    """The sums over all decisions; `weight_parts` maps a scheme's name to its weight binarizer's.
+    """The sums over all decisions; `schemes` holds those that the decisions name.
 
     `other_params` are the source's parameters outside the listed layers. They stay float in every form.
     """
     decisions = tuple(decisions)
-    parts = weight_parts or {}
-    costs = [layer_cost(decision, parts.get(decision.scheme or "")) for decision in decisions]
+    costs = [layer_cost(decision, (schemes or {}).get(decision.scheme or "")) for decision in decisions]
     outside = FLOAT_BYTES * other_params
+    macs, binary_macs = sum(cost.macs for cost in costs), sum(cost.binary_macs for cost in costs)
     flops, bops = sum(cost.flops for cost in costs), sum(cost.bops for cost in costs)
+    float_bytes = sum(cost.float_bytes for cost in costs) + outside
+    packed_bytes = sum(cost.packed_bytes for cost in costs) + outside
     return Totals(
         layers=len(decisions),
-        binary_layers=sum(decision.binary and not decision.weights_only for decision in decisions),
-        weight_only_layers=sum(decision.binary and decision.weights_only for decision in decisions),
+        binary_layers=sum(decision.binary for decision in decisions),
+        weight_only_layers=sum(decision.weights_only for decision in decisions if decision.binary),
         params=sum(cost.params for cost in costs) + other_params,
         other_params=other_params,
         other_buffers=other_buffers,
         binary_weights=sum(cost.binary_weights for cost in costs),
         extra_params=sum(cost.extra_params for cost in costs),
         scale_values=sum(cost.scale_values for cost in costs),
-        macs=sum(cost.macs for cost in costs),
-        binary_macs=sum(cost.binary_macs for cost in costs),
+        macs=macs,
+        binary_macs=binary_macs,
         float_adds=sum(cost.float_adds for cost in costs),
         flops=flops,
         bops=bops,
         ops=flops + bops / BOPS_PER_OP,
-        float_bytes=sum(cost.float_bytes for cost in costs) + outside,
+        float_bytes=float_bytes,
         latent_bytes=sum(cost.latent_bytes for cost in costs) + outside,
-        packed_bytes=sum(cost.packed_bytes for cost in costs) + outside,
+        packed_bytes=packed_bytes,
         int8_bytes=sum(cost.int8_bytes for cost in costs) + outside,
+        compression=float_bytes / packed_bytes if packed_bytes else 1.0,
+        binary_share=binary_macs / macs if macs else 0.0,
     )
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from binarize.analysis import Layer
 from binarize.cost import layer_cost, scale_values, totals
 from binarize.plan import Decision
+from binarize.scheme import Part, Scheme
 
 MIB = 2**20
 
@@ -160,8 +161,10 @@ def test_bias_and_added_parameters_stay_float_in_every_form() -> None:
 def test_packed_form_stores_the_scales_of_the_weight_part(part: str, values: int) -> None:
     assert scale_values(part, 64) == values
     decision = binary(conv(8, 64, 1, 1), scheme="any")
-    assert layer_cost(decision, part).packed_bytes == 64 + 4 * values
-    assert totals([decision], weight_parts={"any": part}).packed_bytes == 64 + 4 * values
+    scheme = Scheme("any", weight=Part(part), input=Part("bnn.SteSign"))
+    assert layer_cost(decision, scheme).packed_bytes == 64 + 4 * values
+    assert totals([decision], schemes={"any": scheme}).packed_bytes == 64 + 4 * values
+    assert layer_cost(replace(decision, scheme=part)).packed_bytes == 64 + 4 * values
 
 
 def test_binary_weights_with_float_inputs_are_float_adds_and_no_bops() -> None:
@@ -169,6 +172,15 @@ def test_binary_weights_with_float_inputs_are_float_adds_and_no_bops() -> None:
     assert cost.bops == cost.binary_macs == 0
     assert cost.flops == cost.float_adds == cost.macs == 8 * 4 * 9 * 25
     assert cost.packed_bytes < cost.float_bytes
+    scheme = Scheme("bnn", weight=Part("bnn.SteSign"))
+    assert layer_cost(binary(conv(8, 4, 3, 5)), scheme) == cost
+
+
+def test_binary_inputs_with_float_weights_are_float_adds_and_pack_nothing() -> None:
+    cost = layer_cost(binary(conv(8, 4, 3, 5)), Scheme("bnn", input=Part("bnn.SteSign")))
+    assert cost.bops == cost.binary_weights == cost.scale_values == 0
+    assert cost.flops == cost.float_adds == cost.macs
+    assert cost.packed_bytes == cost.int8_bytes == cost.float_bytes
 
 
 def test_bit_planes_multiply_bops_but_not_binary_macs() -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from binarize.analysis import Layer
 from binarize.cost import layer_cost, scale_values, totals
 from binarize.plan import Decision
-from binarize.scheme import Part, Scheme
+from binarize.rules import Part, Scheme
 
 MIB = 2**20
 

@@ -14,7 +14,15 @@ from torch import Tensor, nn
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.irnet import Ede
 from binarize.binarizers.sign import Estimator, sign
-from binarize.binarizers.statistics import EPS, filter_axes, filter_size, mean_and_variance, wide
+from binarize.binarizers.statistics import (
+    EPS,
+    channel_sum,
+    filter_axes,
+    filter_size,
+    mean_and_variance,
+    per_channel,
+    wide,
+)
 
 __all__ = ["AdaptiveInput", "AdaptiveWeight", "Maxout"]
 
@@ -46,7 +54,7 @@ class _AdaptiveWeight(torch.autograd.Function):
         u = (wide(w) - beta).div_(alpha)
         # Where the clamp of alpha acts, alpha does not follow w.
         moves = (alpha > EPS).to(u.dtype)
-        gh = ctx.estimator.derivative(u).mul_(g)
+        gh = ctx.estimator.gradient(u, g)
         shift = (g.sum(axes, keepdim=True) - gh.sum(axes, keepdim=True)) / n
         stretch = sign(u).mul_(g).addcmul_(gh, u, value=-1).sum(axes, keepdim=True).mul_(moves / n)
         return u.mul_(stretch).add_(gh).add_(shift).to(w.dtype), None, None
@@ -58,7 +66,7 @@ class AdaptiveWeight(nn.Module):
     beta = mean(w), alpha = ||w - beta||_2 / sqrt(n); both are computed anew from w in each forward pass.
     A constant filter gives beta +- 1e-8 and a finite gradient.
 
-    Source: section 3.2, eq. 7 and 10; the gradient is that of the authors' code.
+    Source: the paper's equalization of weights; the gradient is that of the authors' code.
     """
 
     def __init__(self, estimator: Estimator | None = None, axis: int = 0) -> None:
@@ -96,7 +104,7 @@ class _AdaptiveInput(torch.autograd.Function):
         wider = torch.promote_types(x.dtype, torch.float32)
         # Division by a tiny alpha may overflow 16 bits; beyond the largest number z only says "far outside".
         z = (x - beta.to(x.dtype)).div_(alpha.to(x.dtype)).clamp_(*_finite(x.dtype))
-        dx = ctx.estimator.derivative(z).mul_(g)
+        dx = ctx.estimator.gradient(z, g)
         dbeta = g.sum(dtype=wider) - dx.sum(dtype=wider)
         dalpha = sign(z).mul_(g).sub_(z.mul_(dx)).sum(dtype=wider)
         return dx, dalpha.to(alpha.dtype).view_as(alpha), dbeta.to(beta.dtype).view_as(beta), None
@@ -117,7 +125,7 @@ class AdaptiveInput(nn.Module):
     alpha acts through max(|alpha|, 1e-4), so that training cannot make it zero or negative; below that limit
     the gradient still passes, so that it can grow again. Shapes: any -> same.
 
-    Source: section 3.3, eq. 11 and 14.
+    Source: the paper's gradient-based optimization of the activation set.
     """
 
     # Smallest scale that alpha can act as.
@@ -141,39 +149,62 @@ class AdaptiveInput(nn.Module):
 
     def scale(self) -> Tensor:
         """alpha as it acts: max(|alpha|, 1e-4)."""
-        size: Tensor = _Floor.apply(self.alpha.abs(), self.FLOOR)
-        return size
+        alpha: Tensor = _Guarded.apply(self.alpha, self.FLOOR)
+        return alpha
 
     def forward(self, x: Tensor) -> Tensor:
         alpha = self.scale()
+        out: Tensor = _AdaptiveInput.apply(x, alpha, self.beta, self.estimator)
         if self.form == "paper":
-            out: Tensor = _AdaptiveInput.apply(x, alpha, self.beta, self.estimator)
             return out
-        # alpha (beta + s) is the paper's form about beta, moved by beta (alpha - 1).
-        out = _AdaptiveInput.apply(x, alpha, self.beta, self.estimator)
+        # alpha (beta + s) lies beta (alpha - 1) above beta + alpha s.
         return out + (self.beta * (alpha - 1)).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"form={self.form!r}"
 
 
-class _Floor(torch.autograd.Function):
-    """max(x, floor) forward, the identity backward."""
+class _Guarded(torch.autograd.Function):
+    """max(|alpha|, floor) forward; the derivative of |alpha| backward, also below the floor, and +1 at 0."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, floor: float) -> Tensor:
-        return x.clamp_min(floor)
+    def forward(ctx: Any, alpha: Tensor, floor: float) -> Tensor:
+        ctx.save_for_backward(alpha)
+        return alpha.abs().clamp_min_(floor)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
-        return g, None
+        (alpha,) = ctx.saved_tensors
+        return g * sign(alpha), None
+
+
+class _Maxout(torch.autograd.Function):
+    """pos max(x, 0) + neg min(x, 0); keeps x and the two vectors. At x = 0 all gradients are 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, pos: Tensor, neg: Tensor, channel_dim: int) -> Tensor:
+        ctx.save_for_backward(x, pos, neg)
+        ctx.channel_dim = channel_dim
+        upper = x.clamp_min(0).mul_(per_channel(pos, x, channel_dim))
+        return upper.addcmul_(x.clamp_max(0), per_channel(neg, x, channel_dim))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, pos, neg = ctx.saved_tensors
+        dim = ctx.channel_dim
+        # g where x > 0, and g where x < 0: one pass each.
+        g_upper = torch.ops.aten.threshold_backward(g, x, 0)
+        g_lower = torch.ops.aten.threshold_backward(g, -x, 0)
+        dpos, dneg = channel_sum(g_upper * x, dim), channel_sum(g_lower * x, dim)
+        dx = g_upper.mul_(per_channel(pos, x, dim)).addcmul_(g_lower, per_channel(neg, x, dim))
+        return dx, dpos.to(pos.dtype), dneg.to(neg.dtype), None
 
 
 class Maxout(nn.Module):
-    """pos * max(x, 0) - neg * max(-x, 0), with pos and neg learned per channel.
+    """pos max(x, 0) - neg max(-x, 0), with pos and neg learned per channel.
 
     Starts at pos = 1, neg = 0.25. Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
-    Source: section 3.4, eq. 16; starting values from the authors' code.
+    Source: the paper's Maxout; starting values from the authors' code.
     """
 
     def __init__(self, channels: int, channel_dim: int = 1, neg: float = 0.25, pos: float = 1.0) -> None:
@@ -183,7 +214,8 @@ class Maxout(nn.Module):
         self.neg = nn.Parameter(torch.full((channels,), float(neg)))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = [1] * x.dim()
-        shape[self.channel_dim] = -1
-        pos, neg = self.pos.view(shape).to(x.dtype), self.neg.view(shape).to(x.dtype)
-        return pos * x.clamp_min(0) + neg * x.clamp_max(0)
+        out: Tensor = _Maxout.apply(x, self.pos, self.neg, self.channel_dim)
+        return out
+
+    def extra_repr(self) -> str:
+        return f"{self.pos.numel()}, channel_dim={self.channel_dim}"

@@ -5,14 +5,14 @@ Liu, Wu, Luo, Yang, Liu, Cheng, Bi-Real Net, ECCV 2018, https://arxiv.org/abs/18
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.bnn import SteSign
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator
 from binarize.binarizers.statistics import mean_abs
+from binarize.binarizers.xnor import UnscaledSign
 
 __all__ = ["ApproxSign", "ScaledSign"]
 
@@ -20,33 +20,18 @@ __all__ = ["ApproxSign", "ScaledSign"]
 class ApproxSign(Estimator):
     """sign(x), with the gradient 2 - 2|x| on [-1, 1] and 0 outside.
 
-    Source: section 3.2, eq. 6 to 8.
+    Source: the paper's approximation to the derivative of sign with respect to activations.
     """
 
     def derivative(self, x: Tensor) -> Tensor:
         return x.abs().mul_(-2).add_(2).clamp_min_(0)
 
 
-class _UnscaledSign(torch.autograd.Function):
-    """sign(w), to be multiplied by a constant scale that the gradient on its way to w is freed from."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor, scale: Tensor, estimator: Estimator) -> Tensor:
-        ctx.save_for_backward(w, scale)
-        ctx.estimator = estimator
-        return sign(w)
-
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
-        w, scale = ctx.saved_tensors
-        return (ctx.estimator.derivative(w) * (g / scale)).to(w.dtype), None, None
-
-
 class ScaledSign(nn.Module):
     """alpha sign(w) with alpha = mean |w| per filter, a constant in the backward pass.
 
     gradient="code":   dw = g 1{|w| <= 1}, what the authors' PyTorch code computes.
-    gradient="paper":  dw = g alpha 1{|w| <= 1}, the magnitude-aware gradient of section 3.3, eq. 9 and 10.
+    gradient="paper":  dw = g alpha 1{|w| <= 1}, the paper's magnitude-aware gradient.
 
     Both train alike under Adam, which divides a factor per filter out again; under SGD they differ.
     """
@@ -61,10 +46,10 @@ class ScaledSign(nn.Module):
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """(sign(w), alpha)."""
-        scale = mean_abs(w.detach(), self.axis).to(w.dtype)
+        scale = mean_abs(w.detach(), self.axis)
         if self.gradient == "paper":
             return self.estimator(w), scale
-        values: Tensor = _UnscaledSign.apply(w, scale, self.estimator)
+        values: Tensor = UnscaledSign.apply(w, scale, self.estimator)
         return values, scale
 
     def forward(self, w: Tensor) -> Tensor:

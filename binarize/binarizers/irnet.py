@@ -6,12 +6,22 @@ Networks, CVPR 2020, https://arxiv.org/abs/1909.10788
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from binarize.binarizers.sign import Estimator
+from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.statistics import (
+    EPS,
+    filter_axes,
+    filter_size,
+    mean_and_variance,
+    smallest_divisor,
+    wide,
+)
 
-__all__ = ["Ede"]
+__all__ = ["Ede", "LibraWeight", "StandardizedSign"]
 
 
 class Ede(Estimator):
@@ -21,7 +31,7 @@ class Ede(Estimator):
     derivative of the sign. A schedule writes both buffers; without one they stay where the authors' code has
     them.
 
-    Source: section 3.3, eq. 11 to 13.
+    Source: the paper's error decay estimator.
     """
 
     t: Tensor
@@ -35,3 +45,69 @@ class Ede(Estimator):
     def derivative(self, x: Tensor) -> Tensor:
         t, k = self.t.to(x.dtype), self.k.to(x.dtype)
         return (x * t).tanh_().square_().neg_().add_(1).mul_(k * t)
+
+
+class StandardizedSign(torch.autograd.Function):
+    """sign((w - mean) / r) per filter with r = sqrt(var + eps), var divided by n - 1.
+
+    The gradient runs through both statistics. With u = (w - mean) / r, h = h(u) and n weights in a filter:
+
+        v = g h,   dw = (v - mean(v) - u sum(v u) / (n - 1)) / r
+
+    Keeps w, the mean and r. A filter without spread (r < 1e-8) is divided by 1 instead.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, estimator: Estimator, axis: int, eps: float) -> Tensor:
+        mean, r = standardization(w, axis, eps)
+        ctx.save_for_backward(w, mean, r)
+        ctx.estimator, ctx.axis = estimator, axis
+        return sign(wide(w) - mean).to(w.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        w, mean, r = ctx.saved_tensors
+        axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
+        u = (wide(w) - mean).div_(r)
+        v = ctx.estimator.gradient(u, wide(g))
+        slope = (v * u).sum(axes, keepdim=True).div_(max(n - 1, 1))
+        dw = (v - v.mean(axes, keepdim=True)).sub_(u.mul_(slope)).div_(r)
+        return dw.to(w.dtype), None, None, None
+
+
+def standardization(w: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and sqrt(var + eps) per filter, in float32 at least; 1 in place of a root below 1e-8."""
+    mean, variance = mean_and_variance(w, axis, correction=1)
+    root = variance.add_(eps).sqrt_()
+    return mean, torch.where(root < EPS, 1.0, root)
+
+
+class LibraWeight(nn.Module):
+    """2^e sign(u) with u the standardized weights of a filter and e = round(log2(mean |u|)).
+
+    The scale is a shift of bits and constant in the backward pass; u carries the gradient through mean and
+    deviation.
+
+    Source: the paper's Libra parameter binarization; unbiased deviation as in the authors' code.
+    """
+
+    def __init__(self, estimator: Estimator | None = None, axis: int = 0) -> None:
+        super().__init__()
+        self.estimator = Ede() if estimator is None else estimator
+        self.axis = axis
+
+    @torch.no_grad()
+    def shift(self, w: Tensor) -> Tensor:
+        """2^e per filter, in the type of w."""
+        mean, r = standardization(w, self.axis, eps=0.0)
+        size = (wide(w) - mean).abs_().mean(filter_axes(w, self.axis), keepdim=True).div_(r)
+        return size.clamp_min_(smallest_divisor(w.dtype)).log2_().round_().exp2_().to(w.dtype)
+
+    def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """(sign(u), 2^e)."""
+        values: Tensor = StandardizedSign.apply(w, self.estimator, self.axis, 0.0)
+        return values, self.shift(w)
+
+    def forward(self, w: Tensor) -> Tensor:
+        values, scale = self.split(w)
+        return values * scale

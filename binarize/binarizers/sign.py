@@ -13,7 +13,7 @@ __all__ = ["Estimator", "sign"]
 def sign(x: Tensor) -> Tensor:
     """-1 where x < 0, else +1, in the type of x: sign(0) = sign(-0.0) = +1.
 
-    Three vectorised passes, two of them in place; comparing and casting costs three times as much on a CPU.
+    Three vectorised passes, two of them in place; comparing and casting takes three times as long on a CPU.
     """
     return torch.sign(x).add_(0.5).sign_()
 
@@ -30,7 +30,7 @@ class _EstimatedSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return ctx.estimator.derivative(x).mul_(g), None
+        return ctx.estimator.gradient(x, g), None
 
 
 class Estimator(nn.Module):
@@ -44,6 +44,14 @@ class Estimator(nn.Module):
         """h(x)."""
         raise NotImplementedError
 
+    def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+        """g * h(x); a subclass overrides it where both together take fewer passes."""
+        return self.derivative(x).mul_(g)
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _EstimatedSign.apply(x, self)
         return out
+
+    def split(self, w: Tensor) -> tuple[Tensor, None]:
+        """(sign(w), no scale): every estimator is a weight binarizer as well."""
+        return self(w), None

@@ -1,7 +1,8 @@
-"""Numbers per filter of a weight: mean, mean magnitude, spread. All are float32 at least and keep their axes.
+"""Numbers per filter of a weight and per channel of an input.
 
 A filter is what gives one output channel: the slice of the weight at one index of the output axis, which is
-axis 0 for convolutions and linear layers and axis 1 for transposed convolutions.
+axis 0 for convolutions and linear layers and axis 1 for transposed convolutions. Statistics are float32 at
+least.
 """
 
 from __future__ import annotations
@@ -9,7 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["EPS", "filter_axes", "filter_size", "mean_abs", "mean_and_variance", "wide"]
+__all__ = [
+    "EPS",
+    "channel_mean",
+    "channel_sum",
+    "filter_axes",
+    "filter_size",
+    "mean_abs",
+    "mean_and_variance",
+    "per_channel",
+    "smallest_divisor",
+    "wide",
+]
 
 # Divisors are kept at or above this number where a paper has no guard of its own.
 EPS = 1e-8
@@ -22,8 +34,7 @@ def wide(x: Tensor) -> Tensor:
 
 def filter_axes(w: Tensor, axis: int) -> tuple[int, ...]:
     """All axes but the output axis."""
-    axis %= w.dim()
-    return tuple(i for i in range(w.dim()) if i != axis)
+    return tuple(i for i in range(w.dim()) if i != axis % w.dim())
 
 
 def filter_size(w: Tensor, axis: int) -> int:
@@ -32,8 +43,14 @@ def filter_size(w: Tensor, axis: int) -> int:
 
 
 def mean_abs(w: Tensor, axis: int) -> Tensor:
-    """mean |w| per filter, never below `EPS`."""
-    return wide(w).abs().mean(filter_axes(w, axis), keepdim=True).clamp_min(EPS)
+    """mean |w| per filter in the type of w, all axes kept; never so small that dividing by it overflows."""
+    size = wide(w).abs().mean(filter_axes(w, axis), keepdim=True)
+    return size.clamp_min(smallest_divisor(w.dtype)).to(w.dtype)
+
+
+def smallest_divisor(dtype: torch.dtype) -> float:
+    """`EPS`, or the smallest normal number of a type that cannot hold it (float16: 6.1e-5)."""
+    return max(EPS, torch.finfo(dtype).tiny)
 
 
 def mean_and_variance(w: Tensor, axis: int, correction: int) -> tuple[Tensor, Tensor]:
@@ -42,3 +59,22 @@ def mean_and_variance(w: Tensor, axis: int, correction: int) -> tuple[Tensor, Te
         correction = 0
     variance, mean = torch.var_mean(wide(w), filter_axes(w, axis), correction=correction, keepdim=True)
     return mean, variance
+
+
+def channel_mean(x: Tensor, channel_dim: int) -> Tensor:
+    """The mean of each channel, accumulated in float32 at least."""
+    others = [i for i in range(x.dim()) if i != channel_dim % x.dim()]
+    return x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def channel_sum(x: Tensor, channel_dim: int) -> Tensor:
+    """The sum of each channel, accumulated in float32 at least."""
+    others = [i for i in range(x.dim()) if i != channel_dim % x.dim()]
+    return x.sum(others, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def per_channel(parameter: Tensor, x: Tensor, channel_dim: int) -> Tensor:
+    """A parameter of one number per channel, in the type of x and shaped for broadcasting against it."""
+    shape = [1] * x.dim()
+    shape[channel_dim] = -1
+    return parameter.to(x.dtype).view(shape)

@@ -1,0 +1,80 @@
+"""BinaryConnect: binary weights and real-valued inputs; the gradient passes the sign untouched.
+
+Courbariaux, Bengio, David, BinaryConnect, NeurIPS 2015, https://arxiv.org/abs/1511.00363
+
+Latent weights are clipped to [-1, 1] after each step of the optimizer.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.statistics import wide
+
+__all__ = ["IdentitySign", "StochasticSign"]
+
+
+class IdentitySign(Estimator):
+    """sign(x), with the gradient 1 everywhere.
+
+    Source: eq. 1 and algorithm 1.
+    """
+
+    def derivative(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x)
+
+    def gradient(self, x: Tensor, g: Tensor) -> Tensor:
+        return g
+
+
+class _Draw(torch.autograd.Function):
+    """+1 where u < p, else -1; the gradient passes from the output to w."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, p: Tensor, u: Tensor) -> Tensor:
+        return sign(u - p).neg_().to(w.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        return g, None, None
+
+
+class StochasticSign(nn.Module):
+    """+1 with probability p(w), else -1, drawn anew in each forward pass of training; sign(w) in evaluation.
+
+    probability="hard":      p = clip((w + 1) / 2, 0, 1), the paper's hard sigmoid
+    probability="logistic":  p = 1 / (1 + exp(-w))
+
+    Source: eq. 2 and 3.
+    """
+
+    def __init__(self, probability: Literal["hard", "logistic"] = "hard") -> None:
+        super().__init__()
+        self.probability = probability
+        self.evaluated = IdentitySign()
+
+    def p(self, w: Tensor) -> Tensor:
+        """Probability of +1."""
+        w = wide(w.detach())
+        return torch.sigmoid(w) if self.probability == "logistic" else w.add(1).mul_(0.5).clamp_(0, 1)
+
+    def draw(self, w: Tensor, u: Tensor) -> Tensor:
+        """+1 where the uniform numbers u lie below p(w)."""
+        out: Tensor = _Draw.apply(w, self.p(w), u)
+        return out
+
+    def split(self, w: Tensor) -> tuple[Tensor, None]:
+        """(signs, no scale)."""
+        return self(w), None
+
+    def forward(self, w: Tensor) -> Tensor:
+        if not self.training:
+            return self.evaluated(w)
+        return self.draw(w, torch.rand_like(w, dtype=torch.promote_types(w.dtype, torch.float32)))
+
+    def extra_repr(self) -> str:
+        return f"probability={self.probability!r}"

@@ -1,0 +1,86 @@
+"""ReActNet: a learned threshold per channel before the sign, a shifted PReLU after the add.
+
+Liu, Shen, Savvides, Cheng, ReActNet, ECCV 2020, https://arxiv.org/abs/2003.03488
+
+Its weights are those of Bi-Real Net (`bireal.ScaledSign`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from binarize.binarizers.bireal import ApproxSign
+from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel
+
+__all__ = ["RPReLU", "RSign"]
+
+
+class _RSign(torch.autograd.Function):
+    """sign(x - tau) per channel; keeps x and tau. dx = g h(x - tau), dtau = -sum dx per channel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tau: Tensor, estimator: Estimator, channel_dim: int) -> Tensor:
+        ctx.save_for_backward(x, tau)
+        ctx.estimator, ctx.channel_dim = estimator, channel_dim
+        return sign(x - per_channel(tau, x, channel_dim))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, tau = ctx.saved_tensors
+        dx = ctx.estimator.gradient(x - per_channel(tau, x, ctx.channel_dim), g)
+        return dx, channel_sum(dx, ctx.channel_dim).neg_().to(tau.dtype), None, None
+
+
+class RSign(nn.Module):
+    """sign(x - tau) with tau learned per channel; starts at 0.
+
+    Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
+    Source: the paper's ReAct-Sign; the authors' code learns -tau.
+    """
+
+    def __init__(self, channels: int, channel_dim: int = 1, estimator: Estimator | None = None) -> None:
+        super().__init__()
+        self.channel_dim = channel_dim
+        self.estimator = ApproxSign() if estimator is None else estimator
+        self.tau = nn.Parameter(torch.zeros(channels))
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Set tau to the mean of each channel of x."""
+        self.tau.copy_(channel_mean(x, self.channel_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _RSign.apply(x, self.tau, self.estimator, self.channel_dim)
+        return out
+
+    def extra_repr(self) -> str:
+        return f"{self.tau.numel()}, channel_dim={self.channel_dim}"
+
+
+class RPReLU(nn.Module):
+    """x - gamma + zeta where x > gamma, else slope (x - gamma) + zeta; all three learned per channel.
+
+    Starts at gamma = zeta = 0 and slope = 0.25. Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
+    Source: the paper's ReAct-PReLU; starting values from the authors' code.
+    """
+
+    def __init__(self, channels: int, channel_dim: int = 1, slope: float = 0.25) -> None:
+        super().__init__()
+        self.channel_dim = channel_dim
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.zeta = nn.Parameter(torch.zeros(channels))
+        self.slope = nn.Parameter(torch.full((channels,), float(slope)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = x - per_channel(self.gamma, x, self.channel_dim)
+        # prelu takes the channels from axis 1.
+        bent = F.prelu(z.movedim(self.channel_dim, 1), self.slope.to(x.dtype)).movedim(1, self.channel_dim)
+        return bent + per_channel(self.zeta, x, self.channel_dim)
+
+    def extra_repr(self) -> str:
+        return f"{self.gamma.numel()}, channel_dim={self.channel_dim}"

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from binarize.binarizers.binaryconnect import IdentitySign, StochasticSign
+
+
+def test_deterministic_weights_equal_their_vectors(vectors, tensor, binarize_weight):
+    wb, dw = binarize_weight(IdentitySign())
+    torch.testing.assert_close(wb, tensor(vectors["w_binaryconnect_det"]["Wb"]), rtol=0, atol=0)
+    torch.testing.assert_close(dw, tensor(vectors["w_binaryconnect_det"]["dW"]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("probability", "key"), [("hard", "hard_sigmoid"), ("logistic", "logistic")])
+def test_stochastic_weights_equal_their_vectors_for_given_draws(vectors, tensor, atol, probability, key):
+    expected = vectors["w_binaryconnect_stoch"]
+    w = tensor(vectors["w_common"]["W"]).requires_grad_()
+    upstream = tensor(vectors["w_common"]["upstream_dL_dWb"])
+    binarizer = StochasticSign(probability)
+    torch.testing.assert_close(binarizer.p(w), tensor(expected[f"p_{key}"]), rtol=0, atol=atol)
+    u = tensor(expected["uniform"])
+    if w.dtype == torch.float32:
+        # Two draws equal their probability; float32 rounds (w + 1) / 2 to the other side of them.
+        u += 1e-7
+    wb = binarizer.draw(w, u)
+    wb.backward(upstream)
+    torch.testing.assert_close(wb, tensor(expected[f"Wb_{key.split('_')[0]}"]), rtol=0, atol=0)
+    torch.testing.assert_close(w.grad, upstream, rtol=0, atol=0)
+
+
+def test_each_training_forward_draws_anew_and_evaluation_is_the_sign():
+    torch.manual_seed(0)
+    w = torch.zeros(64, 64)
+    binarizer = StochasticSign()
+    first, second = binarizer(w), binarizer(w)
+    assert set(first.unique().tolist()) == {-1, 1}
+    assert not torch.equal(first, second)
+    assert torch.equal(binarizer.eval()(w), torch.ones_like(w))
+
+
+def test_share_of_plus_one_is_the_probability():
+    torch.manual_seed(0)
+    w = torch.full((100_000,), 0.4)
+    # p = 0.7; five standard errors are 0.0072.
+    assert (StochasticSign()(w) > 0).float().mean().item() == pytest.approx(0.7, abs=0.0073)
+    assert StochasticSign()(torch.full((1000,), 1.5)).min().item() == 1
+    assert StochasticSign()(torch.full((1000,), -1.5)).max().item() == -1

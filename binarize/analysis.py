@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-__all__ = ["Layer"]
+if TYPE_CHECKING:
+    from torch import nn
+
+    from binarize.capture import Graph
+    from binarize.dataflow import Flow
+
+__all__ = ["Analysis", "Layer", "analyse"]
 
 Kind = Literal["conv", "conv_transpose", "linear", "attention", "recurrent", "embedding", "custom"]
 Position = Literal["first", "last", "none"]
@@ -71,3 +77,273 @@ class Layer:
     def depthwise(self) -> bool:
         """Whether every filter reads one input channel."""
         return self.groups > 1 and self.groups == self.in_channels
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """All layers in execution order, and the data flow that they were read from."""
+
+    layers: tuple[Layer, ...]
+    # The recording with the most layers: in training mode where only that runs the auxiliary heads.
+    flow: Flow
+    graph: Graph
+    # Layer name -> the nodes of `flow` that call it.
+    nodes: dict[str, list[int]]
+
+
+def analyse(graph: Graph) -> Analysis:
+    """Read every layer off the recordings of a model.
+
+    Layers that no recording reaches are listed last with the reason; nothing that holds a weight is left out.
+    """
+    from binarize.dataflow import Flow
+
+    evaluation = Flow(graph.evaluation)
+    flow = evaluation
+    if graph.training is not None:
+        training = Flow(graph.training)
+        if set(_sites_by_name(training)) > set(_sites_by_name(evaluation)):
+            flow = training
+    nodes = _sites_by_name(flow)
+    called_in_evaluation = set(_sites_by_name(evaluation))
+    shared = _shared_parameters(graph.shadow)
+    signs = flow.signs()
+    layers = []
+    for name, sites in nodes.items():
+        calls = len(sites) if name in called_in_evaluation else 0
+        layers.append(_layer(flow, name, sites, len(layers), calls, signs, shared))
+    layers += _never_called(graph, set(nodes), len(layers))
+    return Analysis(tuple(layers), flow, graph, nodes)
+
+
+def _sites_by_name(flow: Flow) -> dict[str, list[int]]:
+    """Layer name -> its call sites, names in order of their first call."""
+    found: dict[str, list[int]] = {}
+    for i in flow.sites:
+        module = flow.module(i)
+        found.setdefault(str(flow.nodes[i].target) if module is not None else _functional_name(flow, i), []).append(i)
+    return found
+
+
+def _functional_name(flow: Flow, site: int) -> str:
+    """A functional layer is named after the module whose weight it uses, or after its bare parameter."""
+    path = str(flow.functional_weight(site))
+    owner, _, leaf = path.rpartition(".")
+    return owner if leaf == "weight" and type(flow.modules[owner]).__module__.startswith("torch.nn.") else path
+
+
+def _layer(
+    flow: Flow, name: str, sites: list[int], order: int, calls: int, signs: list[InputSign], shared: dict[str, str]
+) -> Layer:
+    first = sites[0]
+    block = flow.block_of.get(first)
+    in_shape = flow.shape(flow.data_inputs[first][0]) if flow.data_inputs[first] else ()
+    module = flow.module(first)
+    facts = _module_facts(module) if module is not None else _functional_facts(flow, first)
+    batch = _batch(flow)
+    position: Position = "none"
+    if any(site in flow.first_sites for site in sites):
+        position = "first"
+    elif any(site in flow.last_sites for site in sites):
+        position = "last"
+    skip: Skip = "none"
+    if block is not None:
+        skip = "concat" if block.kind == "concat" else "own" if block.span == 1 else "enclosing"
+    return Layer(
+        name=name,
+        order=order,
+        in_shape=in_shape,
+        out_shape=flow.shape(first),
+        # What runs in training mode only costs nothing at inference.
+        macs=sum(_macs(flow, site, module, facts) for site in sites) // batch if calls else 0,
+        position=position,
+        skip=skip,
+        span=block.span if block is not None else 0,
+        input_sign=_worst_sign([signs[j] for site in sites for j in flow.data_inputs[site][:1]]),
+        downsample=any(site in flow.projections for site in sites),
+        gate=any(site in flow.gates for site in sites),
+        preceded_by=tuple(dict.fromkeys(flow.label(j) for j in flow.data_inputs[first])),
+        followed_by=tuple(dict.fromkeys(flow.label(j) for j in flow.users[first])),
+        norm_after=_norm_after(flow, first),
+        inside=_ancestors(flow, name),
+        calls=calls,
+        obstacle=_obstacle(module, name, shared),
+        **facts,
+    )
+
+
+def _module_facts(module: nn.Module) -> dict[str, Any]:
+    """What the module itself tells: type, kind, kernel, channels, sizes."""
+    from torch import nn
+
+    from binarize.capture.leaves import CONVOLUTIONS
+
+    bases = [cls.__name__ for cls in type(module).__mro__ if issubclass(cls, nn.Module) and cls is not nn.Module]
+    own = dict(module.named_parameters(recurse=False))
+    facts: dict[str, Any] = {
+        "type": bases[0],
+        "bases": tuple(bases),
+        "params": sum(p.numel() for p in module.parameters()),
+        "weights": own["weight"].numel() if "weight" in own else 0,
+        "bias": "bias" in own,
+        "kind": "custom",
+    }
+    if isinstance(module, CONVOLUTIONS):
+        padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
+        facts.update(
+            kind="conv_transpose" if module.transposed else "conv",
+            kernel=tuple(module.kernel_size),
+            stride=tuple(module.stride),
+            padding=padding,
+            dilation=tuple(module.dilation),
+            groups=module.groups,
+            in_channels=module.in_channels,
+            out_channels=module.out_channels,
+        )
+    elif isinstance(module, nn.Linear):
+        facts.update(kind="linear", in_channels=module.in_features, out_channels=module.out_features)
+    elif isinstance(module, nn.MultiheadAttention):
+        facts.update(kind="attention", in_channels=module.embed_dim, out_channels=module.embed_dim)
+    elif isinstance(module, nn.RNNBase):
+        facts.update(kind="recurrent", in_channels=module.input_size, out_channels=module.hidden_size)
+    elif isinstance(module, nn.Embedding):
+        facts.update(kind="embedding", in_channels=module.num_embeddings, out_channels=module.embedding_dim)
+    return facts
+
+
+def _functional_facts(flow: Flow, site: int) -> dict[str, Any]:
+    """A functional layer is known by its weight alone."""
+    weight = flow.root
+    for part in str(flow.functional_weight(site)).split("."):
+        weight = getattr(weight, part)
+    op = flow.op(site).strip("_")
+    kind = "conv" if "conv" in op else "linear" if op == "linear" else "custom"
+    shape = tuple(weight.shape)  # type: ignore[arg-type]
+    count = 1
+    for size in shape:
+        count *= size
+    return {
+        "type": f"F.{op}",
+        "bases": (f"F.{op}",),
+        "kind": kind,
+        "kernel": shape[2:] if kind == "conv" else (),
+        "in_channels": shape[1] if len(shape) > 1 else 0,
+        "out_channels": shape[0] if shape else 0,
+        "params": count,
+        "weights": count,
+    }
+
+
+def _batch(flow: Flow) -> int:
+    """Samples in the example: the first dimension of the first input."""
+    for i, node in enumerate(flow.nodes):
+        if node.op == "placeholder" and flow.shape(i):
+            return max(flow.shape(i)[0], 1)
+    return 1
+
+
+def _macs(flow: Flow, site: int, module: nn.Module | None, facts: dict[str, Any]) -> int:
+    """Multiply-accumulates of one call on the whole example: every weight meets every position it is applied to."""
+    out_shape, in_shape = flow.shape(site), flow.shape(flow.data_inputs[site][0]) if flow.data_inputs[site] else ()
+    if facts["kind"] == "conv":
+        positions = _product(out_shape) // max(facts["out_channels"], 1)
+        return positions * facts["weights"]
+    if facts["kind"] == "conv_transpose":
+        return _product(in_shape) // max(facts["in_channels"], 1) * facts["weights"]
+    if facts["kind"] == "linear":
+        return _product(out_shape) * facts["in_channels"]
+    if facts["kind"] == "attention" and in_shape:
+        # Four projections a token; the products of queries, keys and values hold no weight.
+        return _product(in_shape) * facts["in_channels"] * 4
+    if facts["kind"] == "custom" and out_shape:
+        return _product(out_shape) * facts["in_channels"]
+    return 0
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _worst_sign(signs: list[InputSign]) -> InputSign:
+    for sign in ("nonneg", "lowneg"):
+        if sign in signs:
+            return sign  # type: ignore[return-value]
+    return "any"
+
+
+def _norm_after(flow: Flow, site: int) -> str | None:
+    """The norm that alone reads the output, looking through what does not compute (and through pooling)."""
+    i = site
+    while len(flow.users[i]) == 1:
+        i = flow.users[i][0]
+        if flow.kinds[i] in ("norm", "norm_act"):
+            node = flow.nodes[i]
+            return str(node.target) if node.op == "call_module" else flow.label(i)
+        if flow.kinds[i] not in ("identity", "pool"):
+            return None
+    return None
+
+
+def _ancestors(flow: Flow, name: str) -> tuple[str, ...]:
+    names = name.split(".")[:-1]
+    paths = ["", *(".".join(names[: k + 1]) for k in range(len(names)))]
+    return tuple(type(flow.modules[path]).__name__ for path in paths if path in flow.modules)
+
+
+def _shared_parameters(module: nn.Module) -> dict[str, str]:
+    """Layer name -> the other place that holds one of its parameters."""
+    owners: dict[int, list[str]] = {}
+    for path, child in module.named_modules():
+        for parameter in child._parameters.values():
+            if parameter is not None:
+                owners.setdefault(id(parameter), []).append(path)
+    shared = {}
+    for paths in owners.values():
+        for path in set(paths) if len(set(paths)) > 1 else ():
+            shared[path] = next(other for other in paths if other != path)
+    return shared
+
+
+def _obstacle(module: nn.Module | None, name: str, shared: dict[str, str]) -> str | None:
+    """Why no binary layer can take this one's place, None where one can."""
+    from binarize.layers import binary_class, is_binary
+
+    if module is None:
+        return "a functional call uses its weight, which no swap of modules reaches"
+    if is_binary(module):
+        return "it is binary already"
+    if name in shared:
+        return f"it shares a parameter with {shared[name]}"
+    if binary_class(module) is not None:
+        return None
+    if hasattr(module, "parametrizations"):
+        return "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it"
+    if "weight" not in module._parameters and hasattr(module, "weight"):
+        return "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)"
+    if type(module).__module__.startswith("torch.nn."):
+        return f"there is no binary {type(module).__name__}"
+    return f"{type(module).__module__}.{type(module).__qualname__} has a forward of its own"
+
+
+def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
+    """Convolutions and linear layers that the example did not reach, or that hold a fixed constant."""
+    from torch import nn
+
+    from binarize.capture.leaves import CONVOLUTIONS
+
+    layers = []
+    for path, module in graph.shadow.named_modules():
+        if path in seen or not isinstance(module, (*CONVOLUTIONS, nn.Linear)):
+            continue
+        calls = graph.calls.get(path, 0)
+        # Parts of a closed module (nn.MultiheadAttention's out_proj) are used by it without being called.
+        parent = graph.shadow.get_submodule(path.rpartition(".")[0])
+        if isinstance(parent, nn.MultiheadAttention):
+            continue
+        reason = "frozen constant of the model" if calls else "not reached by the forward pass on the example"
+        facts = _module_facts(module)
+        layers.append(Layer(name=path, order=order + len(layers), calls=calls, obstacle=reason, **facts))
+    return layers

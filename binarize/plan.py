@@ -1,14 +1,16 @@
-"""Layers x RuleSet -> Plan: one decision with a reason per layer, and the edits that carry it out. Touches no tensor."""
+"""The plan: one decision with a reason per layer, and the resolved edits. Pure data, the only truth after conversion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from binarize.analysis import Layer
+from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.scheme import Scheme
 
-__all__ = ["Decision", "Edit", "Plan"]
+__all__ = ["Decision", "Edit", "Plan", "Unmatched"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Decision:
     shortcut_why: str = ""
     # "none", "kept bn1", "added BatchNorm2d".
     norm: str = "none"
-    # "none", "kept ReLU", "ReLU -> adabin.Maxout", "dropped ReLU".
+    # What happened to the activation in front of the sign: "none", "kept ReLU", "ReLU -> adabin.Maxout", "dropped ReLU".
     activation: str = "none"
     # "none", or how the per-channel threshold in front of the sign was started.
     threshold: str = "none"
@@ -67,3 +69,96 @@ class Edit:
     def to_json(self) -> dict[str, Any]:
         """The edit as JSON values."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Unmatched:
+    """A name pattern of a rule that matched no layer."""
+
+    rule: str
+    pattern: str
+    nearest: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All decisions in execution order, and the edits that carry them out."""
+
+    name: str
+    source: str
+    decisions: tuple[Decision, ...]
+    edits: tuple[Edit, ...] = ()
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    unmatched: tuple[Unmatched, ...] = ()
+    # Elements of the model outside the listed layers: BatchNorm and other float parameters, buffers.
+    other_params: int = 0
+    other_buffers: int = 0
+    warnings: tuple[str, ...] = ()
+    # level: how the model was recorded; notes: what could not be; containers: {path: reason} for those not editable.
+    capture: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Decision:
+        """The decision about one layer.
+
+        Raises: UsageError with the nearest name, where there is no such layer.
+        """
+        for decision in self.decisions:
+            if decision.layer.name == name:
+                return decision
+        names = [decision.layer.name for decision in self.decisions]
+        raise UsageError(f'there is no layer "{name}" in the plan{did_you_mean(name, names)}')
+
+    @property
+    def binarized(self) -> tuple[Decision, ...]:
+        """The decisions to binarize, in execution order."""
+        return tuple(decision for decision in self.decisions if decision.binary)
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole plan as JSON values."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "decisions": [asdict(decision) for decision in self.decisions],
+            "edits": [edit.to_json() for edit in self.edits],
+            "schemes": {name: scheme.to_json() for name, scheme in self.schemes.items()},
+            "unmatched": [asdict(item) for item in self.unmatched],
+            "other_params": self.other_params,
+            "other_buffers": self.other_buffers,
+            "warnings": list(self.warnings),
+            "capture": dict(self.capture),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The plan that `to_json` wrote.
+
+        Raises: SourceError, where the data is no plan.
+        """
+        try:
+            return cls(
+                name=data["name"],
+                source=data["source"],
+                decisions=tuple(_decision(item) for item in data["decisions"]),
+                edits=tuple(Edit(**item) for item in data["edits"]),
+                schemes={name: Scheme.from_json(name, item) for name, item in data["schemes"].items()},
+                unmatched=tuple(
+                    Unmatched(item["rule"], item["pattern"], tuple(item["nearest"])) for item in data["unmatched"]
+                ),
+                other_params=data["other_params"],
+                other_buffers=data["other_buffers"],
+                warnings=tuple(data["warnings"]),
+                capture=data["capture"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SourceError(f"not a plan: {type(error).__name__}: {error}") from error
+
+
+_TUPLES = {f.name for f in fields(Layer) if "tuple" in str(f.type)}
+
+
+def _decision(data: Mapping[str, Any]) -> Decision:
+    layer = {
+        key: tuple(value) if key in _TUPLES and isinstance(value, list) else value
+        for key, value in data["layer"].items()
+    }
+    return Decision(**{**data, "layer": Layer(**layer)})

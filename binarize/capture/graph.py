@@ -1,0 +1,106 @@
+"""The whole model recorded: in evaluation mode, and in training mode for what runs only there."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from binarize.capture.shadow import meta_like, shadow
+from binarize.capture.tape import Recording, record
+from binarize.errors import CaptureError
+
+__all__ = ["Graph", "capture"]
+
+
+@dataclass
+class Graph:
+    """What a model computes on an example.
+
+    `shadow` is a copy of the model without data (or, on a real device, with its own): every path of the graph names
+    a module in it, and containers are traced on it, so that the model itself is never run, traced or changed.
+    """
+
+    shadow: nn.Module
+    evaluation: Recording
+    # None where the model cannot run in training mode on the example (detectors ask for targets).
+    training: Recording | None
+    level: Literal["meta", "device"] = "meta"
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often each module is called, by path, over both modes."""
+        counted = dict(self.training.calls) if self.training else {}
+        return {**counted, **self.evaluation.calls}
+
+
+def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Graph:
+    """Record the model on an example, without data on the meta device first, else with real tensors.
+
+    Raises: CaptureError with the exception and the line of the model's code, if it runs on neither.
+    """
+    keywords = dict(kwargs or {})
+    try:
+        return _capture(shadow(module), *_to_meta(args, keywords), level="meta", notes=())
+    except Exception as meta_error:  # data-dependent code fails on meta tensors in any way it likes
+        note = f"not recordable without data ({_line(meta_error)})"
+    try:
+        copy = shadow(module, meta=False)
+        return _capture(copy, *_clone(args, keywords), level="device", notes=(note,))
+    except Exception as error:
+        raise CaptureError(
+            f"the model does not run on the example input {_shapes(args, keywords)}: {_line(error)}\n"
+            "  give an example that it accepts (example_input=..., or --input-shape on the command line)"
+        ) from error
+
+
+def _capture(
+    copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, level: Literal["meta", "device"], notes: tuple[str, ...]
+) -> Graph:
+    copy.eval()
+    evaluation = record(copy, args, kwargs)
+    copy.train()
+    training: Recording | None = None
+    try:
+        # BatchNorm needs more than one value a channel in training mode; a batch of two has it.
+        training = record(copy, *_doubled(args, kwargs))
+    except Exception as error:
+        notes = (*notes, f"not recordable in training mode ({_line(error)})")
+    copy.eval()
+    return Graph(copy, evaluation, training, level, notes)
+
+
+def _to_meta(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return pytree.tree_map_only(torch.Tensor, lambda t: meta_like(t.detach()), (args, kwargs))
+
+
+def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.detach().clone(), (args, kwargs))
+
+
+def _doubled(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def twice(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tensor, tensor]) if tensor.ndim > 1 and tensor.shape[0] == 1 else tensor
+
+    return pytree.tree_map_only(torch.Tensor, twice, (args, kwargs))
+
+
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    shapes = [str(tuple(t.shape)) for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+    return ", ".join(shapes) or "(no tensor)"
+
+
+def _line(error: BaseException) -> str:
+    """The exception in one line with the place in the model's own code where it was raised."""
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if "/torch/" not in frame.filename and "/binarize/" not in frame.filename:
+            place = f" at {frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}{place}"

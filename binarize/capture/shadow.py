@@ -1,0 +1,49 @@
+"""A copy of a module without its data: same classes, shapes and dtypes, parameters on the meta device."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["meta_like", "shadow"]
+
+_HOOK_DICTS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
+    """A deep copy to run and trace, so that the original's buffers, hooks and flags are never touched.
+
+    With `meta` no parameter or buffer holds data: the copy costs no memory and running it no arithmetic.
+    Hooks are left out, since a user's hook must not fire for our runs; hooks that belong to torch.nn.utils stay,
+    since they compute weights (weight_norm, spectral_norm).
+    """
+    memo: dict[int, Any] = {}
+    if meta:
+        for parameter in module.parameters():
+            memo[id(parameter)] = nn.Parameter(meta_like(parameter.detach()), parameter.requires_grad)
+        for buffer in module.buffers():
+            memo[id(buffer)] = meta_like(buffer)
+    # Hooks may hold anything (open files, loggers): they must not even be copied.
+    for child in module.modules():
+        for name in _HOOK_DICTS:
+            hooks = getattr(child, name)
+            kept = {key: hook for key, hook in hooks.items() if _computes_weights(hook)}
+            memo[id(hooks)] = type(hooks)(kept)
+    return copy.deepcopy(module, memo)
+
+
+def meta_like(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape, strides and dtype on the meta device."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def _computes_weights(hook: object) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils")

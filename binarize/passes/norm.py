@@ -1,0 +1,71 @@
+"""BatchNorm for layers that none follows, and what the float model's norms tell about the values behind them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from binarize.layers import BinaryLayer
+
+__all__ = ["mean_behind", "new_norm", "start_variance"]
+
+_NORMS = {
+    "BatchNorm1d": nn.BatchNorm1d,
+    "BatchNorm2d": nn.BatchNorm2d,
+    "BatchNorm3d": nn.BatchNorm3d,
+    "LayerNorm": nn.LayerNorm,
+}
+_FUNCTIONS = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "hardswish": F.hardswish,
+    "mish": F.mish,
+    "elu": F.elu,
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+    "leakyrelu": F.leaky_relu,
+}
+# Points of a standard normal distribution, equally probable: enough for a mean that calibration will refine.
+_QUANTILES = 64
+
+
+def new_norm(name: str, channels: int) -> nn.Module:
+    """A fresh norm of that class over `channels`."""
+    return _NORMS[name](channels)
+
+
+def start_variance(layer: BinaryLayer, norm: nn.Module) -> None:
+    """Start the running variance where independent ±1 inputs put it: the sum of each filter's squared weights.
+
+    Until a batch has been seen, evaluation mode then yields values of about unit size instead of the fan-in's.
+    """
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:
+        return
+    with torch.no_grad():
+        weight = layer.weight_binarizer(layer.weight)
+        if getattr(layer, "transposed", False):
+            per_channel = weight.float().square().sum([0, *range(2, weight.dim())])
+            per_channel = per_channel.repeat(norm.num_features // per_channel.numel())
+        else:
+            per_channel = weight.float().square().flatten(1).sum(1)
+        norm.running_var.copy_(per_channel.clamp_min(norm.eps))
+
+
+def mean_behind(norm: nn.Module, activation: str) -> Tensor | None:
+    """Mean per channel of activation(z), z normal with the norm's shift and scale; None where that is unknown.
+
+    A normalized channel has mean 0 and variance 1 before its affine map, so z ~ N(bias, weight^2).
+    """
+    bias, weight = getattr(norm, "bias", None), getattr(norm, "weight", None)
+    function = _FUNCTIONS.get(activation)
+    if not isinstance(bias, Tensor) or not isinstance(weight, Tensor) or function is None or bias.dim() != 1:
+        return None
+    with torch.no_grad():
+        # The quantiles are made where the norm lives, so that a module without data stays one.
+        grid = (torch.arange(_QUANTILES, device=bias.device, dtype=torch.float32) + 0.5) / _QUANTILES
+        normal = torch.erfinv(2 * grid - 1) * 2**0.5
+        values = function(bias.float()[:, None] + weight.float()[:, None].abs() * normal)
+        return values.mean(1).to(bias.dtype)

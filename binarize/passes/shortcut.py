@@ -1,0 +1,99 @@
+"""Real values around binary layers, added in a container's graph.
+
+    before   x ── layer ── norm ──────────────── users        add_shortcut, add_value
+    after    x ── layer ── norm ── (+) [─ act ]─ users
+             └── shortcut, or another value ┘
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch.fx
+from torch import nn
+
+from binarize.passes.nonlinearity import find_node, relative
+
+__all__ = ["add_shortcut", "add_value", "replace_operand"]
+
+
+def add_shortcut(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+    """Add `layer.shortcut(x)` behind a node, x being the layer's own input."""
+    after = find_node(graph, args["after"], "add_shortcut")
+    site = find_node(graph, args["source_of"], "add_shortcut")
+    source = site.args[0] if site.args else next(iter(site.kwargs.values()))
+    assert isinstance(source, torch.fx.Node)
+    _keep_value(graph, container, source)
+    with graph.inserting_after(after):
+        carried = graph.create_node("call_module", relative(f"{args['layer']}.shortcut", path), (source,))
+    _add(graph, path, after, carried, args)
+
+
+def add_value(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+    """Add the value of another node behind a node; what computes that value is moved in front where it stands later."""
+    after = find_node(graph, args["after"], "add_value")
+    value = find_node(graph, args["value"], "add_value")
+    _keep_value(graph, container, value)
+    _hoist(graph, value, after)
+    _add(graph, path, after, value, args)
+
+
+def replace_operand(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+    """Let an outer add take the last real value in place of the block's shortcut, which went to the first layer."""
+    node = find_node(graph, args["node"], "replace_operand")
+    old, new = find_node(graph, args["old"], "replace_operand"), find_node(graph, args["new"], "replace_operand")
+    _keep_value(graph, container, new)
+    node.replace_input_with(old, new)
+    if node.target is operator.iadd and node.args[0] is new:
+        node.target = operator.add
+
+
+def _add(
+    graph: torch.fx.Graph, path: str, after: torch.fx.Node, value: torch.fx.Node, args: Mapping[str, Any]
+) -> None:
+    later = value if value in _nodes_behind(after) else after
+    with graph.inserting_after(later):
+        total = graph.create_node("call_function", operator.add, (after, value))
+    result = total
+    if args["activation"]:
+        with graph.inserting_after(total):
+            result = graph.create_node("call_module", relative(f"{args['layer']}.activation", path), (total,))
+    after.replace_all_uses_with(result, delete_user_cb=lambda user: user not in (total, value))
+
+
+def _nodes_behind(node: torch.fx.Node) -> set[torch.fx.Node]:
+    nodes = list(node.graph.nodes)
+    return set(nodes[nodes.index(node) + 1 :])
+
+
+def _hoist(graph: torch.fx.Graph, value: torch.fx.Node, before: torch.fx.Node) -> None:
+    """Move `value` and what it is computed from in front of `before`, keeping their order."""
+    behind = _nodes_behind(before)
+    needed, stack = set(), [value]
+    while stack:
+        node = stack.pop()
+        if node in behind and node not in needed:
+            needed.add(node)
+            stack += node.all_input_nodes
+    for node in [n for n in graph.nodes if n in needed]:
+        before.prepend(node)
+
+
+def _keep_value(graph: torch.fx.Graph, container: nn.Module, tapped: torch.fx.Node) -> None:
+    """Operations that would overwrite a value which a new add reads work out of place from now on."""
+    for user in tapped.users:
+        if user.op == "call_module":
+            module = container.get_submodule(str(user.target))
+            if getattr(module, "inplace", False) and user.args[0] is tapped:
+                module.inplace = False  # type: ignore[assignment]
+        elif user.op == "call_function":
+            if user.target is operator.iadd and user.args[0] is tapped:
+                user.target = operator.add
+            elif user.target is operator.imul and user.args[0] is tapped:
+                user.target = operator.mul
+            if user.kwargs.get("inplace"):
+                user.kwargs = {**user.kwargs, "inplace": False}
+        elif user.op == "call_method" and str(user.target).endswith("_") and user.args[0] is tapped:
+            user.target = str(user.target).rstrip("_")

@@ -1,0 +1,106 @@
+"""Put a binary layer in place of a float one: the same path, the same parameters, the new parts as its children."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from binarize.errors import RewriteError
+from binarize.layers import BinaryLayer, Threshold, binary_class
+from binarize.parts import Part
+from binarize.passes.norm import mean_behind, new_norm, start_variance
+from binarize.scheme import Scheme
+from binarize.shortcuts import ShortcutSpec
+
+__all__ = ["set_everywhere", "swap_layer"]
+
+
+def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Scheme) -> None:
+    """Replace the layer at `path`, and wherever else the model holds the same object."""
+    old = root.get_submodule(path)
+    cls = binary_class(old)
+    if cls is None:
+        raise RewriteError(f"swap: {path} is a {type(old).__name__}, which has no binary class")
+    dim = int(args["channel_dim"])
+    in_channels, out_channels = _channels(old)
+    weight = _build(scheme.weight, channels=out_channels, axis=1 if getattr(old, "transposed", False) else 0)
+    binarizer = _build(scheme.input, channels=in_channels, channel_dim=dim)
+    norm = new_norm(args["norm"], out_channels) if args["norm"] else None
+    new: BinaryLayer = cls.from_float(
+        old,
+        weight_binarizer=weight or nn.Identity(),
+        input_binarizer=binarizer,
+        threshold=_in_front(args, in_channels, dim),
+        scale=_build(scheme.scale, channels=out_channels, channel_dim=dim),
+        norm=norm,
+        shortcut=_shortcut(old, args, in_channels, out_channels),
+        activation=_activation(args),
+        pad_value=scheme.pad_value,
+    )
+    new.shortcut_inside = bool(args["shortcut_inside"])
+    new.activation_inside = bool(args["activation_inside"])
+    if norm is not None:
+        start_variance(new, norm)
+    if args["threshold"] is not None:
+        _start_threshold(root, new, args["threshold"])
+    set_everywhere(root, path, new)
+
+
+def set_everywhere(root: nn.Module, path: str, new: nn.Module) -> None:
+    """Put `new` at `path` and at every other path of the module that stands there now."""
+    old = root.get_submodule(path)
+    paths = [other for other, module in root.named_modules(remove_duplicate=False) if module is old]
+    for other in paths:
+        parent, _, name = other.rpartition(".")
+        root.get_submodule(parent)._modules[name] = new
+
+
+def _channels(layer: nn.Module) -> tuple[int, int]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer.in_channels, int) and isinstance(layer.out_channels, int)
+    return layer.in_channels, layer.out_channels
+
+
+def _build(part: Part | None, **context: object) -> nn.Module | None:
+    return part.build(**context) if part is not None else None
+
+
+def _in_front(args: Mapping[str, Any], in_channels: int, dim: int) -> nn.Module | None:
+    """What stands between the layer's input and its sign: XNOR-Net's norm, or a threshold."""
+    if args["input_norm"]:
+        return new_norm(args["input_norm"], in_channels)
+    if args["threshold"] is not None and not args["own_threshold"]:
+        return Threshold(in_channels, dim)
+    return None
+
+
+def _shortcut(old: nn.Module, args: Mapping[str, Any], in_channels: int, out_channels: int) -> nn.Module | None:
+    if args["shortcut"] is None:
+        return None
+    ndim = len(getattr(old, "kernel_size", ()))
+    if ndim == 0 and args["channel_dim"] == 1:
+        ndim = 0  # (N, C): the last axis is the only one
+    return ShortcutSpec.from_json(args["shortcut"]).build(in_channels, out_channels, ndim)
+
+
+def _activation(args: Mapping[str, Any]) -> nn.Module | None:
+    change = args["activation"]
+    if change is None or change["part"] is None:
+        return None
+    return Part.from_json(change["part"]).build(channels=change["channels"], channel_dim=change["channel_dim"])
+
+
+def _start_threshold(root: nn.Module, layer: BinaryLayer, origin: Mapping[str, Any]) -> None:
+    """Start the per-channel threshold at the mean that the float statistics promise for the input."""
+    if origin["norm"] is None:
+        return
+    norm = root.get_submodule(origin["norm"])
+    module = layer.threshold if isinstance(layer.threshold, Threshold) else layer.input_binarizer
+    mean = mean_behind(norm, str(origin["activation"]))
+    for parameter in module.parameters() if module is not None else ():
+        if mean is not None and parameter.numel() == mean.numel():
+            parameter.data.copy_(mean.reshape(parameter.shape))
+            return

@@ -1,0 +1,170 @@
+"""Which activations stand in front of a sign, and what becomes of them.
+
+The sign of a ReLU's output is +1 everywhere. So a nonnegative activation whose value only binary inputs read gives way
+to the scheme's signed nonlinearity; in a pre-activation chain (norm, ReLU, convolution) it is dropped, since the norm in
+front of it is centred already. Where a float layer reads the value too, it stays, and the binary layer signs the value
+against a threshold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from binarize.dataflow import Flow
+from binarize.parts import Part
+from binarize.rules import Rule
+from binarize.scheme import Scheme
+
+__all__ = ["ActivationChange", "Choice", "change_activations", "channel_dim"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The rule that binarizes a layer and the scheme it means."""
+
+    rule: Rule
+    scheme: Scheme
+
+    @property
+    def signed(self) -> bool:
+        """Whether the layer's input is replaced by its sign (not for binary weights alone, not for {0, 1} inputs)."""
+        if self.scheme.input is None:
+            return False
+        return not getattr(self.scheme.input.build(channels=1, channel_dim=1), "nonnegative", False)
+
+
+@dataclass(frozen=True)
+class ActivationChange:
+    """One activation that is replaced (`part`) or dropped (`part` is None)."""
+
+    node: int
+    action: Literal["replace", "drop"]
+    part: Part | None
+    channels: int
+    channel_dim: int
+    # Path of the module to swap; None where only an edit of the graph can reach this one call.
+    path: str | None
+    # Layers that it feeds, in execution order.
+    readers: tuple[str, ...]
+    label: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What a pass needs to build the new module."""
+        part = self.part.to_json() if self.part is not None else None
+        return {"part": part, "channels": self.channels, "channel_dim": self.channel_dim}
+
+
+def change_activations(
+    flow: Flow,
+    names: Mapping[int, str],
+    choices: Mapping[str, Choice],
+    calls: Mapping[str, int],
+    blocked: Collection[int] = (),
+) -> dict[int, ActivationChange]:
+    """The changes by node. `names` maps call sites to layers, `choices` holds the layers that are binarized.
+
+    `blocked` activations are left alone: the container around them cannot be edited.
+    """
+    changes = {}
+    for i, kind in enumerate(flow.kinds):
+        if kind not in ("activation", "norm_act") or i in blocked or not _nonnegative(flow, i):
+            continue
+        readers, float_readers = _readers(flow, i, names, choices)
+        if not readers or float_readers:
+            continue
+        if any(choices[name].rule.activation == "keep" for name in readers):
+            continue
+        dropped = _is_preactivation(flow, i)
+        scheme = choices[readers[0]].scheme
+        part = None if dropped else scheme.nonlinearity
+        dim = channel_dim(flow, i)
+        path = _swappable_path(flow, i, calls)
+        action: Literal["replace", "drop"] = "drop" if part is None else "replace"
+        changes[i] = ActivationChange(
+            i, action, part, flow.shape(i)[dim], dim, path, tuple(readers), _label(flow, i)
+        )
+    return changes
+
+
+def channel_dim(flow: Flow, i: int) -> int:
+    """The axis of the channels in what node `i` yields: 1, or -1 for tokens out of a linear layer."""
+    if len(flow.shape(i)) <= 2:
+        return 1
+    seen, stack = {i}, [i]
+    while stack:
+        for j in flow.data_inputs[stack.pop()]:
+            module = flow.module(j)
+            if flow.kinds[j] == "site":
+                return -1 if module is None or type(module).__name__.endswith("Linear") else 1
+            if j not in seen:
+                seen.add(j)
+                stack.append(j)
+    return 1
+
+
+def _nonnegative(flow: Flow, i: int) -> bool:
+    return flow.is_data[i] and flow.activation_name(i) in ("relu", "relu6")
+
+
+def _readers(
+    flow: Flow, start: int, names: Mapping[int, str], choices: Mapping[str, Choice]
+) -> tuple[list[str], list[str]]:
+    """(layers that would sign this value, what needs it as it is), through everything that does not compute."""
+    binary: dict[int, str] = {}
+    floats: list[str] = []
+    seen, stack = {start}, [start]
+    while stack:
+        for j in flow.users[stack.pop()]:
+            if j in seen:
+                continue
+            seen.add(j)
+            kind = flow.kinds[j]
+            if kind == "site":
+                name = names[j]
+                if name in choices and choices[name].signed:
+                    binary[j] = name
+                elif name in choices or j not in flow.projections:
+                    floats.append(name)
+            elif kind in ("pool", "identity", "concat", "add", "scale"):
+                stack.append(j)
+            elif kind == "output":
+                floats.append("the model's output")
+            elif kind in ("gate", "other"):
+                floats.append(flow.label(j))
+            # A norm or another activation makes values of its own.
+    return [binary[j] for j in sorted(binary)], floats
+
+
+def _is_preactivation(flow: Flow, i: int) -> bool:
+    """Whether the activation works on a stream that goes on without it, and not on a layer's output."""
+    j, through_norm = i, flow.kinds[i] == "norm_act"
+    while flow.data_inputs[j]:
+        j = flow.data_inputs[j][0]
+        if flow.kinds[j] == "norm":
+            through_norm = True
+        elif flow.kinds[j] not in ("identity", "scale"):
+            break
+    if flow.kinds[j] == "site":
+        return False
+    if through_norm:
+        return flow.kinds[j] != "placeholder"
+    return flow.kinds[j] in ("add", "concat") and len(flow.users[j]) > 1
+
+
+def _swappable_path(flow: Flow, i: int, calls: Mapping[str, int]) -> str | None:
+    node = flow.nodes[i]
+    if node.op != "call_module" or calls.get(str(node.target), 1) != 1:
+        return None
+    if sum(1 for other in flow.nodes if other.op == "call_module" and other.target == node.target) != 1:
+        return None
+    return f"{node.target}.act" if flow.kinds[i] == "norm_act" else str(node.target)
+
+
+def _label(flow: Flow, i: int) -> str:
+    module = flow.module(i)
+    if flow.kinds[i] == "norm_act" and module is not None:
+        return type(module.act).__name__
+    return flow.label(i)
+

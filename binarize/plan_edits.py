@@ -1,0 +1,200 @@
+"""From changes to named edits: which containers have to be opened, and which of their nodes each change means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from binarize.analysis import Analysis
+from binarize.capture import Opened, TraceError, common_container, open_container
+from binarize.dataflow import Flow
+from binarize.plan import Edit
+from binarize.plan_activations import ActivationChange, Choice
+from binarize.plan_shortcuts import ShortcutChange
+
+if TYPE_CHECKING:
+    from binarize.plan_parts import LayerParts
+
+__all__ = ["Edits", "Job", "open_containers"]
+
+
+@dataclass
+class Job:
+    """One container and the changes that have to be made in its graph."""
+
+    path: str
+    opened: set[str] = field(default_factory=set)
+    activations: set[int] = field(default_factory=set)
+    layers: set[str] = field(default_factory=set)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Edits:
+    """The opened containers and the changes each of them holds."""
+
+    flow: Flow
+    nodes: Mapping[str, list[int]]
+    activations: Mapping[int, ActivationChange]
+    shortcuts: Mapping[str, ShortcutChange]
+    jobs: tuple[tuple[Job, Opened], ...]
+    failed: tuple[Job, ...]
+    # Container path -> why it could not be edited.
+    refused: Mapping[str, str] = field(default_factory=dict)
+    # Activation node -> path of the module that takes its place in the graph; filled by plan_parts.
+    homes: dict[int, str | None] = field(default_factory=dict)
+
+    def container_of_layer(self, name: str) -> str | None:
+        """The container in which this layer's shortcut is edited, None where it is not."""
+        return next((job.path for job, _ in self.jobs if name in job.layers), None)
+
+    def container_of_activation(self, node: int) -> str | None:
+        """The container in which this activation is edited, None where it is not."""
+        return next((job.path for job, _ in self.jobs if node in job.activations), None)
+
+    def opened(self) -> list[Edit]:
+        """How each container is traced again on reload."""
+        return [
+            Edit(job.path, "open", {"opened": list(opened.opened), "concrete": opened.concrete})
+            for job, opened in self.jobs
+        ]
+
+    def swaps(self, parts: Mapping[str, LayerParts], choices: Mapping[str, Choice]) -> list[Edit]:
+        """Edits that put a module at a path: binary layers, and activations that are modules of their own."""
+        edits = [Edit(name, "swap", {"scheme": choices[name].scheme.name, **p.to_json()}) for name, p in parts.items()]
+        for node, change in self.activations.items():
+            if change.path is not None and not self._moved(node):
+                edits.append(Edit(change.path, "replace", change.to_json()))
+            elif change.path is None and self.homes.get(node) and change.part is not None:
+                home = self.homes[node]
+                assert home is not None
+                if not any(name == home.rpartition(".")[0] for name in parts):
+                    edits.append(Edit(home, "attach", change.to_json()))
+        for part in parts.values():
+            if part.moved_activation is not None:
+                edits.append(Edit(part.moved_activation, "replace", {"part": None, "channels": 0, "channel_dim": 1}))
+        return edits
+
+    def _moved(self, node: int) -> bool:
+        return any(change.end == node for change in self.shortcuts.values() if change.action != "none")
+
+    def graph_edits(self) -> list[Edit]:
+        """Edits inside the opened containers: first what is added, then outer adds, then activations."""
+        edits: list[Edit] = []
+        for job, opened in self.jobs:
+            names = [name for name in self.nodes if name in job.layers]
+            edits += [e for name in names for e in self._added(opened, self.shortcuts[name])]
+            edits += [e for name in names for e in self._merged(opened, self.shortcuts[name])]
+            edits += [self._activated(opened, self.activations[node]) for node in sorted(job.activations)]
+        return edits
+
+    def _traced(self, opened: Opened, node: int) -> str:
+        return opened.node_for(self.flow.nodes[node]).name
+
+    def _added(self, opened: Opened, change: ShortcutChange) -> Iterable[Edit]:
+        if change.end < 0:
+            return
+        # A norm that applies an activation itself lends it to the layer: the add goes in between.
+        activation = self.flow.kinds[change.end] == "norm_act"
+        after = self._traced(opened, change.end)
+        if change.action == "own":
+            source = self._traced(opened, self.nodes[change.layer][0])
+            args = {"layer": change.layer, "after": after, "source_of": source, "activation": activation}
+            yield Edit(opened.path, "add_shortcut", args)
+        elif change.action == "value":
+            value = self._traced(opened, change.value)
+            args = {"layer": change.layer, "after": after, "value": value, "activation": activation}
+            yield Edit(opened.path, "add_value", args)
+
+    def _merged(self, opened: Opened, change: ShortcutChange) -> Iterable[Edit]:
+        if change.merge < 0:
+            return
+        args = {
+            "node": self._traced(opened, change.merge),
+            "old": self._traced(opened, change.replaced),
+            "new": self._traced(opened, change.value),
+        }
+        yield Edit(opened.path, "replace_operand", args)
+
+    def _activated(self, opened: Opened, change: ActivationChange) -> Edit:
+        home = self.homes.get(change.node) if change.part is not None else None
+        return Edit(opened.path, "replace_activation", {"node": self._traced(opened, change.node), "module": home})
+
+    def check(self) -> None:
+        """Resolve every node once, so that what cannot be named fails while there is still a way back.
+
+        Raises: TraceError.
+        """
+        self.graph_edits()
+
+
+def open_containers(
+    analysis: Analysis, activations: Mapping[int, ActivationChange], shortcuts: Mapping[str, ShortcutChange]
+) -> Edits:
+    """Find the container of every change that needs one, and trace them all. Those that fail are listed as failed."""
+    flow = analysis.flow
+    jobs: dict[str, Job] = {}
+    for node, change in activations.items():
+        if change.path is None:
+            job = _job(jobs, flow, [node])
+            job.activations.add(node)
+    for touched, layers in _touched_by_shortcuts(analysis, shortcuts):
+        _job(jobs, flow, touched).layers.update(layers)
+    _merge_nested(jobs)
+    done, failed = [], []
+    for job in jobs.values():
+        try:
+            opened = open_container(analysis.graph, flow.recording, job.path, job.opened)
+            Edits(flow, analysis.nodes, activations, shortcuts, ((job, opened),), ()).check()
+            done.append((job, opened))
+        except TraceError as error:
+            job.reason = str(error)
+            failed.append(job)
+    return Edits(flow, analysis.nodes, activations, shortcuts, tuple(done), tuple(failed))
+
+
+def _job(jobs: dict[str, Job], flow: Flow, touched: Iterable[int]) -> Job:
+    path, opened = common_container(flow.frames(i) for i in touched)
+    job = jobs.setdefault(path, Job(path))
+    job.opened |= opened
+    return job
+
+
+def _touched_by_shortcuts(
+    analysis: Analysis, shortcuts: Mapping[str, ShortcutChange]
+) -> Iterable[tuple[list[int], list[str]]]:
+    """(nodes that must be visible in one graph, layers whose shortcut that is)."""
+    by_merge: dict[int, list[str]] = {}
+    for name, change in shortcuts.items():
+        site = analysis.nodes[name][0]
+        if change.action == "own" and change.end != site:
+            yield [site, change.end], [name]
+        elif change.action == "value":
+            block = analysis.flow.block_of[site]
+            by_merge.setdefault(block.merge, []).append(name)
+    for merge, names in by_merge.items():
+        nodes = [merge]
+        for name in names:
+            nodes.append(analysis.nodes[name][0])
+            if shortcuts[name].end >= 0:
+                nodes.append(shortcuts[name].end)
+        yield nodes, names
+
+
+def _merge_nested(jobs: dict[str, Job]) -> None:
+    """A container that another one inlines has no forward of its own any more: its changes move to the outer one."""
+    changed = True
+    while changed:
+        changed = False
+        for outer in list(jobs.values()):
+            prefix = f"{outer.path}." if outer.path else ""
+            for child in sorted(outer.opened):
+                inner = jobs.pop(prefix + child, None)
+                if inner is not None:
+                    outer.opened |= {f"{child}.{path}" for path in inner.opened}
+                    outer.activations |= inner.activations
+                    outer.layers |= inner.layers
+                    changed = True
+
+

@@ -1,0 +1,315 @@
+"""What each binary layer carries: norm, threshold, shortcut, activation, and the words and counts the report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from binarize.analysis import Analysis, Layer
+from binarize.dataflow import Flow
+from binarize.parts import Part
+from binarize.plan_activations import ActivationChange, Choice
+from binarize.plan_edits import Edits
+from binarize.plan_shortcuts import ShortcutChange
+
+__all__ = ["LayerParts", "choose_parts"]
+
+
+@dataclass
+class LayerParts:
+    """The parts of one binary layer, as data."""
+
+    layer: Layer
+    shortcut: ShortcutChange
+    norm: str | None = None
+    input_norm: str | None = None
+    # None, or {"norm": path, "activation": name}: the float statistics that the threshold starts from.
+    threshold: dict[str, Any] | None = None
+    # Whether the input binarizer holds the per-channel threshold itself (RSign).
+    own_threshold: bool = False
+    activation: dict[str, Any] | None = None
+    activation_inside: bool = False
+    shortcut_inside: bool = False
+    # Path of an activation inside a norm (BatchNormAct2d.act) that moved behind the new add.
+    moved_activation: str | None = None
+    norm_word: str = "none"
+    activation_word: str = "none"
+    threshold_word: str = "none"
+    container: str | None = None
+    extra_params: int = 0
+    bitplanes: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        """What the swap pass needs."""
+        own = self.shortcut.action == "own" and self.shortcut.spec is not None
+        return {
+            "norm": self.norm,
+            "input_norm": self.input_norm,
+            "threshold": self.threshold,
+            "own_threshold": self.own_threshold,
+            "shortcut": self.shortcut.spec.to_json() if own and self.shortcut.spec is not None else None,
+            "shortcut_inside": self.shortcut_inside,
+            "activation": self.activation,
+            "activation_inside": self.activation_inside,
+            "channel_dim": channel_dim_of(self.layer),
+        }
+
+
+def choose_parts(
+    analysis: Analysis,
+    choices: Mapping[str, Choice],
+    activations: Mapping[int, ActivationChange],
+    shortcuts: Mapping[str, ShortcutChange],
+    edits: Edits,
+) -> dict[str, LayerParts]:
+    """The parts of every binarized layer; also finds a home for the activations that only the graph can reach."""
+    flow = analysis.flow
+    signs = flow.signs(lambda i: i in activations)
+    parts: dict[str, LayerParts] = {}
+    for layer in analysis.layers:
+        if layer.name not in choices:
+            continue
+        choice, site = choices[layer.name], analysis.nodes[layer.name][0]
+        part = parts[layer.name] = LayerParts(layer, shortcuts[layer.name])
+        _choose_norm(flow, layer, site, choice, activations, part)
+        inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
+        if choice.signed and part.input_norm is None:
+            _choose_threshold(flow, site, choice, any(sign != "any" for sign in inputs), part)
+        change = shortcuts[layer.name]
+        part.shortcut_inside = change.action == "own" and change.end == site
+        part.container = edits.container_of_layer(layer.name)
+        _describe_activation(flow, site, activations, part)
+    _house_activations(analysis, choices, activations, edits, parts)
+    for name, part in parts.items():
+        _move_norm_activation(analysis, choices[name], activations, part)
+        _act_inside(analysis, name, choices[name], activations, part)
+        _count(choices[name], activations, part)
+    return parts
+
+
+def channel_dim_of(layer: Layer) -> int:
+    """The axis of the channels in a layer's input and output."""
+    return -1 if layer.kind == "linear" and len(layer.out_shape) > 2 else 1
+
+
+def _norm_class(layer: Layer) -> str:
+    if layer.kind == "linear":
+        return "BatchNorm1d" if len(layer.out_shape) == 2 else "LayerNorm"
+    return f"BatchNorm{len(layer.kernel)}d"
+
+
+def _choose_norm(
+    flow: Flow, layer: Layer, site: int, choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts
+) -> None:
+    if layer.norm_after is not None:
+        part.norm_word = f"kept {layer.norm_after}"
+    if choice.scheme.norm == "missing" and layer.norm_after is None:
+        part.norm = _norm_class(layer)
+        part.norm_word = f"added {part.norm}"
+    elif choice.scheme.norm == "before_sign" and not _norm_in_front(flow, site, activations):
+        part.input_norm = _norm_class(layer)
+        part.norm_word = f"added {part.input_norm} before the sign"
+
+
+def _norm_in_front(flow: Flow, site: int, activations: Mapping[int, ActivationChange]) -> bool:
+    """Whether a norm makes the layer's input, looking through pooling, reshapes and activations that go away."""
+    i = site
+    while flow.data_inputs[i]:
+        i = flow.data_inputs[i][0]
+        gone = i in activations and activations[i].part is None
+        if flow.kinds[i] == "norm" or (flow.kinds[i] == "norm_act" and gone):
+            return True
+        if flow.kinds[i] not in ("identity", "pool") and not gone:
+            return False
+    return False
+
+
+def _choose_threshold(flow: Flow, site: int, choice: Choice, needed: bool, part: LayerParts) -> None:
+    part.own_threshold = _holds_thresholds(choice.scheme.input)
+    if not needed:
+        return
+    origin = _statistics_in_front(flow, site)
+    part.threshold = origin or {"norm": None, "activation": None}
+    start = f"mean of {origin['activation']} behind {origin['norm']}" if origin else "0 until calibrated"
+    part.threshold_word = f"per channel, {start}"
+
+
+def _holds_thresholds(input_part: Part | None) -> bool:
+    """Whether the input binarizer has a parameter per channel."""
+    if input_part is None:
+        return False
+    channels = 7
+    module = input_part.build(channels=channels, channel_dim=1)
+    return any(p.numel() % channels == 0 for p in module.parameters())
+
+
+def _statistics_in_front(flow: Flow, site: int) -> dict[str, Any] | None:
+    """The norm whose scale and shift tell the mean of the layer's input, and the activation between them."""
+    i, activation = site, ""
+    while flow.data_inputs[i]:
+        i = flow.data_inputs[i][0]
+        kind, node = flow.kinds[i], flow.nodes[i]
+        if kind in ("activation", "norm_act") and not activation:
+            activation = flow.activation_name(i)
+        if kind in ("norm", "norm_act") and activation and node.op == "call_module":
+            return {"norm": str(node.target), "activation": activation}
+        if kind not in ("identity", "pool", "activation"):
+            return None
+    return None
+
+
+def _describe_activation(
+    flow: Flow, site: int, activations: Mapping[int, ActivationChange], part: LayerParts
+) -> None:
+    """Say what became of the activation that makes this layer's input."""
+    i = site
+    while flow.data_inputs[i]:
+        i = flow.data_inputs[i][0]
+        if i in activations:
+            change = activations[i]
+            part.activation_word = (
+                f"dropped {change.label}" if change.part is None else f"{change.label} -> {change.part.name}"
+            )
+            return
+        if flow.kinds[i] in ("activation", "norm_act"):
+            part.activation_word = f"kept {flow.label(i) if flow.kinds[i] == 'activation' else flow.activation_name(i)}"
+            return
+        if flow.kinds[i] not in ("identity", "pool"):
+            return
+
+
+def _house_activations(
+    analysis: Analysis,
+    choices: Mapping[str, Choice],
+    activations: Mapping[int, ActivationChange],
+    edits: Edits,
+    parts: Mapping[str, LayerParts],
+) -> None:
+    """New activations hang under the binary layer they follow, else under the container."""
+    flow = analysis.flow
+    names = {site: name for name, sites in analysis.nodes.items() for site in sites}
+    taken: set[str] = set()
+    for node, change in activations.items():
+        if change.path is not None or change.part is None:
+            continue
+        container = edits.container_of_activation(node)
+        assert container is not None
+        prefix = f"{container}." if container else ""
+        owner = _producer(flow, node, names, choices, taken, prefix)
+        if owner is not None:
+            parts[owner].activation = change.to_json()
+            edits.homes[node] = f"{owner}.activation"
+            taken.add(owner)
+        else:
+            edits.homes[node] = _free_name(analysis, prefix, taken)
+            taken.add(str(edits.homes[node]))
+        for name in change.readers:
+            if parts[name].container is None:
+                parts[name].container = container
+
+
+def _producer(
+    flow: Flow, node: int, names: Mapping[int, str], choices: Mapping[str, Choice], taken: set[str], prefix: str
+) -> str | None:
+    """The binary layer of this container whose output, behind its norm and adds, the activation works on."""
+    seen, stack, found = {node}, [node], []
+    while stack:
+        for j in flow.data_inputs[stack.pop()]:
+            if j in seen:
+                continue
+            seen.add(j)
+            if flow.kinds[j] == "site":
+                name = names[j]
+                if name in choices and name not in taken and name.startswith(prefix) and j not in flow.projections:
+                    found.append(j)
+            elif flow.kinds[j] in ("norm", "norm_act", "identity", "add", "scale", "pool"):
+                stack.append(j)
+    return names[max(found)] if found else None
+
+
+def _free_name(analysis: Analysis, prefix: str, taken: set[str]) -> str:
+    owner = analysis.flow.modules[prefix.rstrip(".")]
+    number = 0
+    while True:
+        name = "activation" if number == 0 else f"activation_{number}"
+        if not hasattr(owner, name) and prefix + name not in taken:
+            return prefix + name
+        number += 1
+
+
+def _move_norm_activation(
+    analysis: Analysis, choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts
+) -> None:
+    """Where an add goes between a norm and the activation inside it, the activation moves under the layer."""
+    flow, end = analysis.flow, part.shortcut.end
+    if part.shortcut.action == "none" or end < 0 or flow.kinds[end] != "norm_act":
+        return
+    part.moved_activation = f"{flow.nodes[end].target}.act"
+    channels = flow.shape(end)[1]
+    change = activations.get(end)
+    if change is not None:
+        part.activation = change.to_json() if change.part is not None else None
+        return
+    module = flow.module(end)
+    assert module is not None
+    kind = type(module.act)
+    part.activation = {"part": f"torch.nn.{kind.__name__}", "channels": channels, "channel_dim": 1}
+
+
+def _act_inside(
+    analysis: Analysis, name: str, choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts
+) -> None:
+    """Behind a dropped pre-activation the nonlinearity goes after the new norm, where nothing else comes first."""
+    flow = analysis.flow
+    site = analysis.nodes[name][0]
+    if part.activation is not None or part.norm is None or choice.scheme.nonlinearity is None:
+        return
+    dropped = part.activation_word.startswith("dropped") and len(analysis.nodes[name]) == 1
+    following = {flow.kinds[user] for user in flow.users[site]}
+    if dropped and not following & {"activation", "norm", "norm_act", "add", "output"}:
+        dim = channel_dim_of(part.layer)
+        part.activation = {
+            "part": choice.scheme.nonlinearity.to_json(),
+            "channels": part.layer.out_channels,
+            "channel_dim": dim,
+        }
+        part.activation_inside = True
+        part.activation_word += f", {choice.scheme.nonlinearity.name} behind the new norm"
+
+
+def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts) -> None:
+    """Float parameters that the conversion adds for this layer."""
+    import torch
+
+    layer, scheme = part.layer, choice.scheme
+    dim = channel_dim_of(layer)
+    extra = 0
+    with torch.device("meta"):
+        if scheme.input is not None:
+            binarizer = scheme.input.build(channels=layer.in_channels, channel_dim=dim)
+            extra += _parameters(binarizer)
+            part.bitplanes = int(getattr(binarizer, "bitplanes", 1))
+        if scheme.weight is not None:
+            extra += _parameters(scheme.weight.build(channels=layer.out_channels, axis=0))
+        if scheme.scale is not None:
+            extra += _parameters(scheme.scale.build(channels=layer.out_channels, channel_dim=dim))
+        first_reader = [c for c in activations.values() if c.part is not None and c.readers[0] == layer.name]
+        for change in first_reader:
+            assert change.part is not None
+            extra += _parameters(change.part.build(channels=change.channels, channel_dim=change.channel_dim))
+        if part.activation_inside and part.activation is not None and scheme.nonlinearity is not None:
+            extra += _parameters(scheme.nonlinearity.build(channels=layer.out_channels, channel_dim=dim))
+    if part.norm is not None:
+        extra += 2 * layer.out_channels - (layer.out_channels if layer.bias else 0)
+    if part.input_norm is not None:
+        extra += 2 * layer.in_channels
+    if part.threshold is not None and not part.own_threshold:
+        extra += layer.in_channels
+    if part.shortcut.spec is not None and part.shortcut.action == "own":
+        extra += part.shortcut.spec.params(layer.in_channels, layer.out_channels)
+    part.extra_params = extra
+
+
+def _parameters(module: Any) -> int:
+    return sum(p.numel() for p in module.parameters())

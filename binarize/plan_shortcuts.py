@@ -1,0 +1,154 @@
+"""Where real values go around binary layers: own shortcuts where there are none, Bi-Real's rewiring of residual blocks.
+
+own      end + shortcut(x)                       end: the layer's output behind its norm, x: its real-valued input
+rewired  y_1 = end_1 + S(u),  y_i = end_i + x_i  in a residual block S(u) + f_k(...f_1(u)), one shortcut a layer; the
+                                                 outer add then takes x_k in place of S(u), which is spent already
+Source: Liu et al., Bi-Real Net, ECCV 2018, https://arxiv.org/abs/1808.00278, figure 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from binarize.analysis import Analysis, Layer
+from binarize.dataflow import Block, Flow
+from binarize.plan_activations import Choice, channel_dim
+from binarize.shortcuts import ShortcutSpec, plan_shortcut
+
+__all__ = ["ShortcutChange", "change_shortcuts", "end_of"]
+
+
+@dataclass(frozen=True)
+class ShortcutChange:
+    """What becomes of one layer's shortcut. Nodes are positions in the flow."""
+
+    layer: str
+    # own: `spec` inside the layer or around its norm; value: the value of a node is added; none: `why`.
+    action: Literal["own", "value", "none"]
+    why: str
+    spec: ShortcutSpec | None = None
+    # The add goes behind this node; for an own shortcut without a norm of the float model it is the layer itself.
+    end: int = -1
+    value: int = -1
+    # The outer add whose operand `value_before` gives way to `value` (last layer of a rewired block).
+    merge: int = -1
+    replaced: int = -1
+
+    @property
+    def kind(self) -> str:
+        """The word in the report."""
+        if self.action == "none":
+            return "none"
+        return self.spec.kind if self.spec is not None else "block"
+
+
+def change_shortcuts(analysis: Analysis, choices: Mapping[str, Choice]) -> dict[str, ShortcutChange]:
+    """One entry per binarized layer."""
+    changes: dict[str, ShortcutChange] = {}
+    for layer in analysis.layers:
+        if layer.name not in choices:
+            continue
+        mode = choices[layer.name].scheme.shortcut
+        if layer.name not in changes:
+            if mode == "every" and layer.skip == "enclosing":
+                changes.update(_rewired(analysis, layer, choices))
+            changes.setdefault(layer.name, _alone(analysis, layer, choices[layer.name], mode))
+    return changes
+
+
+def end_of(flow: Flow, site: int) -> int | None:
+    """The norm that alone reads a layer's output, looking through dropout and reshapes; the layer where there is none.
+
+    None where pooling stands in between: a shortcut behind it would have to pool as well.
+    """
+    i = site
+    while len(flow.users[i]) == 1:
+        i = flow.users[i][0]
+        if flow.kinds[i] in ("norm", "norm_act"):
+            return i
+        if flow.kinds[i] == "pool":
+            return None
+        if flow.kinds[i] != "identity":
+            break
+    return site
+
+
+def _alone(analysis: Analysis, layer: Layer, choice: Choice, mode: str) -> ShortcutChange:
+    """A shortcut around one layer, or the reason why not."""
+
+    def none(why: str) -> ShortcutChange:
+        return ShortcutChange(layer.name, "none", why)
+
+    flow, sites = analysis.flow, analysis.nodes[layer.name]
+    if mode == "never":
+        return none("not asked for")
+    if not choice.signed and choice.scheme.input is None:
+        return none("its input stays real-valued")
+    if any(site in flow.projections for site in sites):
+        return none("it stands on a shortcut itself")
+    if layer.gate:
+        return none("it computes a gate")
+    if layer.skip == "own":
+        return none("it has one of its own")
+    if layer.skip == "enclosing" and (mode == "missing" or max(layer.kernel or (1,)) == 1):
+        return none(f"the block's shortcut goes around {layer.span} layers")
+    if layer.skip == "concat" and mode == "missing":
+        return none("a concatenation carries its input on")
+    if layer.kind == "conv_transpose":
+        return none("a transposed convolution has no parameter-free shortcut")
+    site = sites[0]
+    dim = channel_dim(flow, site) if layer.kind == "linear" else 1
+    if layer.kind == "linear":
+        dim = 1 if len(layer.in_shape) <= 2 else -1
+    spec = plan_shortcut(layer.in_shape, layer.out_shape, layer.stride, dim, choice.scheme.projection)
+    if isinstance(spec, str):
+        return none(spec)
+    end = end_of(flow, site)
+    if end is None:
+        return none("its norm stands behind a pooling")
+    if end != site and len(sites) > 1:
+        return none(f"it is called {len(sites)} times and its norm stands outside")
+    return ShortcutChange(layer.name, "own", "", spec, end)
+
+
+def _rewired(analysis: Analysis, layer: Layer, choices: Mapping[str, Choice]) -> dict[str, ShortcutChange]:
+    """The changes for all layers of the block around `layer`, empty where the block cannot be rewired."""
+    flow = analysis.flow
+    block = flow.block_of[analysis.nodes[layer.name][0]]
+    names = {site: name for name, sites in analysis.nodes.items() for site in sites}
+    chain = [site for site in block.inner if site not in flow.gates]
+    if len(chain) != block.span or len({names[site] for site in chain}) != len(chain):
+        return {}
+    if any(names[site] not in choices or not choices[names[site]].signed for site in chain):
+        return {}
+    ends = [end_of(flow, site) for site in chain]
+    wanted = flow.shape(block.bypass)
+    if any(end is None or flow.shape(end) != wanted for end in ends):
+        return {}
+    if not _is_behind(flow, block, chain, ends):
+        return {}
+    changes = {}
+    identity = ShortcutSpec()
+    for position, (site, end) in enumerate(zip(chain, ends)):
+        assert end is not None
+        first, last = position == 0, position == len(chain) - 1
+        value = block.bypass if first else flow.data_inputs[site][0]
+        spec = None if first and block.projected else identity
+        if last:
+            changes[names[site]] = ShortcutChange(
+                names[site], "value", "", spec, -1, value, block.merge, block.bypass
+            )
+        else:
+            changes[names[site]] = ShortcutChange(names[site], "value", "", spec, end, value)
+    return changes
+
+
+def _is_behind(flow: Flow, block: Block, chain: list[int], ends: list[int | None]) -> bool:
+    """Whether the block is a plain chain: each layer reads what the one before made, the branch ends behind the last."""
+    for end, following in zip(ends, chain[1:]):
+        if end is None or not flow.ancestors[following] >> end & 1:
+            return False
+    last = ends[-1]
+    return last is not None and (last == block.branch or bool(flow.ancestors[block.branch] >> last & 1))

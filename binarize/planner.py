@@ -1,0 +1,155 @@
+"""Layers x RuleSet -> Plan: rules decide, guards may only turn binarize into keep, edits are resolved to named nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from binarize.analysis import Analysis, Layer
+from binarize.errors import NothingToBinarizeError
+from binarize.plan import Decision, Edit, Plan
+from binarize.plan_activations import ActivationChange, Choice, change_activations
+from binarize.plan_edits import Edits, open_containers
+from binarize.plan_parts import LayerParts, choose_parts
+from binarize.plan_shortcuts import ShortcutChange, change_shortcuts
+from binarize.rules import Rule, RuleSet
+
+__all__ = ["make_plan"]
+
+
+def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan:
+    """Decide every layer and resolve what the rewriting will do. Touches no tensor.
+
+    Raises: NothingToBinarizeError with the reasons grouped, where no layer ends up binary.
+    """
+    kept, choices = _decide(analysis.layers, rules)
+    if not choices:
+        raise NothingToBinarizeError(_nothing(analysis, kept))
+    activations, shortcuts, edits = _resolve(analysis, choices)
+    parts = choose_parts(analysis, choices, activations, shortcuts, edits)
+    decisions = tuple(
+        kept[layer.name] if layer.name in kept else _binarized(layer, choices[layer.name], parts[layer.name])
+        for layer in analysis.layers
+    )
+    return Plan(
+        name=rules.name,
+        source=source,
+        decisions=decisions,
+        edits=(*edits.opened(), *edits.swaps(parts, choices), *edits.graph_edits()),
+        schemes={choice.scheme.name: choice.scheme for choice in choices.values()},
+        unmatched=tuple(getattr(rules, "unmatched", lambda _: ())(analysis.layers)),
+        **_rest(analysis),
+        capture={
+            "level": analysis.graph.level,
+            "notes": list(analysis.graph.notes),
+            "containers": dict(edits.refused),
+        },
+    )
+
+
+def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decision], dict[str, Choice]]:
+    """(layers that stay float, with their decision; layers to binarize, with rule and scheme)."""
+    kept: dict[str, Decision] = {}
+    choices: dict[str, Choice] = {}
+    for layer in layers:
+        rule = rules.decide(layer)
+        if rule is None:
+            kept[layer.name] = Decision(layer, "keep", "no rule matches it")
+        elif rule.action == "keep":
+            kept[layer.name] = Decision(layer, "keep", rule.why or "its rule says so", rule=rule.id, where=rule.where)
+        else:
+            guard = _guard(layer)
+            if guard is not None:
+                kept[layer.name] = Decision(layer, "keep", guard, rule=rule.id, where=rule.where, guard=guard)
+            else:
+                choices[layer.name] = Choice(rule, rules.scheme(rule))
+    return kept, choices
+
+
+def _guard(layer: Layer) -> str | None:
+    """Why a layer cannot be binarized whatever the rules say."""
+    if layer.obstacle is not None:
+        return layer.obstacle
+    if layer.kind not in ("conv", "conv_transpose", "linear"):
+        return f"there is no binary {layer.type}"
+    if not layer.out_shape:
+        return "its output is no tensor"
+    return None
+
+
+def _resolve(
+    analysis: Analysis, choices: Mapping[str, Choice]
+) -> tuple[dict[int, ActivationChange], dict[str, ShortcutChange], Edits]:
+    """Plan activations and shortcuts, open the containers they need, and plan again without those that do not open."""
+    names = {site: name for name, sites in analysis.nodes.items() for site in sites}
+    calls = analysis.graph.calls
+    blocked: set[int] = set()
+    refused: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    while True:
+        activations = change_activations(analysis.flow, names, choices, calls, blocked)
+        shortcuts = change_shortcuts(analysis, choices)
+        for layer, why in refused.items():
+            if shortcuts[layer].action != "none":
+                shortcuts[layer] = ShortcutChange(layer, "none", why)
+        edits = open_containers(analysis, activations, shortcuts)
+        if not edits.failed:
+            return activations, shortcuts, replace(edits, refused=reasons)
+        for job in edits.failed:
+            reasons[job.path] = job.reason
+            where = job.path or "the model"
+            blocked.update(job.activations)
+            refused.update({name: f"{where} cannot be edited: {job.reason}" for name in job.layers})
+
+
+def _binarized(layer: Layer, choice: Choice, parts: LayerParts) -> Decision:
+    rule: Rule = choice.rule
+    return Decision(
+        layer,
+        "binarize",
+        rule.why or choice.scheme.description or "matched",
+        scheme=choice.scheme.name,
+        weights_only=rule.weights_only or choice.scheme.input is None,
+        rule=rule.id,
+        where=rule.where,
+        shortcut=parts.shortcut.kind,
+        shortcut_why=parts.shortcut.why,
+        norm=parts.norm_word,
+        activation=parts.activation_word,
+        threshold=parts.threshold_word,
+        container=parts.container,
+        extra_params=parts.extra_params,
+        bitplanes=parts.bitplanes,
+    )
+
+
+def _rest(analysis: Analysis) -> dict[str, Any]:
+    """Float elements of the model that belong to none of the listed layers."""
+    shadow = analysis.graph.shadow
+    listed = sum(layer.params for layer in analysis.layers if layer.type[:2] != "F.")
+    functional = sum(layer.params for layer in analysis.layers if layer.type[:2] == "F.")
+    total = sum(p.numel() for p in shadow.parameters())
+    return {
+        "other_params": max(total - listed - functional, 0),
+        "other_buffers": sum(b.numel() for b in shadow.buffers()),
+    }
+
+
+def _nothing(analysis: Analysis, kept: Mapping[str, Decision]) -> str:
+    if not analysis.layers:
+        return (
+            "nothing to binarize: the model holds no convolution and no linear layer that its input reaches\n"
+            "  give the module that holds them, or an example input that reaches them"
+        )
+    grouped: dict[str, list[str]] = {}
+    for decision in kept.values():
+        grouped.setdefault(decision.why, []).append(decision.layer.name)
+    lines = [f"  {len(names)} kept: {why} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+             for why, names in grouped.items()]  # fmt: skip
+    return "\n".join(
+        [f"nothing to binarize: all {len(analysis.layers)} layers stay float", *lines,
+         "  relax the rules, or name layers with --binarize PATTERN"]  # fmt: skip
+    )
+
+

@@ -1,0 +1,66 @@
+"""Carry a plan out on a copy of the model: open the containers, swap the layers, edit the graphs, print the forwards."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch.fx
+from torch import nn
+
+from binarize.capture import TraceError, trace_container
+from binarize.errors import CheckError, RewriteError
+from binarize.generated import give_forward, source_hash
+from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
+from binarize.plan import Plan
+
+__all__ = ["copy_model", "rewrite"]
+
+
+def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
+    """Carry out `plan` on `module` itself (see `copy_model`).
+
+    Returns the sha256 of every rewritten forward by container path. Where the plan holds such hashes already (it was
+    saved and is replayed), they must be the same.
+
+    Raises: RewriteError, where the module is not the one that was planned for; CheckError, where a hash differs.
+    """
+    # Traced while every layer is still float: the plan's node names were taken from such a trace.
+    graphs = {edit.container: _open(module, edit.container, edit.args) for edit in plan.edits if edit.op == "open"}
+    for edit in plan.edits:
+        if edit.op == "swap":
+            swap_layer(module, edit.container, edit.args, plan.schemes[edit.args["scheme"]])
+        elif edit.op in MODULE_PASSES:
+            MODULE_PASSES[edit.op](module, edit.container, edit.args)
+        elif edit.op in GRAPH_PASSES:
+            container = module.get_submodule(edit.container)
+            GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
+        elif edit.op != "open":
+            raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
+    sources = {path: give_forward(module.get_submodule(path), graph) for path, graph in graphs.items()}
+    hashes = {path: source_hash(source) for path, source in sources.items()}
+    _compare(hashes, plan.capture.get("sources") or {})
+    return hashes
+
+
+def copy_model(module: nn.Module) -> nn.Module:
+    """A copy that shares no storage and no module with the original; hooks, flags, dtypes and devices carry over."""
+    return copy.deepcopy(module)
+
+
+def _open(module: nn.Module, path: str, args: Mapping[str, object]) -> torch.fx.Graph:
+    opened, concrete = args["opened"], args["concrete"]
+    assert isinstance(opened, (list, tuple)) and isinstance(concrete, dict)
+    try:
+        return trace_container(module.get_submodule(path), concrete, opened)
+    except (TraceError, AttributeError) as error:
+        raise RewriteError(f"container {path or 'the model'} cannot be opened as planned: {error}") from error
+
+
+def _compare(now: Mapping[str, str], then: Mapping[str, str]) -> None:
+    for path, digest in then.items():
+        if now.get(path) != digest:
+            raise CheckError(
+                f"the rewritten forward of {path or 'the model'} differs from the saved one: the float model's code is "
+                "another version\n  load with the versions named in binarize.json, or convert the model again"
+            )

@@ -20,9 +20,9 @@ FLAT = 60.0
 class SwishSign(Estimator):
     """sign(x), with the gradient beta (2 - beta x tanh(beta x / 2)) / (1 + cosh(beta x)).
 
-    It is the derivative of 2 s(z) (1 + z (1 - s(z))) - 1 with z = beta x and s the logistic function, and is negative
-    beyond |z| = 2.4. Computed as 2 beta q (1 - q) (2 - |z| (1 - 2 q)) with q = s(-|z|), which neither overflows nor
-    loses digits.
+    It is the derivative of 2 s(z) (1 + z (1 - s(z))) - 1 with z = beta x and s the logistic function, and is
+    negative beyond |z| = 2.4. Computed as 2 beta q (1 - q) (2 - |z| (1 - 2 q)) with q = s(-|z|), which
+    neither overflows nor loses digits.
 
     Source: the paper's SignSwish and its derivative.
     """

@@ -40,8 +40,8 @@ def tensor(dtype: torch.dtype) -> Callable[[object], Tensor]:
 def weight(vectors: dict[str, Any], tensor: Callable[[object], Tensor]) -> Tensor:
     """The weight all weight vectors share: two filters of four.
 
-    One number equals the mean of its filter. The vectors have it an ulp below; in float32 the mean would be rounded to
-    the other side, so here it is lowered by 3e-8.
+    One number equals the mean of its filter. The vectors have it an ulp below; in float32 the mean would be
+    rounded to the other side, so here it is lowered by 3e-8.
     """
     w = tensor(vectors["w_common"]["W"])
     if w.dtype == torch.float32:
@@ -87,7 +87,7 @@ def binarize_input(
 
 @pytest.fixture
 def with_values(dtype: torch.dtype) -> Callable[..., nn.Module]:
-    """A module in the type under test, its named parameters and buffers set without passing through float32."""
+    """A module in the type under test, named parameters and buffers set without going through float32."""
 
     def build(module: nn.Module, **values: float) -> nn.Module:
         module.to(dtype)

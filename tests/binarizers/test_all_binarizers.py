@@ -22,8 +22,8 @@ from binarize.binarizers import (
     fda,
     ienet,
     irnet,
-    reactnet,
     rbnn,
+    reactnet,
     xnor,
     xnorpp,
 )

@@ -30,7 +30,7 @@ def multi_sign(dtype, b, s):
 
 @pytest.mark.parametrize("channel", [0, 1])
 def test_convolution_of_the_sum_equals_the_sum_of_convolutions(vectors, tensor, dtype, atol, channel):
-    # The vectors have one factor per output channel; a scalar factor gives one output channel of them at a time.
+    # The vectors have one factor per output channel; a scalar factor gives them one channel at a time.
     expected = vectors["conv_ienet_K2"]
     s = tensor(expected["s"])[:, channel]
     x = multi_sign(dtype, tensor(expected["b"]), s)(tensor(expected["X"]))

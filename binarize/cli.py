@@ -1,0 +1,45 @@
+"""The command `binarize`: every verb, in the order one uses them. The verbs are in binarize/commands/."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from binarize.commands.doctor import doctor, version
+from binarize.commands.report import report
+from binarize.commands.rules import rules_app, schemes_app
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="binarize",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from binarize import __version__
+
+        typer.echo(f"binarize {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def binarize(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Turn any float PyTorch model into a binary neural network one can train, trust and ship."""
+
+
+app.add_typer(rules_app, name="rules", rich_help_panel="Convert")
+app.add_typer(schemes_app, name="schemes", rich_help_panel="Convert")
+app.command(rich_help_panel="Look")(report)
+app.command(rich_help_panel="Help")(doctor)
+app.command(rich_help_panel="Help")(version)

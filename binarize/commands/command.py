@@ -1,0 +1,90 @@
+"""What every command shares: the options that steer its output; errors become messages and exit codes.
+
+0 ok · 1 a fault of ours · 2 usage · 3 rules · 4 source · 5 capture · 6 nothing binarized, or strict ·
+7 self-check · 130 interrupted
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from binarize.commands.screen import Screen
+from binarize.errors import BinarizeError, RewriteError
+
+__all__ = ["command"]
+
+_OUTPUT = "Output"
+
+# Offered by every command, in this order.
+_SCREEN_OPTIONS: dict[str, Any] = {
+    "json": Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=_OUTPUT)
+    ],
+    "plain": Annotated[
+        bool, typer.Option("--plain", help="No colour, no animation.", rich_help_panel=_OUTPUT)
+    ],
+    "quiet": Annotated[
+        bool, typer.Option("--quiet", "-q", help="Results and errors alone.", rich_help_panel=_OUTPUT)
+    ],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="More, with timings.", rich_help_panel=_OUTPUT)
+    ],
+    "debug": Annotated[
+        bool, typer.Option("--debug", help="Tracebacks with errors.", rich_help_panel=_OUTPUT)
+    ],
+}
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A function of a screen and its own options, as a command with the output options and exit codes of all.
+
+    Example:
+        @app.command()
+        @command
+        def greet(screen: Screen, name: str) -> None:
+            screen.show(f"hello {name}")
+    """
+    signature = inspect.signature(function, eval_str=True)
+    own = list(signature.parameters.values())[1:]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in _SCREEN_OPTIONS.items()
+    ]
+
+    @functools.wraps(function)
+    def run(**arguments: Any) -> None:
+        screen = Screen(**{name: arguments.pop(name) for name in _SCREEN_OPTIONS})
+        try:
+            function(screen, **arguments)
+        except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+            raise
+        except BinarizeError as error:
+            raise typer.Exit(_explain(screen, str(error), error, error.exit_code)) from error
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            raise typer.Exit(_explain(screen, f"{error.strerror or error}{where}", error, 1)) from error
+        except Exception as error:
+            raise typer.Exit(_explain(screen, f"{type(error).__name__}: {error}", error, 1)) from error
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + shared
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _explain(screen: Screen, message: str, error: Exception, code: int) -> int:
+    """Prints what went wrong and gives back the exit code."""
+    if screen.debug:
+        traceback.print_exception(error)
+    screen.error(message)
+    expected = isinstance(error, (BinarizeError, OSError)) and not isinstance(error, RewriteError)
+    if not (expected or screen.debug):
+        screen.note("This is a fault of binarize. The same command with --debug shows where it happened.")
+    screen.document({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})
+    return code

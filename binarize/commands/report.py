@@ -1,0 +1,124 @@
+"""`binarize report`: show a report again, in another format, or compare two."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from binarize.commands import options
+from binarize.commands.command import command
+from binarize.commands.screen import Screen
+from binarize.errors import SourceError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from binarize.report.difference import Difference
+    from binarize.report.model import Report
+
+__all__ = ["report"]
+
+_FORMATS = ("term", "json", "md", "html")
+
+
+@command
+def report(
+    screen: Screen,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A converted model's folder, or report.json.")
+    ],
+    other: Annotated[Path | None, typer.Argument(metavar="DIR2", help="Show what differs here.")] = None,
+    form: Annotated[str, typer.Option("--format", "-f", help=" | ".join(_FORMATS))] = "term",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write to a file instead.")] = None,
+    all_rows: options.AllRows = False,
+    force: options.Force = False,
+) -> None:
+    """Show a report again, in another format, or compare two."""
+    form = "json" if screen.json else form
+    if form not in _FORMATS:
+        raise UsageError(f'--format "{form}" is none of {", ".join(_FORMATS)}{did_you_mean(form, _FORMATS)}')
+    first = read_report(folder)
+    if other is not None:
+        if form in ("md", "html"):
+            raise UsageError(f"two reports are compared as term or json, not as {form}")
+        _show_difference(screen, first, read_report(other))
+        return
+    if form == "term" and out is None:
+        from binarize.report.terminal import render
+
+        screen.show(render(first, all_rows=all_rows))
+        return
+    text = _written(first, form)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists; --force overwrites it")
+    out.write_text(text, encoding="utf-8")
+    screen.note(f"wrote {out}")
+
+
+def read_report(path: Path) -> Report:
+    """The report in a folder, or in a report.json itself.
+
+    Raises: SourceError where there is none.
+    """
+    from binarize.report.model import Report
+
+    file = path / "report.json" if path.is_dir() else path
+    if not file.is_file():
+        raise SourceError(
+            f"{path}: no report.json here; `binarize convert` writes one into the folder it makes"
+        )
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"{file}: damaged or not JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise SourceError(f"{file}: expected a report, found a JSON {type(data).__name__}")
+    return Report.from_json(data)
+
+
+def _written(report: Report, form: str) -> str:
+    if form == "json":
+        return json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n"
+    if form == "md":
+        from binarize.report.markdown import to_markdown
+
+        return to_markdown(report)
+    if form == "html":
+        from binarize.report.html import to_html
+
+        return to_html(report)
+    raise UsageError("--out takes --format json, md or html")
+
+
+def _show_difference(screen: Screen, before: Report, after: Report) -> None:
+    from binarize.report.difference import diff
+
+    difference = diff(before, after)
+    screen.document(difference.to_json())
+    if not screen.json:
+        screen.show(_table(difference))
+
+
+def _table(difference: Difference) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+
+    if not difference:
+        return f"{difference.before} and {difference.after}: no difference"
+    table = Table("layer", "what", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(difference.before, overflow="fold")
+    table.add_column(difference.after, overflow="fold")
+    for change in (*difference.totals, *difference.layers):
+        table.add_row(change.layer or "(all)", change.field, change.before_text, change.after_text)
+    for name in difference.only_before:
+        table.add_row(name, "layer", "present", "-")
+    for name in difference.only_after:
+        table.add_row(name, "layer", "-", "present")
+    return table

@@ -1,0 +1,239 @@
+"""`binarize rules ...` and `binarize schemes ...`: look at rule sets, check them, begin one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from binarize.commands import complete, options
+from binarize.commands.command import command
+from binarize.commands.screen import Screen
+from binarize.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from binarize.rules import RuleSet
+
+__all__ = ["rules_app", "schemes_app"]
+
+rules_app = typer.Typer(no_args_is_help=True, help="Rule sets: list, show, check, explain, begin one.")
+schemes_app = typer.Typer()
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME|FILE", help="A shipped one, or a file.", autocompletion=complete.schemes),
+]
+
+# What `rules new` writes; {0} is the rule set to extend.
+_STARTER = """\
+# The last rule that matches a layer decides, and replaces the whole decision.
+# `binarize rules validate FILE` checks this file, `binarize rules explain SRC LAYER -r FILE` shows who wins.
+schema: 1
+name: {name}
+extends: {base}
+rules:
+  # A name covers everything below it; * stays within one step of the path, ** does not.
+  - id: sensitive
+    match: {{name: ["layer1.0.conv1"]}}
+    use: keep
+    why: say here why, it is shown in the report
+  # More selectors: type, kind, position, kernel, stride, groups, params, has_skip, downsample, inside,
+  # before, after; `binarize rules schema` lists all of them for an editor.
+  - id: narrow
+    match: {{kind: conv, out: "<64"}}
+    use: keep
+    why: few filters save little
+"""
+
+
+def _rule_set(name: str) -> RuleSet:
+    """A shipped rule set by its name, or the one in a file."""
+    from binarize.rules import load_rule_set
+
+    return load_rule_set(rules=options.rule_source([name]))
+
+
+def _grid(*columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+@rules_app.command("list")
+@command
+def list_rules(screen: Screen) -> None:
+    """The shipped rule sets."""
+    from binarize.rules import builtin_rule_sets, load_rule_set
+
+    sets = [load_rule_set(name) for name in builtin_rule_sets()]
+    table = _grid("name", "what it is", "paper")
+    for rule_set in sets:
+        table.add_row(rule_set.name, rule_set.description, rule_set.paper)
+    screen.show(table)
+    screen.document(
+        [{"name": item.name, "description": item.description, "paper": item.paper} for item in sets]
+    )
+
+
+@rules_app.command("show")
+@command
+def show_rules(
+    screen: Screen,
+    name: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="With `extends` carried out.")] = False,
+) -> None:
+    """One rule set as YAML, re-runnable with --rules."""
+    from binarize.rules import builtin_rule_sets, rule_file
+
+    rule_set = _rule_set(name)
+    if resolved or name == "-":
+        text = rule_set.to_yaml()
+    else:
+        text = (rule_file(name) if name in builtin_rule_sets() else Path(name)).read_text(encoding="utf-8")
+    if screen.json:
+        screen.document(rule_set.to_json())
+    else:
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+@rules_app.command("validate")
+@command
+def validate_rules(
+    screen: Screen,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Rule files; - is standard input.")],
+) -> None:
+    """Check rule files without looking at a model. Exit code 3 at the first one that is wrong."""
+    checked = []
+    for name in files:
+        rule_set = _rule_set(name)
+        checked.append({"file": name, "name": rule_set.name, "rules": len(rule_set.rules)})
+        screen.show(f"{name}: {len(rule_set.rules)} rules, schemes {', '.join(rule_set.schemes)}")
+    screen.document(checked)
+
+
+@rules_app.command("explain")
+@command
+def explain_rules(
+    screen: Screen,
+    src: options.Src,
+    layer: Annotated[str, typer.Argument(help="The layer's name, as in the plan.")],
+    scheme: options.SchemeName = None,
+    rules: options.Rules = None,
+    keep: options.Keep = None,
+    binarize: options.Binarize = None,
+    overrides: options.Set = None,
+    input_shape: options.InputShape = None,
+    arch: options.Arch = None,
+    trust_pickle: options.TrustPickle = False,
+) -> None:
+    """Every rule that matches a layer, in order, and which of them decides."""
+    choice = options.Choice(scheme, rules, keep=keep, binarize=binarize, overrides=overrides)
+    with screen.stage(f"planning {src}"):
+        rule_set = options.rule_set(choice)
+        source = options.source(src, arch=arch, input_shape=input_shape, trust_pickle=trust_pickle, meta=True)
+        decision = options.make_plan(source, choice)[layer]
+    table = _grid("", "rule", "where", "says", "why")
+    matching = rule_set.matching(decision.layer)
+    for rule in matching:
+        table.add_row("→" if rule is matching[-1] else "", rule.id, rule.where, rule.use, rule.why)
+    screen.show(table)
+    outcome = f"{layer}: {decision.scheme if decision.binary else 'stays float'} ({decision.why})"
+    screen.show(f"{outcome}; a guard decided: {decision.guard}" if decision.guard else outcome)
+    screen.document(
+        {
+            "layer": layer,
+            "matching": [{"id": rule.id, "where": rule.where, "use": rule.use} for rule in matching],
+            "action": decision.action,
+            "scheme": decision.scheme,
+            "why": decision.why,
+            "guard": decision.guard,
+        }
+    )
+
+
+@rules_app.command("new")
+@command
+def new_rules(
+    screen: Screen,
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    base: Annotated[
+        str, typer.Option("--extends", help="The rule set to begin from.", autocompletion=complete.schemes)
+    ] = "adabin",
+    force: options.Force = False,
+) -> None:
+    """Write a commented rule file to begin with."""
+    _rule_set(base)
+    if file.exists() and not force:
+        raise UsageError(f"{file} exists; --force overwrites it")
+    file.write_text(_STARTER.format(name=file.stem, base=base), encoding="utf-8")
+    screen.show(f"wrote {file}")
+    screen.note(f"next: binarize rules validate {file}")
+    screen.document({"file": str(file)})
+
+
+@rules_app.command("schema")
+@command
+def schema(screen: Screen) -> None:
+    """The JSON Schema of rule files, for editors."""
+    import json
+
+    from binarize.rules import json_schema
+
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    sys.stdout.write(f"{text}\n")
+
+
+@schemes_app.callback(invoke_without_command=True)
+@command
+def schemes(screen: Screen, context: typer.Context) -> None:
+    """The schemes, and what one is made of."""
+    from binarize.rules import builtin_rule_sets, load_rule_set
+
+    if context.invoked_subcommand is not None:
+        return
+    table = _grid("scheme", "weights", "inputs", "between", "shortcut", "paper")
+    found = {}
+    for name in builtin_rule_sets():
+        rule_set = load_rule_set(name)
+        for scheme in rule_set.schemes.values():
+            if scheme.name in found:
+                continue
+            found[scheme.name] = scheme
+            parts = [part.name if part else "float" for part in (scheme.weight, scheme.input)]
+            between = scheme.nonlinearity.name if scheme.nonlinearity else "-"
+            table.add_row(scheme.name, *parts, between, scheme.shortcut, scheme.paper)
+    screen.show(table)
+    screen.document({name: scheme.to_json() for name, scheme in found.items()})
+
+
+@schemes_app.command("show")
+@command
+def show_scheme(
+    screen: Screen,
+    name: Annotated[str, typer.Argument(help="The scheme.", autocompletion=complete.schemes)],
+) -> None:
+    """One scheme: its parts and how it is trained."""
+    from rich.pretty import Pretty
+
+    from binarize.rules import builtin_rule_sets, load_rule_set
+
+    schemes = {
+        scheme.name: scheme for each in builtin_rule_sets() for scheme in load_rule_set(each).schemes.values()
+    }
+    if name not in schemes:
+        known = ", ".join(sorted(schemes))
+        raise UsageError(f'no scheme "{name}" (shipped are {known}){did_you_mean(name, schemes)}')
+    data = {"name": name, **schemes[name].to_json()}
+    table = _grid("field", "value")
+    for key, value in data.items():
+        table.add_row(key, value if isinstance(value, str) else Pretty(value))
+    screen.show(table)
+    screen.document(data)

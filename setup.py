@@ -1,5 +1,24 @@
 """Everything about the distribution stands in setup.cfg; this file exists for what setup.cfg cannot hold."""
 
-from setuptools import setup
+import sys
 
-setup()
+from setuptools import Extension, setup
+
+FOLDER = "binarize/packed/kernels"
+FILES = ("module", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
+# Float results must not depend on whether the compiler fuses a multiplication and an addition.
+FLAGS = [] if sys.platform == "win32" else ["-std=gnu11", "-O3", "-ffp-contract=off", "-pthread"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "binarize.packed.kernels._native",
+            sources=[f"{FOLDER}/{name}.c" for name in FILES],
+            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "engine")],
+            define_macros=[("Py_LIMITED_API", "0x030A0000")],
+            extra_compile_args=FLAGS,
+            py_limited_api=True,
+            optional=True,  # without a compiler packed models run through plain torch
+        )
+    ]
+)

@@ -1,0 +1,289 @@
+/* Packing, tiling and the epilogue, in plain C that the compiler vectorizes for the including file's processor.
+ *
+ * The including file defines
+ *     TARGET                      its target attribute, or nothing
+ *     VARIANT(name)               name with the variant's suffix
+ *     LANES, MASKED_LANES         filters of a block
+ *     less_f32(a, b), less_i32(a, b)    word of the 32 comparisons a[i] < b[i]
+ *     dense_tile(x, offsets, words, w, pixels, pops), masked_tile(...)
+ * where pops[pixel * lanes + lane] becomes the popcount of (x ^ w) over all words, x[pixel][offsets[k]] being the
+ * k-th word of a pixel's window. */
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
+typedef void (*TileFunction)(const uint32_t *const *x, const int32_t *offsets, int64_t words,
+                             const uint32_t *w, const int pixels, int32_t *pops);
+
+/* ---------------------------------------------------------------- input */
+
+/* One row of [W][C] floats. */
+INLINE void pack_row_nhwc(const PackJob *job, int64_t y)
+{
+    const int64_t channels = job->channels, full = channels / 32, rest = channels % 32;
+    const float *x = (const float *)job->input + y * job->width * channels;
+    uint32_t *out = job->first + y * job->row_words;
+    for (int64_t i = 0; i < job->width; i++, x += channels, out += job->words) {
+        for (int64_t k = 0; k < full; k++)
+            out[k] = less_f32(x + 32 * k, job->thresholds + 32 * k);
+        if (rest) {
+            float tail[32] = {0}; /* 0 < 0 is false: filling bits are 0 */
+            memcpy(tail, x + 32 * full, (size_t)rest * sizeof(float));
+            out[full] = less_f32(tail, job->thresholds + 32 * full);
+        }
+    }
+}
+
+/* PACK_PIXELS neighbours, in the order of memory, of a [C][H][W] image: a word takes its bits from 32 planes. */
+INLINE void pack_columns_nchw(const PackJob *job, int64_t unit)
+{
+    const int64_t plane = job->height * job->width, start = unit * PACK_PIXELS;
+    const int64_t n = plane - start < PACK_PIXELS ? plane - start : PACK_PIXELS;
+    for (int64_t k = 0; k < job->words; k++) {
+        uint32_t word[PACK_PIXELS] = {0};
+        const int64_t last = job->channels - 32 * k < 32 ? job->channels - 32 * k : 32;
+        for (int64_t c = 0; c < last; c++) {
+            const float *x = (const float *)job->input + (32 * k + c) * plane + start;
+            const float threshold = job->thresholds[32 * k + c];
+            const uint32_t bit = (uint32_t)1 << c;
+            if (n == PACK_PIXELS)
+                for (int i = 0; i < PACK_PIXELS; i++)
+                    word[i] |= x[i] < threshold ? bit : 0;
+            else
+                for (int64_t i = 0; i < n; i++)
+                    word[i] |= x[i] < threshold ? bit : 0;
+        }
+        int64_t y = start / job->width, column = start % job->width;
+        for (int64_t i = 0; i < n; i++) {
+            job->first[y * job->row_words + column * job->words + k] = word[i];
+            if (++column == job->width) {
+                column = 0;
+                y++;
+            }
+        }
+    }
+}
+
+static TARGET void VARIANT(pack)(const PackJob *job, int64_t begin, int64_t end)
+{
+    const int64_t row = job->width * job->words;
+    for (int64_t unit = begin; unit < end; unit++) {
+        if (job->kind == INPUT_NHWC)
+            pack_row_nhwc(job, unit);
+        else if (job->kind == INPUT_NCHW)
+            pack_columns_nchw(job, unit);
+        else
+            memcpy(job->first + unit * job->row_words, (const uint32_t *)job->input + unit * row,
+                   (size_t)row * sizeof(uint32_t));
+    }
+}
+
+/* ---------------------------------------------------------------- window sums */
+
+INLINE int32_t count_lower(const uint32_t *pixel, int64_t first_bit, int64_t last_bit)
+{
+    int32_t count = 0;
+    for (int64_t k = first_bit / 32; 32 * k < last_bit; k++) {
+        uint32_t word = pixel[k];
+        if (32 * k < first_bit)
+            word &= ~(uint32_t)0 << (first_bit - 32 * k);
+        if (32 * k + 32 > last_bit)
+            word &= ~(uint32_t)0 >> (32 * k + 32 - last_bit);
+        count += __builtin_popcount(word);
+    }
+    return count;
+}
+
+/* The margin's bits are 0, so they count nothing as lower; what they stand for is added by the number of taps. */
+static TARGET void VARIANT(window)(const WindowJob *job, int64_t begin, int64_t end)
+{
+    const int64_t taps = job->kernel_height * job->kernel_width, channels = job->group_channels;
+    for (int64_t y = begin; y < end; y++)
+        for (int64_t x = 0; x < job->out_width; x++) {
+            const uint32_t *pixel = job->image + y * job->row_step + x * job->pixel_step;
+            const int64_t inside = (int64_t)job->row_inside[y] * job->column_inside[x];
+            const int64_t known = channels * (inside + job->pad_value * (taps - inside));
+            for (int64_t g = 0; g < job->groups; g++) {
+                int32_t lower = 0;
+                for (int64_t i = 0; i < job->kernel_height; i++)
+                    for (int64_t j = 0; j < job->kernel_width; j++)
+                        lower += count_lower(pixel + i * job->row_gap + j * job->column_gap, g * channels,
+                                             (g + 1) * channels);
+                job->sums[(y * job->out_width + x) * job->groups + g] =
+                    (int32_t)known - (lower << job->pop_shift);
+            }
+        }
+}
+
+/* ---------------------------------------------------------------- epilogue */
+
+INLINE void load_lanes(float *to, const float *from, int lanes, const int LANE_COUNT)
+{
+    if (lanes == LANE_COUNT)
+        memcpy(to, from, (size_t)LANE_COUNT * sizeof(float));
+    else {
+        memset(to, 0, (size_t)LANE_COUNT * sizeof(float));
+        memcpy(to, from, (size_t)lanes * sizeof(float));
+    }
+}
+
+INLINE void store_bits(const ConvJob *job, int64_t pixel, int64_t o, int word, uint32_t bits)
+{
+    const int64_t k = o / 32 + word;
+    if (k < job->bit_words)
+        job->bits[pixel * job->bit_words + k] = bits;
+}
+
+INLINE void activate(const ConvJob *job, int64_t o, float *y, const int LANE_COUNT)
+{
+    const float *pre = job->activation + o, *positive = pre + job->padded, *negative = positive + job->padded;
+    const float *post = negative + job->padded;
+    for (int j = 0; j < LANE_COUNT; j++) {
+        float z = y[j] + pre[j];
+        z = z > 0 ? positive[j] * z : negative[j] * z;
+        y[j] = z + post[j];
+    }
+}
+
+/* popcount -> dot, in place */
+INLINE void dots_of(const ConvJob *job, int64_t o, int32_t *pops, const int32_t *correction, const int LANE_COUNT)
+{
+    const int32_t *base = job->base + o;
+    const int shift = job->pop_shift;
+    if (correction)
+        for (int j = 0; j < LANE_COUNT; j++)
+            pops[j] = base[j] - (pops[j] << shift) + correction[o + j];
+    else
+        for (int j = 0; j < LANE_COUNT; j++)
+            pops[j] = base[j] - (pops[j] << shift);
+}
+
+/* What is rare: window sums, planes, residual, activation, the next layer's bits.  dot is [plane][...]. */
+INLINE void finish_float(const ConvJob *job, int64_t o, int lanes, int64_t pixel, const int32_t *dot,
+                         int64_t plane_step, const float *constant, const int LANE_COUNT)
+{
+    float y[MAX_LANES], other[MAX_LANES];
+    for (int j = 0; j < LANE_COUNT; j++)
+        y[j] = job->scale[o + j] * (float)dot[j];
+    for (int64_t plane = 1; plane < job->planes; plane++) {
+        const float *scale = job->scale + plane * job->padded + o;
+        for (int j = 0; j < LANE_COUNT; j++)
+            y[j] = y[j] + scale[j] * (float)dot[plane * plane_step + j];
+    }
+    if (job->window) {
+        const int64_t group_out = job->out_channels / job->groups;
+        for (int j = 0; j < LANE_COUNT; j++)
+            other[j] = (float)job->window[pixel * job->groups + (j < lanes ? (o + j) / group_out : 0)];
+        for (int j = 0; j < LANE_COUNT; j++)
+            y[j] = y[j] + job->window_scale[o + j] * other[j];
+    }
+    for (int j = 0; j < LANE_COUNT; j++)
+        y[j] = y[j] + constant[o + j];
+    if (job->activation && job->activation_first)
+        activate(job, o, y, LANE_COUNT);
+    if (job->residual) {
+        load_lanes(other, job->residual + pixel * job->out_channels + o, lanes, LANE_COUNT);
+        for (int j = 0; j < LANE_COUNT; j++)
+            y[j] = y[j] + other[j];
+    }
+    if (job->activation && !job->activation_first)
+        activate(job, o, y, LANE_COUNT);
+    if (job->result)
+        memcpy(job->result + pixel * job->out_channels + o, y, (size_t)lanes * sizeof(float));
+    if (job->next_threshold)
+        for (int word = 0; word < LANE_COUNT / 32; word++) {
+            const int valid = lanes - 32 * word;
+            uint32_t below = less_f32(y + 32 * word, job->next_threshold + o + 32 * word);
+            if (valid < 32)
+                below = valid <= 0 ? 0 : below & ~(~(uint32_t)0 << valid);
+            store_bits(job, pixel, o, word, below);
+        }
+}
+
+/* pops of one pixel and one block, in place -> whatever the job writes */
+INLINE void finish(const ConvJob *job, int64_t o, int64_t pixel, int32_t *pops, int64_t plane_step,
+                   const int32_t *correction, const float *constant, const int LANE_COUNT)
+{
+    const int lanes = job->out_channels - o < LANE_COUNT ? (int)(job->out_channels - o) : LANE_COUNT;
+    for (int64_t plane = 0; plane < job->planes; plane++)
+        dots_of(job, o, pops + plane * plane_step, correction, LANE_COUNT);
+    if (job->dots)
+        memcpy(job->dots + pixel * job->out_channels + o, pops, (size_t)lanes * sizeof(int32_t));
+    if (job->limit)
+        for (int word = 0; word < LANE_COUNT / 32; word++)
+            store_bits(job, pixel, o, word,
+                       less_i32(pops + 32 * word, job->limit + o + 32 * word) ^ job->flip[o / 32 + word]);
+    if (!job->scale)
+        return;
+    if (lanes == LANE_COUNT && job->planes == 1 && !job->window && !job->activation && !job->residual &&
+        !job->next_threshold) {
+        const float *scale = job->scale + o;
+        float *y = job->result + pixel * job->out_channels + o;
+        for (int j = 0; j < LANE_COUNT; j++)
+            y[j] = scale[j] * (float)pops[j] + constant[o + j];
+        return;
+    }
+    finish_float(job, o, lanes, pixel, pops, plane_step, constant, LANE_COUNT);
+}
+
+/* ---------------------------------------------------------------- tiles */
+
+/* One block of filters over a range of output pixels.  A tile takes any neighbours, so rows may end inside it. */
+INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int64_t end, const int LANE_COUNT,
+                           TileFunction tile)
+{
+    const uint32_t *weights = job->weights + block * job->block_words;
+    const uint32_t *image = job->image + job->starts[block];
+    const int64_t o = block * LANE_COUNT;
+    const int64_t plane_step = TILE_PIXELS * LANE_COUNT;
+    int32_t pops[MAX_PLANES * TILE_PIXELS * MAX_LANES] __attribute__((aligned(64)));
+    int64_t y = begin / job->out_width, x = begin % job->out_width;
+    for (int64_t pixel = begin; pixel < end; pixel += TILE_PIXELS) {
+        const int n = end - pixel < TILE_PIXELS ? (int)(end - pixel) : TILE_PIXELS;
+        const uint32_t *windows[TILE_PIXELS];
+        int64_t classes[TILE_PIXELS];
+        for (int i = 0; i < n; i++) {
+            windows[i] = image + y * job->row_step + x * job->pixel_step;
+            classes[i] = job->row_class[y] * job->column_classes + job->column_class[x];
+            if (++x == job->out_width) {
+                x = 0;
+                y++;
+            }
+        }
+        for (int64_t plane = 0;;) {
+            int32_t *out = pops + plane * plane_step;
+            switch (n) {
+            case 4: tile(windows, job->offsets, job->words, weights, 4, out); break;
+            case 3: tile(windows, job->offsets, job->words, weights, 3, out); break;
+            case 2: tile(windows, job->offsets, job->words, weights, 2, out); break;
+            default: tile(windows, job->offsets, job->words, weights, 1, out);
+            }
+            if (++plane == job->planes)
+                break;
+            for (int i = 0; i < n; i++)
+                windows[i] += job->plane_words;
+        }
+        for (int i = 0; i < n; i++)
+            finish(job, o, pixel + i, pops + i * LANE_COUNT, plane_step, job->correction[classes[i]],
+                   job->constant + classes[i] * job->padded, LANE_COUNT);
+    }
+}
+
+INLINE void convolve_units(const ConvJob *job, int64_t begin, int64_t end, const int LANE_COUNT, TileFunction tile)
+{
+    for (int64_t unit = begin; unit < end; unit++) {
+        const int64_t first = unit / job->blocks * job->chunk_pixels;
+        const int64_t last = first + job->chunk_pixels < job->pixels ? first + job->chunk_pixels : job->pixels;
+        convolve_block(job, unit % job->blocks, first, last, LANE_COUNT, tile);
+    }
+}
+
+static TARGET void VARIANT(dense)(const ConvJob *job, int64_t begin, int64_t end)
+{
+    convolve_units(job, begin, end, LANES, dense_tile);
+}
+
+static TARGET void VARIANT(masked)(const ConvJob *job, int64_t begin, int64_t end)
+{
+    convolve_units(job, begin, end, MASKED_LANES, masked_tile);
+}

@@ -1,0 +1,148 @@
+/* What the files of this folder share: one call, the job made of it, and what a processor variant provides.
+ *
+ *     module.c    Python's door: integers in, a ConvCall out
+ *     convolve.c  everything that does not depend on the processor: sizes, tables, memory, threads, images
+ *     engine.h    packing, tiling and the epilogue in plain C; each variant compiles its own copy
+ *     avx512.c avx2.c neon.c scalar.c   the inner loops
+ *     threads.c   a pool of sleeping workers
+ *
+ * Bit 0 is the upper value (+1), bit 1 the lower (-1).  Activations are words of 32 channels, pixels in rows. */
+#ifndef BINARIZE_KERNELS_H
+#define BINARIZE_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { INPUT_NHWC, INPUT_NCHW, INPUT_WORDS };
+
+/* Pointers are passed as integers; 0 stands for "not given".  Shapes are those of the torch tensors. */
+#define CONV_FIELDS(FIELD)                                                                                   \
+    FIELD(input)            /* float32 [N][H][W][C] or [N][C][H][W], or words [N][H][W][ceil(C/32)] */       \
+    FIELD(input_kind)       /* INPUT_* */                                                                    \
+    FIELD(thresholds)       /* float32 [planes][C]: bit = x < threshold; 0: thresholds of 0 */               \
+    FIELD(planes)           /* bit planes made of one input */                                               \
+    FIELD(zero_one)         /* the upper and lower input value are 1 and 0, not +1 and -1 */                 \
+    FIELD(batch)                                                                                             \
+    FIELD(channels)                                                                                          \
+    FIELD(height)                                                                                            \
+    FIELD(width)                                                                                             \
+    FIELD(out_channels)                                                                                      \
+    FIELD(out_height)                                                                                        \
+    FIELD(out_width)                                                                                         \
+    FIELD(kernel_height)                                                                                     \
+    FIELD(kernel_width)                                                                                      \
+    FIELD(stride_height)                                                                                     \
+    FIELD(stride_width)                                                                                      \
+    FIELD(pad_top)                                                                                           \
+    FIELD(pad_bottom)                                                                                        \
+    FIELD(pad_left)                                                                                          \
+    FIELD(pad_right)                                                                                         \
+    FIELD(dilation_height)                                                                                   \
+    FIELD(dilation_width)                                                                                    \
+    FIELD(groups)                                                                                            \
+    FIELD(pad_value)        /* -1, 0 or 1 */                                                                 \
+    FIELD(weight)           /* the variant's layout, see layout.py */                                        \
+    FIELD(masked)           /* the layout interleaves masks: several groups share a word */                  \
+    FIELD(starts)           /* int32 [blocks]: first word of a pixel that a block of filters reads */        \
+    FIELD(span)             /* words of a pixel that a block reads */                                        \
+    FIELD(corner_sums)      /* int32 [kh+1][kw+1][padded O]: sum of the weights above and left of a tap */   \
+    FIELD(dots)             /* out: int32 [N][H'][W'][O] */                                                  \
+    FIELD(result)           /* out: float32 [N][H'][W'][O] */                                                \
+    FIELD(bits)             /* out: words [N][H'][W'][ceil(O/32)]: dot < limit, or result < next_threshold */ \
+    FIELD(scale)            /* float32 [planes][O] */                                                        \
+    FIELD(shift)            /* float32 [O] */                                                                \
+    FIELD(window_scale)     /* float32 [O] */                                                                \
+    FIELD(border)           /* float32 [2][O] */                                                             \
+    FIELD(residual)         /* float32 [N][H'][W'][O] */                                                     \
+    FIELD(activation)       /* float32 [4][O]: pre, positive, negative, post */                              \
+    FIELD(activation_first) /* before the residual */                                                        \
+    FIELD(limit)            /* int32 [O] */                                                                  \
+    FIELD(flip)             /* words [ceil(O/32)]: inverts bits */                                           \
+    FIELD(next_threshold)   /* float32 [O] */                                                                \
+    FIELD(threads)
+
+typedef struct {
+#define DECLARE(name) int64_t name;
+    CONV_FIELDS(DECLARE)
+#undef DECLARE
+} ConvCall;
+
+#define MAX_PLANES 8
+#define TILE_PIXELS 4   /* output pixels that an inner loop computes at once */
+#define MAX_LANES 64    /* filters that it computes at once */
+
+/* Float or word input of one image -> words in a buffer with a margin. */
+typedef struct {
+    const void *input;
+    int64_t kind, channels, height, width, words; /* words of a pixel */
+    const float *thresholds;                      /* [words * 32], filled up with 0 */
+    uint32_t *first;                              /* where pixel (0, 0) goes */
+    int64_t row_words;                            /* words from one row of the buffer to the next */
+} PackJob;
+
+/* One image convolved.  Arrays over filters have `padded` entries, so that a block is always whole. */
+typedef struct {
+    const uint32_t *image;            /* window of output (0, 0), first plane */
+    int64_t plane_words, row_step, pixel_step;
+    const int32_t *offsets;           /* [words] from a window's first word to its k-th */
+    int64_t words;
+    const uint32_t *weights;
+    int64_t block_words;
+    const int32_t *starts;
+
+    int64_t out_channels, padded, blocks, groups, planes, out_width, pixels, chunk_pixels;
+    int pop_shift;                    /* dot = base - (popcount << pop_shift) */
+    const int32_t *base;              /* [padded] */
+    const int16_t *row_class, *column_class;
+    int64_t column_classes;
+    const int32_t *const *correction; /* [class] -> [padded] added to dot, or NULL inside the image */
+    const float *constant;            /* [class][padded] added to the scaled dot */
+
+    const float *scale, *window_scale, *activation, *next_threshold;
+    const int32_t *limit;
+    const uint32_t *flip;
+    int64_t activation_first;
+    const int32_t *window;            /* [pixels][groups] */
+
+    int32_t *dots;
+    float *result;
+    uint32_t *bits;
+    int64_t bit_words;                /* words of an output pixel */
+    const float *residual;
+} ConvJob;
+
+/* Sums of the input over each window. */
+typedef struct {
+    const uint32_t *image;            /* word 0 of the margin's first pixel */
+    int64_t words, row_words, pixel_step, row_step, row_gap, column_gap;
+    int64_t kernel_height, kernel_width, groups, group_channels, out_width;
+    int pop_shift;
+    int64_t pad_value;
+    const int16_t *row_inside, *column_inside; /* taps inside the image, of each output row and column */
+    int32_t *sums;                    /* [pixels][groups] */
+} WindowJob;
+
+typedef struct {
+    const char *name, *layout;        /* layout of an unmasked weight: "lanes", "nibbles" or "rows" */
+    int lanes, masked_lanes;
+    void (*pack)(const PackJob *, int64_t begin, int64_t end);     /* units of pack_units() */
+    void (*window)(const WindowJob *, int64_t begin, int64_t end); /* output rows */
+    void (*dense)(const ConvJob *, int64_t begin, int64_t end);    /* units: chunk * blocks + block */
+    void (*masked)(const ConvJob *, int64_t begin, int64_t end);
+} Variant;
+
+extern const Variant variant_avx512, variant_avx2, variant_neon, variant_scalar;
+
+/* Columns of pixels that one packing unit of a [C][H][W] image takes. */
+#define PACK_PIXELS 64
+int64_t pack_units(const PackJob *job);
+
+/* NULL, or what is wrong with the call. */
+const char *convolve(const Variant *variant, const ConvCall *call);
+const char *pack_image(const Variant *variant, const ConvCall *call);
+
+typedef void (*Body)(void *context, int64_t begin, int64_t end, int worker);
+/* Runs body over [0, n) cut into at most `threads` ranges; worker numbers are below `threads`. */
+void parallel_for(Body body, void *context, int64_t n, int threads);
+
+#endif

@@ -1,0 +1,296 @@
+"""The report as data: one row a decision, totals, warnings, checks. Every other format is written from it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from binarize.cost import LayerCost, Totals, layer_cost, totals
+from binarize.errors import SourceError
+from binarize.plan import Decision, Plan, Unmatched
+from binarize.report.fold import fold_names
+from binarize.report.live import LiveShare, complaints, finite
+from binarize.scheme import Scheme
+
+__all__ = [
+    "CONVENTION",
+    "SCHEMA_VERSION",
+    "Agreement",
+    "Check",
+    "KeptGroup",
+    "LiveShare",
+    "Report",
+    "Row",
+    "make_report",
+]
+
+SCHEMA_VERSION = 1
+CONVENTION = (
+    "MAC = one multiply and one add; FLOPs = MACs; OPs = FLOPs + BOPs / 64; norms, activations and adds "
+    "are not counted. Sizes are parameters at 4 bytes a float, without buffers."
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The converted model beside the float model on the same images: share of equal top classes."""
+
+    same_top1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Check:
+    """One self-check of the conversion."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class KeptGroup:
+    """Layers that stay float for the same reason."""
+
+    why: str
+    # "first @ adabin.yaml:12", or the guard, or "no rule".
+    reason: str
+    layers: tuple[str, ...]
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One layer: what it is, what was decided and why, what changed around it, and what it costs."""
+
+    name: str
+    type: str
+    kind: str
+    position: str
+    # With the batch of the example.
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    action: Literal["binarize", "keep"]
+    scheme: str | None
+    weights_only: bool
+    why: str
+    rule: str | None
+    where: str | None
+    guard: str | None
+    shortcut: str
+    shortcut_why: str
+    norm: str
+    activation: str
+    threshold: str
+    cost: LayerCost
+    live: LiveShare | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """Whether the layer's weights are binarized."""
+        return self.action == "binarize"
+
+    @property
+    def reason(self) -> str:
+        """What decided: "first @ adabin.yaml:12", the guard, or "no rule"."""
+        if self.guard:
+            return f"guard {self.guard}"
+        if self.rule is None:
+            return "no rule"
+        return f"{self.rule} @ {self.where}" if self.where else self.rule
+
+
+@dataclass(frozen=True)
+class Report:
+    """A whole conversion, as JSON values throughout. See `make_report`."""
+
+    # Name of the rule set, and of what was converted.
+    name: str
+    source: str
+    rows: tuple[Row, ...]
+    totals: Totals
+    first: tuple[str, ...]
+    last: tuple[str, ...]
+    # How many shortcuts of each kind; "block" is a block's own shortcut, led around its first layer alone.
+    shortcuts: Mapping[str, int]
+    norms_added: int
+    kept: tuple[KeptGroup, ...]
+    unmatched: tuple[Unmatched, ...]
+    # How the model's graph was seen ("meta", "device", "walk"), and what of it could not be edited, and why.
+    capture: str
+    capture_notes: tuple[str, ...]
+    checks: tuple[Check, ...]
+    agreement: Agreement | None
+    warnings: tuple[str, ...]
+    # What one might want to try, where nothing is wrong.
+    hints: tuple[str, ...]
+    next_commands: tuple[str, ...]
+    # Bytes on disk of each file written.
+    files: Mapping[str, int]
+    command: str | None = None
+    convention: str = CONVENTION
+    schema: int = SCHEMA_VERSION
+
+    @property
+    def passed(self) -> bool:
+        """Whether no self-check failed; true also if none was made."""
+        return all(check.passed for check in self.checks)
+
+    def row(self, name: str) -> Row:
+        """The row of one layer. Raises KeyError."""
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        from binarize.report.terminal import to_text
+
+        return to_text(self)
+
+    def __rich__(self) -> object:
+        from binarize.report.terminal import render
+
+        return render(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values, as `schema.json` describes them."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return {"schema": values.pop("schema"), **values}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report that `to_json` wrote. Raises SourceError on another form or version."""
+        from pydantic import TypeAdapter, ValidationError
+
+        version = data.get("schema")
+        if version != SCHEMA_VERSION:
+            raise SourceError(f"report: schema version {version!r} found, {SCHEMA_VERSION} expected")
+        try:
+            return TypeAdapter(cls).validate_python(dict(data))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"])
+            raise SourceError(f"report: {where}: {first['msg']}") from error
+
+
+def make_report(
+    plan: Plan,
+    *,
+    live: Mapping[str, LiveShare] | None = None,
+    agreement: Agreement | None = None,
+    checks: Sequence[Check] = (),
+    files: Mapping[str, int] | None = None,
+    command: str | None = None,
+    next_commands: Sequence[str] = (),
+) -> Report:
+    """The report on a plan, and on its conversion as far as that has been measured.
+
+    `live` holds what binary layers read of the example images, by layer name; `files` the bytes of each file.
+    """
+    rows = tuple(
+        _row(decision, plan.schemes.get(decision.scheme or ""), (live or {}).get(decision.layer.name))
+        for decision in plan.decisions
+    )
+    capture = plan.capture
+    return Report(
+        name=plan.name,
+        source=plan.source,
+        rows=rows,
+        totals=totals(plan.decisions, plan.other_params, plan.other_buffers, plan.schemes),
+        first=tuple(row.name for row in rows if row.position == "first"),
+        last=tuple(row.name for row in rows if row.position == "last"),
+        shortcuts=dict(Counter(row.shortcut for row in rows if row.shortcut != "none")),
+        norms_added=sum(row.norm.startswith("added") for row in rows),
+        kept=_kept(rows),
+        unmatched=plan.unmatched,
+        capture=str(capture.get("level", "")),
+        capture_notes=(
+            *capture.get("notes", ()),
+            *(f"{path or 'the model'}: {why}" for path, why in capture.get("containers", {}).items()),
+        ),
+        checks=tuple(checks),
+        agreement=agreement,
+        warnings=(*plan.warnings, *_dead_inputs(rows)),
+        hints=_hints(plan),
+        next_commands=tuple(next_commands),
+        files=dict(files or {}),
+        command=command,
+    )
+
+
+def _row(decision: Decision, scheme: Scheme | None, live: LiveShare | None) -> Row:
+    layer = decision.layer
+    return Row(
+        name=layer.name,
+        type=layer.type,
+        kind=layer.kind,
+        position=layer.position,
+        in_shape=layer.in_shape,
+        out_shape=layer.out_shape,
+        action=decision.action,
+        scheme=decision.scheme,
+        weights_only=decision.weights_only,
+        why=decision.why,
+        rule=decision.rule,
+        where=decision.where,
+        guard=decision.guard,
+        shortcut=decision.shortcut,
+        shortcut_why=decision.shortcut_why,
+        norm=decision.norm,
+        activation=decision.activation,
+        threshold=decision.threshold,
+        cost=layer_cost(decision, scheme),
+        live=finite(live),
+        warnings=complaints(live),
+    )
+
+
+def _hints(plan: Plan) -> tuple[str, ...]:
+    """`missing` finds nothing to do where the architecture has skips of its own: say what would."""
+    binary = [decision for decision in plan.decisions if decision.binary]
+    missing = {name for name, scheme in plan.schemes.items() if scheme.shortcut == "missing"}
+    asked = [item for item in binary if item.scheme in missing]
+    if not asked or any(item.shortcut != "none" for item in asked):
+        return ()
+    if not all(item.layer.skip != "none" for item in asked):
+        return ()
+    return (
+        "no shortcut was missing: every binary layer stands inside a skip already; --shortcuts every gives "
+        "each one its own, as Bi-Real Net does",
+    )
+
+
+def _dead_inputs(rows: Sequence[Row]) -> tuple[str, ...]:
+    """One warning for all layers whose input says next to nothing, with the remedy."""
+    dead = [row for row in rows if row.warnings]
+    if not dead:
+        return ()
+    others = f" (and the like in {fold_names([row.name for row in dead[1:]])})" if len(dead) > 1 else ""
+    return (
+        f"{dead[0].name}: {' and '.join(dead[0].warnings)}{others}; calibrate on real images, or keep it "
+        f'float (--keep "{dead[0].name}")',
+    )
+
+
+def _kept(rows: Sequence[Row]) -> tuple[KeptGroup, ...]:
+    """Float layers grouped by reason, in execution order of their first layer."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if not row.binary:
+            groups.setdefault((row.why, row.reason), []).append(row)
+    return tuple(
+        KeptGroup(
+            why=why,
+            reason=reason,
+            layers=tuple(row.name for row in members),
+            params=sum(row.cost.params for row in members),
+            macs=sum(row.cost.macs for row in members),
+        )
+        for (why, reason), members in groups.items()
+    )

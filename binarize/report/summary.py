@@ -1,0 +1,142 @@
+"""The sentences of a report: what terminal, Markdown and HTML say around the table."""
+
+from __future__ import annotations
+
+import re
+
+from binarize.report.fold import fold_names
+from binarize.report.model import Report, Row
+from binarize.report.units import count, percent, plural, size, times
+
+__all__ = ["closing", "decision_word", "facts", "headline", "nearby", "notices"]
+
+_CAPTURE = {
+    "meta": "recording of a run without data",
+    "device": "recording of a run on the example input",
+    "walk": "walk over the modules: the order and the surroundings of layers are not known",
+}
+
+
+def decision_word(row: Row) -> str:
+    """A mark and a word: "● adabin" is binary, "◐ bnn" has binary weights alone, "○ float" is kept."""
+    if not row.binary:
+        return "○ float"
+    return f"{'◐' if row.weights_only else '●'} {row.scheme}"
+
+
+def nearby(row: Row, text: str) -> str:
+    """`text` with the names of the layer's neighbours cut short, for a table that has its own name.
+
+    For layer1.0.conv1, "kept layer1.0.bn1" -> "kept bn1"; for features.0, "kept features.1" -> "kept .1".
+    """
+    parent = re.escape(row.name.rpartition(".")[0])
+    return re.sub(rf"\b{parent}(\.(?!\d)|(?=\.\d))", "", text) if parent else text
+
+
+def headline(report: Report) -> str:
+    """One line: how much is binary, what was added, whether the self-checks passed."""
+    total = report.totals
+    parts = [f"{total.binary_layers} of {plural(total.layers, 'layer')} binary"]
+    if total.weight_only_layers:
+        parts[0] += f" ({total.weight_only_layers} with float inputs)"
+    parts.append(f"{percent(total.binary_share)} of MACs")
+    added = []
+    shortcuts = sum(number for kind, number in report.shortcuts.items() if kind != "block")
+    if shortcuts:
+        added.append(plural(shortcuts, "shortcut"))
+    if report.norms_added:
+        added.append(f"{report.norms_added} BatchNorm")
+    if added:
+        parts.append(", ".join(added) + " added")
+    failed = [check.name for check in report.checks if not check.passed]
+    if failed:
+        parts.append(f"self-check FAILED: {', '.join(failed)}")
+    elif report.checks:
+        parts.append("self-check passed")
+    worked = not failed and total.binary_layers > 0
+    return f"{'✓' if worked else '✗'} {' · '.join(parts)}"
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """Labelled sentences on the whole model."""
+    lines = [("size", _size(report)), ("compute", _compute(report))]
+    ends = [row for row in report.rows if row.position != "none"]
+    if ends:
+        lines.append(("first, last", ", ".join(f"{row.name} {decision_word(row)}" for row in ends)))
+    for group in report.kept:
+        lines.append(("float", f"{fold_names(group.layers)}: {group.why} ({group.reason})"))
+    lines += _shortcuts(report)
+    if report.capture:
+        notes = "".join(f"; {note}" for note in report.capture_notes)
+        lines.append(("captured", _CAPTURE.get(report.capture, report.capture) + notes))
+    for check in report.checks:
+        mark = "✓" if check.passed else "✗"
+        lines.append(("check", f"{mark} {check.name}" + (f": {check.detail}" if check.detail else "")))
+    lines.append(("units", report.convention))
+    return lines
+
+
+def notices(report: Report) -> list[tuple[str, str]]:
+    """Warnings and hints, each with its label."""
+    lines = [("warning", text) for text in report.warnings]
+    for item in report.unmatched:
+        nearest = f"; nearest: {', '.join(item.nearest)}" if item.nearest else ""
+        lines.append(("warning", f'rule "{item.rule}" matched no layer: {item.pattern}{nearest}'))
+    return lines + [("hint", text) for text in report.hints]
+
+
+def closing(report: Report) -> list[str]:
+    """What is on disk, what to expect of the accuracy, and what to do next."""
+    total = report.totals
+    lines = []
+    if report.files and total.binary_layers:
+        lines.append(
+            f"On disk now: {size(sum(report.files.values()))} (latent float weights, for training). "
+            f"After `binarize pack`: {size(total.packed_bytes)}."
+        )
+    if report.agreement:
+        lines.append(
+            f"Top class equal to the float model's on {percent(report.agreement.same_top1)} of "
+            f"{plural(report.agreement.images, 'example image')}."
+        )
+    if total.binary_layers:
+        lines.append("Accuracy is near chance until you fine-tune; that is expected.")
+    return lines + [f"next: {command}" for command in report.next_commands]
+
+
+def _size(report: Report) -> str:
+    total = report.totals
+    return (
+        f"float {size(total.float_bytes)} → packed {size(total.packed_bytes)} "
+        f"({times(total.float_bytes, total.packed_bytes)}); in training {size(total.latent_bytes)}, "
+        f"at one byte a binary weight {size(total.int8_bytes)}"
+    )
+
+
+def _compute(report: Report) -> str:
+    total = report.totals
+    text = (
+        f"{count(total.macs)} FLOPs → {count(total.ops)} OPs ({times(total.macs, total.ops)}): "
+        f"{count(total.flops)} FLOPs + {count(total.bops)} BOPs / 64"
+    )
+    if total.float_adds:
+        text += f"; of the FLOPs, {count(total.float_adds)} add floats and multiply nothing"
+    return text
+
+
+def _shortcuts(report: Report) -> list[tuple[str, str]]:
+    lines = []
+    if report.shortcuts:
+        kinds = [f"{number} {kind}" for kind, number in report.shortcuts.items() if kind != "block"]
+        if own := report.shortcuts.get("block"):
+            kinds.append(f"the block's own around {plural(own, 'layer')}")
+        lines.append(("shortcuts", ", ".join(kinds)))
+    binary = [row for row in report.rows if row.binary]
+    without: dict[str, list[str]] = {}
+    for row in binary:
+        if row.shortcut == "none" and row.shortcut_why:
+            without.setdefault(row.shortcut_why, []).append(row.name)
+    for why, names in without.items():
+        who = "every binary layer" if len(names) == len(binary) else fold_names(names)
+        lines.append(("no shortcut", f"{who}: {why}"))
+    return lines

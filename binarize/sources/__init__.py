@@ -1,13 +1,31 @@
 """What the user named, as a float module with its example input and where it came from.
 
-load.py           the one call
+load.py           the one call: `load(spec) -> Source`
 architectures.py  torchvision and timm builders
-safe_pickle.py    pickles, without running code from them
+user_code.py      `file.py:make_model`, `package.module:Net(10)`
+files.py          what a file is, from its bytes
+pickle_scan.py    a pickle read without doing anything it says
+safe_pickle.py    the allow-list of what may be unpickled
+state_dicts.py    weights in checkpoints, and into architectures
+float_check.py    what is no plain float model is refused
+input_shapes.py   the input when nobody gave it
+structure.py      a module without its weights as a file
 """
 
 from __future__ import annotations
 
-from binarize.sources.load import Source, build, load
+from binarize.sources.load import Kind, Source, build, load
 from binarize.sources.safe_pickle import allowed_globals, load_pickle_safely
+from binarize.sources.structure import load_structure, save_structure, tied_tensors
 
-__all__ = ["Source", "allowed_globals", "build", "load", "load_pickle_safely"]
+__all__ = [
+    "Kind",
+    "Source",
+    "allowed_globals",
+    "build",
+    "load",
+    "load_pickle_safely",
+    "load_structure",
+    "save_structure",
+    "tied_tensors",
+]

@@ -6,11 +6,13 @@ called with `weights_backbone=None` as well.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,17 @@ from torch import nn
 
 from binarize.errors import SourceError, UsageError
 
-__all__ = ["LIBRARIES", "Built", "build", "known_names", "split"]
+__all__ = [
+    "LIBRARIES",
+    "Built",
+    "Call",
+    "build",
+    "known_names",
+    "known_shape",
+    "parse_call",
+    "replace_head",
+    "split",
+]
 
 LIBRARIES = ("torchvision", "timm", "hf-hub", "local-dir")
 NO_WEIGHTS = ("", "none", "random")
@@ -54,6 +66,37 @@ class Built:
     reproducible: bool = True
 
 
+@dataclass(frozen=True)
+class Call:
+    """A name with literal arguments."""
+
+    name: str
+    args: tuple[Any, ...] = ()
+    keywords: tuple[tuple[str, Any], ...] = ()
+
+
+def parse_call(text: str) -> Call:
+    """`Net(10, pretrained=False)` as a Call; a bare name is a call without arguments.
+
+    Raises: UsageError for anything but literals.
+    """
+    head = text.partition("(")[0].strip()
+    if "(" not in text:
+        return Call(head)
+    wanted = f"arguments must be literals, as in {head}(num_classes=10)"
+    try:
+        tree = ast.parse(f"_{text[len(text.partition('(')[0]) :]}", mode="eval").body
+        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+            raise ValueError("not a call")
+        args = tuple(ast.literal_eval(arg) for arg in tree.args)
+        keywords = tuple((keyword.arg or "", ast.literal_eval(keyword.value)) for keyword in tree.keywords)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise UsageError(f"{text}: {wanted}") from error
+    if any(not name for name, _ in keywords):
+        raise UsageError(f"{text}: {wanted}, without **")
+    return Call(head, args, keywords)
+
+
 def split(spec: str) -> tuple[str, str] | None:
     """`("timm", "resnet18")` for `"timm:resnet18"`; None for anything that names no library."""
     library, colon, name = spec.partition(":")
@@ -76,44 +119,51 @@ def build(
 ) -> Built:
     """The module that a `library:name` builds; random unless `weights` names a tag to download.
 
-    `meta` builds it without parameter data (and is ignored when weights are asked for).
+    Literal arguments may follow: `torchvision:googlenet(aux_logits=False)`. `meta` builds it without
+    parameter data (and is ignored when weights are asked for).
 
-    Raises: SourceError for an unknown name, UsageError for an unknown tag or number of classes.
+    Raises: SourceError for an unknown name, UsageError for an unknown tag or argument.
     """
     parts = split(spec)
     if parts is None:
         raise SourceError(f"{spec}: expected one of {', '.join(f'{library}:NAME' for library in LIBRARIES)}")
-    library, name = parts
-    if not name:
+    library, text = parts
+    call = parse_call(text) if library in ("torchvision", "timm") else Call(text)
+    if not call.name:
         raise SourceError(f"{spec} names no model: expected for example {library}:resnet18")
     if num_classes is not None and num_classes < 1:
         raise UsageError(f"num_classes is {num_classes}: expected at least 1")
     tag = None if weights is None or weights.lower() in NO_WEIGHTS else weights
-    if library == "torchvision":
-        return _torchvision(name, tag, num_classes, meta)
-    return _timm(library, name, tag, num_classes, meta)
+    try:
+        if library == "torchvision":
+            return _torchvision(call, tag, num_classes, meta)
+        return _timm(library, call, tag, num_classes, meta)
+    except (TypeError, ValueError, AssertionError) as error:
+        if not call.args and not call.keywords:
+            raise
+        raise UsageError(f"{spec}: {error}") from error
 
 
-def _torchvision(name: str, tag: str | None, num_classes: int | None, meta: bool) -> Built:
+def _torchvision(call: Call, tag: str | None, num_classes: int | None, meta: bool) -> Built:
     from torchvision import models
 
+    name = call.name
     if name.startswith("quantized_"):
         plain = name.removeprefix("quantized_")
         raise SourceError(f"torchvision:{name} is already quantized; its float model is torchvision:{plain}")
-    try:
-        builder = models.get_model_builder(name)
-    except ValueError:
-        raise SourceError(_unknown("torchvision", name)) from None
+    if name not in models.list_models():
+        raise SourceError(_unknown("torchvision", name))
+    builder = models.get_model_builder(name)
     arguments: dict[str, Any] = {"weights": None}
     if "weights_backbone" in inspect.signature(builder).parameters:
         arguments["weights_backbone"] = None
-    if tag is None:
-        arguments |= TORCHVISION_ARGUMENTS.get(name, {})
-        if num_classes is not None:
-            arguments["num_classes"] = num_classes
-        module = _on_meta(lambda: builder(**arguments)) if meta else builder(**arguments)
-        return Built(module, _torchvision_shape(builder), None, _torchvision_inputs(builder))
-    return _torchvision_pretrained(name, builder, arguments, tag, num_classes)
+    if tag is not None:
+        return _torchvision_pretrained(name, builder, arguments | dict(call.keywords), tag, num_classes)
+    arguments |= TORCHVISION_ARGUMENTS.get(name, {}) | dict(call.keywords)
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    module = _made(lambda: builder(*call.args, **arguments), meta)
+    return Built(module, _torchvision_shape(builder), None, _torchvision_inputs(builder))
 
 
 def _torchvision_pretrained(
@@ -133,7 +183,7 @@ def _torchvision_pretrained(
     entry = tags[wanted]
     module = _downloaded(f"torchvision:{name}", lambda: builder(**(arguments | {"weights": entry})))
     if num_classes is not None:
-        _replace_head(module, builder(**(arguments | {"num_classes": num_classes})))
+        replace_head(module, builder(**(arguments | {"num_classes": num_classes})))
     shape = _torchvision_shape(builder)
     crop = getattr(entry.transforms, "keywords", {}).get("crop_size")
     if crop is not None:
@@ -141,8 +191,11 @@ def _torchvision_pretrained(
     return Built(module, shape, entry.name, _torchvision_inputs(builder), reproducible=False)
 
 
-def _replace_head(module: nn.Module, fresh: nn.Module) -> None:
-    """Takes over from `fresh` the layers whose parameters have another shape: those that give the classes."""
+def replace_head(module: nn.Module, fresh: nn.Module) -> list[str]:
+    """Takes over from `fresh` the layers whose parameters have another shape, and gives their names.
+
+    `fresh` differs only in the number of classes, so that these are the layers that give the classes.
+    """
     wanted = {key: value.shape for key, value in fresh.named_parameters()}
     owners = {
         key.rpartition(".")[0]
@@ -151,63 +204,78 @@ def _replace_head(module: nn.Module, fresh: nn.Module) -> None:
     }
     for owner in sorted(owners):
         module.set_submodule(owner, fresh.get_submodule(owner))
+    return sorted(owners)
+
+
+def known_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """The usual input of a ready module of torchvision or timm."""
+    library = type(module).__module__.partition(".")[0]
+    if library == "timm":
+        size = (getattr(module, "pretrained_cfg", None) or {}).get("input_size")
+        return (1, *size) if size else None
+    if library == "torchvision":
+        if type(module).__name__ == "Inception3":
+            return (1, 3, 299, 299)
+        return _longest_prefix(type(module).__module__)
+    return None
+
+
+def _longest_prefix(path: str) -> tuple[int, ...] | None:
+    while path and path not in TORCHVISION_SHAPES:
+        path = path.rpartition(".")[0]
+    return TORCHVISION_SHAPES.get(path)
 
 
 def _torchvision_shape(builder: Callable[..., nn.Module]) -> tuple[int, ...]:
-    path = builder.__module__
-    while path:
-        if path in TORCHVISION_SHAPES:
-            return TORCHVISION_SHAPES[path]
-        path = path.rpartition(".")[0]
     size = TORCHVISION_SIZES.get(builder.__name__, 224)
-    return (1, 3, size, size)
+    return _longest_prefix(builder.__module__) or (1, 3, size, size)
 
 
 def _torchvision_inputs(builder: Callable[..., nn.Module]) -> int:
     return 2 if builder.__module__.startswith("torchvision.models.optical_flow") else 1
 
 
-def _timm(library: str, name: str, tag: str | None, num_classes: int | None, meta: bool) -> Built:
+def _timm(library: str, call: Call, tag: str | None, num_classes: int | None, meta: bool) -> Built:
     import timm
 
+    name = f"{library}:{call.name}"
     if library == "timm":
-        architecture = name.partition(".")[0]
-        if not timm.is_model(architecture):
-            raise SourceError(_unknown("timm", architecture))
-        model_name = name
-        if tag is not None and tag.lower() not in ANY_WEIGHTS:
-            model_name = f"{architecture}.{tag}"
-        known = timm.list_models(f"{architecture}.*", pretrained=True)
-        if "." in model_name and model_name not in known:
-            tags = ", ".join(entry.partition(".")[2] for entry in known) or "none"
-            wanted = model_name.partition(".")[2]
-            raise UsageError(f"timm:{architecture} has no weights {wanted!r}; known: {tags}")
-        if tag is not None and not known:
-            raise UsageError(f"timm:{architecture} has no weights to download")
+        name = _timm_name(call.name, tag)
     elif library == "hf-hub" and tag is None:
         raise UsageError(
-            f"hf-hub:{name} is fetched from the network: add --weights default to allow that, "
+            f"{name} is fetched from the network: add --weights default to allow that, "
             "or download the folder yourself and name it local-dir:PATH"
         )
-    else:
-        model_name = f"{library}:{name}"
+    elif library == "local-dir" and not Path(call.name, "config.json").is_file():
+        raise SourceError(f"{name}: expected a folder with timm's config.json and weights")
 
     # A folder on this disk is wanted for its weights; everything else gives them only when asked.
     pretrained = tag is not None or library == "local-dir"
-    arguments: dict[str, Any] = {"pretrained": pretrained}
+    arguments: dict[str, Any] = {"pretrained": pretrained} | dict(call.keywords)
     if num_classes is not None:
         arguments["num_classes"] = num_classes
     if pretrained:
-        module = _downloaded(f"{library}:{name}", lambda: timm.create_model(model_name, **arguments))
-    elif meta:
-        module = _on_meta(lambda: timm.create_model(model_name, **arguments))
-    else:
-        module = timm.create_model(model_name, **arguments)
-    configuration = getattr(module, "pretrained_cfg", None) or {}
-    size = configuration.get("input_size")
-    shape = (1, *size) if size else None
-    reproducible = library == "timm" and not pretrained
-    return Built(module, shape, tag if pretrained else None, reproducible=reproducible)
+        module = _downloaded(f"{library}:{call.name}", lambda: timm.create_model(name, **arguments))
+        return Built(module, known_shape(module), tag, reproducible=False)
+    module = _made(lambda: timm.create_model(name, *call.args, **arguments), meta)
+    return Built(module, known_shape(module), None)
+
+
+def _timm_name(name: str, tag: str | None) -> str:
+    """`resnet18` or `resnet18.tag`, both known to timm."""
+    import timm
+
+    architecture, _, given = name.partition(".")
+    if not timm.is_model(architecture):
+        raise SourceError(_unknown("timm", architecture))
+    if tag is not None and tag.lower() not in ANY_WEIGHTS:
+        given = tag
+    known = [entry.partition(".")[2] for entry in timm.list_models(f"{architecture}.*", pretrained=True)]
+    if given and given not in known:
+        raise UsageError(f"timm:{architecture} has no weights {given!r}; known: {', '.join(known) or 'none'}")
+    if tag is not None and not known:
+        raise UsageError(f"timm:{architecture} has no weights to download")
+    return f"{architecture}.{given}" if given else architecture
 
 
 def _downloaded(spec: str, make: Callable[[], nn.Module]) -> nn.Module:
@@ -219,8 +287,13 @@ def _downloaded(spec: str, make: Callable[[], nn.Module]) -> nn.Module:
         raise SourceError(f"{spec}: its weights cannot be loaded: {reason}") from error
 
 
-def _on_meta(make: Callable[[], nn.Module]) -> nn.Module:
-    """What `make` gives, without parameter data. Builders that compute with tensors run on the CPU."""
+def _made(make: Callable[[], nn.Module], meta: bool) -> nn.Module:
+    """What `make` gives, on the CPU or without parameter data.
+
+    Builders that compute with tensors cannot run on the meta device; their modules are moved there instead.
+    """
+    if not meta:
+        return make()
     try:
         with torch.device("meta"):
             return make()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+from binarize.sources.structure import without_data
 
 __all__ = ["example_input", "infer"]
 
 # Sides tried in this order: ImageNet first, then what flattened heads of smaller data sets accept.
 SIDES = (224, 299, 256, 128, 112, 96, 64, 48, 40, 32, 28, 16, 8)
 LENGTHS = (16000, 1024, 256, 128)
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 def infer(module: nn.Module) -> tuple[int, ...] | None:
     """The first shape that the forward accepts, from what the first layer takes in; else None."""
-    skeleton = without_data(module).eval()
+    try:
+        skeleton = without_data(module).eval()
+    except (RuntimeError, TypeError, ValueError, AttributeError):  # a module that cannot be copied
+        return None
+    for part in skeleton.modules():
+        for table in HOOKS:  # the user's hooks must not see this trial
+            getattr(part, table).clear()
     for shape in _candidates(module):
         if _accepts(skeleton, shape):
             return shape
@@ -34,16 +42,6 @@ def example_input(
     generator = torch.Generator().manual_seed(seed)
     noise = (torch.randn(shape, generator=generator) for _ in range(inputs))
     return tuple(x.to(device=first.device, dtype=first.dtype) for x in noise)
-
-
-def without_data(module: nn.Module) -> nn.Module:
-    """A copy on the meta device that never held the parameters twice."""
-    stand_ins: dict[int, object] = {}
-    for parameter in module.parameters():
-        stand_ins[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
-    for buffer in module.buffers():
-        stand_ins[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(module, stand_ins)
 
 
 def _candidates(module: nn.Module) -> Iterator[tuple[int, ...]]:

@@ -1,17 +1,22 @@
-"""`load(spec)`: a named builder, a file, a function or a module, as a `Source`."""
+"""`load(spec)`: a named builder, a file, the user's own code or a ready module, as a `Source`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from binarize.errors import SourceError
-from binarize.sources import architectures, input_shapes
-from binarize.sources.safe_pickle import load_pickle_safely
+from binarize.errors import SourceError, UsageError
+from binarize.sources import architectures, files, float_check, input_shapes, safe_pickle, state_dicts
+from binarize.sources.architectures import Built
+from binarize.sources.state_dicts import Checkpoint
+from binarize.sources.user_code import call_user_code, is_user_code
 
 __all__ = ["Kind", "Source", "build", "load"]
 
@@ -22,9 +27,9 @@ Kind = Literal["module", "torchvision", "timm", "pickle", "state_dict", "factory
 class Source:
     """A float model and where it came from.
 
-    `builder` rebuilds the same structure offline with `build(builder, num_classes=...)`, or is None.
-    `input_shape` counts the batch; None means that nobody knows it and the user must be asked.
-    `weights` is the downloaded tag; None for a builder means random weights.
+    `input_shape` counts the batch; None means that nobody knows it: `inputs()` then asks for it.
+    `builder` and `num_classes` rebuild the same structure offline with `build`; None means that only
+    `structure.pt` or the user can. `weights` is the downloaded tag. `notes` are for the user to read.
     """
 
     spec: str
@@ -32,13 +37,41 @@ class Source:
     module: nn.Module
     example_input: tuple[Tensor, ...] | None
     input_shape: tuple[int, ...] | None
-    sha256: str | None
     class_path: str
     weights: str | None
     arch: str | None
     builder: str | None = None
     num_classes: int | None = None
-    input_shape_from: str = "unknown"
+    input_shape_from: Literal["given", "library", "first layer", "unknown"] = "unknown"
+    notes: tuple[str, ...] = ()
+    digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the file, which is being read in the background while the model is already there."""
+        return self.digest() if self.digest else None
+
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The example input. Raises: UsageError where its shape is not known."""
+        if self.example_input is None:
+            raise UsageError(
+                f"{self.spec}: the shape of its input is not known; give it with the batch, "
+                "as in --input-shape 1,3,224,224"
+            )
+        return self.example_input
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A module with what the way of finding it tells."""
+
+    kind: Kind
+    built: Built
+    builder: str | None = None
+    arch: str | None = None
+    num_classes: int | None = None
+    digest: Callable[[], str] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load(
@@ -54,63 +87,181 @@ def load(
 ) -> Source:
     """The float model that `spec` names, ready to be captured.
 
-    `meta` builds named builders without parameter data. Only `weights` may touch the network.
+    `spec` is `torchvision:NAME`, `timm:NAME`, `hf-hub:NAME`, `local-dir:PATH`, a file that holds a module, a
+    state dict or a checkpoint (with `arch`), `file.py:make_model`, `package.module:Net(num_classes=10)`, or a
+    module. Only `weights` may touch the network; only `trust_pickle` may run code from a file. `meta` leaves
+    out the parameter data and reads no more of a file than it must.
 
     Raises: SourceError, UntrustedSourceError, UsageError.
     """
+    name = spec if isinstance(spec, str) else float_check.class_path(spec)
+    _check_shape(input_shape)
     if isinstance(spec, nn.Module):
-        return _finish("", "module", spec, None, input_shape=input_shape)
-    parts = architectures.split(spec)
-    if parts is not None:
+        _refuse(name, "is a ready model", arch=arch, weights=weights, num_classes=num_classes)
+        found = _Found("module", Built(spec, None, None))
+    elif (parts := architectures.split(spec)) is not None:
+        _refuse(name, "names its architecture", arch=arch)
         built = architectures.build(spec, weights=weights, num_classes=num_classes, meta=meta)
         kind: Kind = "torchvision" if parts[0] == "torchvision" else "timm"
-        return _finish(
-            spec, kind, built.module, built, input_shape=input_shape, device=device, num_classes=num_classes
-        )
-    path = Path(spec)
-    if not path.is_file():
-        raise SourceError(f"{spec}: no such file, and not torchvision:NAME or timm:NAME")
-    module = load_pickle_safely(path)
-    if not isinstance(module, nn.Module):
-        raise SourceError(f"{spec}: holds {type(module).__name__}, expected a whole module")
-    return _finish(spec, "pickle", module, None, input_shape=input_shape, device=device)
+        random = () if built.weights or not built.reproducible else ("random weights",)
+        builder = spec if built.reproducible else None
+        found = _Found(kind, built, builder, num_classes=num_classes, notes=random)
+    elif Path(spec).exists() or not is_user_code(spec):
+        _refuse(name, "is a file", weights=weights)
+        found = _from_file(Path(spec), arch, num_classes, trust_pickle, meta)
+    else:
+        _refuse(name, "is your own code", arch=arch, weights=weights)
+        found = _Found("factory", Built(call_user_code(spec, num_classes=num_classes), None, None))
+    return _source(name, found, input_shape, None if isinstance(spec, nn.Module) else device, meta)
 
 
 def build(builder: str, *, num_classes: int | None = None, meta: bool = False) -> nn.Module:
-    """The float module that a recorded builder gives: random weights, never the network."""
+    """The float module that `Source.builder` records: random weights, never the network."""
     return architectures.build(builder, num_classes=num_classes, meta=meta).module
 
 
-def _finish(
+def _source(
     spec: str,
-    kind: Kind,
-    module: nn.Module,
-    built: architectures.Built | None,
-    *,
+    found: _Found,
     input_shape: tuple[int, ...] | None,
-    device: str | torch.device | None = None,
-    num_classes: int | None = None,
+    device: str | torch.device | None,
+    meta: bool,
 ) -> Source:
-    if device is not None and not any(p.is_meta for p in module.parameters()):
+    module, unwrapped = float_check.unwrap(found.built.module)
+    float_check.check_float(module, spec, values=not meta)
+    if meta and found.kind != "module":
+        module = module.to("meta")
+    elif device is not None:
         module = module.to(device)
-    origin = "given"
-    if input_shape is None and built is not None:
-        input_shape, origin = built.input_shape, "the library's default"
-    if input_shape is None:
-        input_shape, origin = input_shapes.infer(module), "the first layer"
-    inputs = built.inputs if built else 1
-    example = input_shapes.example_input(input_shape, module, inputs=inputs) if input_shape else None
-    return Source(
-        spec=spec or f"{type(module).__module__}.{type(module).__qualname__}",
-        kind=kind,
+    source = Source(
+        spec=spec,
+        kind=found.kind,
         module=module,
-        example_input=example,
-        input_shape=tuple(input_shape) if input_shape else None,
-        sha256=None,
-        class_path=f"{type(module).__module__}.{type(module).__qualname__}",
-        weights=built.weights if built else None,
-        arch=None,
-        builder=spec if built and built.reproducible else None,
-        num_classes=num_classes,
-        input_shape_from=origin if input_shape else "unknown",
+        example_input=None,
+        input_shape=None,
+        class_path=float_check.class_path(module),
+        weights=found.built.weights,
+        arch=found.arch,
+        builder=found.builder,
+        num_classes=found.num_classes,
+        notes=(*found.notes, *unwrapped),
+        digest=found.digest,
     )
+    known = found.built.input_shape or architectures.known_shape(module)
+    if input_shape is not None:
+        source = replace(source, input_shape=tuple(input_shape), input_shape_from="given")
+    elif known is not None:
+        source = replace(source, input_shape=known, input_shape_from="library")
+    elif (inferred := input_shapes.infer(module)) is not None:
+        source = replace(source, input_shape=inferred, input_shape_from="first layer")
+    else:
+        return source
+    assert source.input_shape is not None
+    example = input_shapes.example_input(source.input_shape, module, inputs=found.built.inputs)
+    return replace(source, example_input=example)
+
+
+def _from_file(
+    path: Path, arch: str | None, num_classes: int | None, trust_pickle: bool, meta: bool
+) -> _Found:
+    if path.is_dir():
+        raise files.refuse_directory(path)
+    if not path.is_file():
+        raise SourceError(files.missing_file(path) + _meant_builder(str(path)))
+    kind = files.kind_of(path, trust_pickle=trust_pickle)
+    background = ThreadPoolExecutor(1)
+    damaged = background.submit(files.damaged_record, path) if not meta else None
+    digest = background.submit(files.sha256, path).result if not meta else None
+    background.shutdown(wait=False)
+    checkpoint = _read(path, kind, trust_pickle, meta)
+    if damaged is not None and (record := damaged.result()) is not None:
+        raise SourceError(f"{path}: damaged: the checksum of its record {record} is wrong; copy it again")
+    if checkpoint.module is not None:
+        what = f"holds a whole {type(checkpoint.module).__name__}"
+        _refuse(str(path), what, arch=arch, num_classes=num_classes)
+        found = _Found("pickle", Built(checkpoint.module, None, None), notes=checkpoint.notes)
+    else:
+        found = _filled(path, checkpoint, arch or _suggested(path, checkpoint), num_classes)
+        found = replace(found, kind="safetensors" if kind == "safetensors" else "state_dict")
+    return replace(found, digest=digest)
+
+
+def _read(path: Path, kind: files.FileKind, trust_pickle: bool, meta: bool) -> Checkpoint:
+    if kind == "safetensors":
+        return state_dicts.find_weights(state_dicts.read_safetensors(path), str(path))
+    if not trust_pickle:
+        return state_dicts.find_weights(safe_pickle.load_pickle_safely(path, mmap=meta), str(path))
+    checkpoint = state_dicts.find_weights(safe_pickle.load_trusted(path), str(path))
+    return replace(checkpoint, notes=(*checkpoint.notes, "trusted the pickle: it ran whatever it says"))
+
+
+def _suggested(path: Path, checkpoint: Checkpoint) -> str:
+    """The architecture whose name the checkpoint carries, if exactly one fits."""
+    fitting = []
+    for arch in checkpoint.archs:
+        try:
+            module = architectures.build(arch, meta=True).module
+        except SourceError:
+            continue
+        difference = state_dicts.mismatch(module, state_dicts.unwrapped(checkpoint.state, module)[0])
+        if not difference or state_dicts.new_head(difference) is not None:
+            fitting.append(arch)
+    if len(fitting) == 1:
+        return fitting[0]
+    keys = list(checkpoint.state)
+    held = f"{path}: holds {len(keys)} weights ({', '.join(keys[:3])}, ...) but no model; say which it is"
+    if fitting:
+        raise SourceError(f"{held}: {' or '.join(f'--arch {arch}' for arch in fitting)}")
+    raise SourceError(f"{held}, as in --arch torchvision:resnet18 or --arch file.py:make_model")
+
+
+def _filled(path: Path, checkpoint: Checkpoint, arch: str, num_classes: int | None) -> _Found:
+    """The architecture with the weights of a state dict, and with another head where that was asked for."""
+    make = partial(_build_arch, arch)
+    built = make(None, True)
+    state, outer = state_dicts.unwrapped(checkpoint.state, built.module)
+    notes = [*checkpoint.notes, *([f"stripped {outer!r} from the names"] if outer else [])]
+    if arch not in (None, "") and arch in checkpoint.archs:
+        notes.append(f"took the architecture {arch} that the checkpoint names")
+    classes = state_dicts.new_head(state_dicts.mismatch(built.module, state))
+    if classes is not None:
+        notes.append(f"the head gives {classes} classes, as in the file")
+    module = state_dicts.fill(lambda meta: make(classes, meta).module, state, str(path), arch)
+    if num_classes is not None:
+        replaced = architectures.replace_head(module, make(num_classes, False).module)
+        notes += [f"new random head of {num_classes} classes: {', '.join(replaced)}"] if replaced else []
+        classes = num_classes
+    builder = arch if built.reproducible else None
+    return _Found("state_dict", replace(built, module=module), builder, arch, classes, notes=tuple(notes))
+
+
+def _build_arch(arch: str, num_classes: int | None, meta: bool) -> Built:
+    if architectures.split(arch) is not None:
+        return architectures.build(arch, num_classes=num_classes, meta=meta)
+    if is_user_code(arch):
+        module = call_user_code(arch, num_classes=num_classes)
+        return Built(module, None, None, reproducible=False)
+    raise UsageError(
+        f"--arch {arch}: expected torchvision:NAME, timm:NAME or file.py:make_model{_meant_builder(arch)}"
+    )
+
+
+def _meant_builder(name: str) -> str:
+    """`; did you mean torchvision:vgg11?` where a bare name is one that a library builds."""
+    if not name.isidentifier():
+        return ""
+    meant = [f"{lib}:{name}" for lib in ("torchvision", "timm") if name in architectures.known_names(lib)]
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
+
+
+def _refuse(name: str, why: str, **given: object) -> None:
+    """Raises UsageError for an argument that has no meaning for this kind of source."""
+    for argument, value in given.items():
+        if value is not None:
+            option = argument.replace("_", "-")
+            raise UsageError(f"{name} {why}, so that --{option} has no meaning; leave it out")
+
+
+def _check_shape(shape: tuple[int, ...] | None) -> None:
+    if shape is not None and (not shape or any(not isinstance(n, int) or n < 1 for n in shape)):
+        raise UsageError(f"input shape {shape}: expected sizes with the batch first, as in 1,3,224,224")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -43,21 +44,21 @@ def test_whole_pickled_module_loads_with_exact_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(source.module.state_dict(), module.state_dict(), rtol=0, atol=0)
 
 
-class _MakesAFile:
+class _MakesAFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (Path.touch, (self.path,))
+        return (os.mkdir, (str(self.path),))
 
 
 @pytest.mark.parametrize("write", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
 def test_pickle_that_would_run_code_is_refused_and_does_not(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    write({"model": nn.Linear(2, 2), "extra": _MakesAFile(tmp_path / "pwned")}, tmp_path / "bad.pt")
+    write({"model": nn.Linear(2, 2), "extra": _MakesAFolder(tmp_path / "pwned")}, tmp_path / "bad.pt")
     with pytest.raises(SourceError) as caught:
         load(str(tmp_path / "bad.pt"))
     assert caught.value.exit_code == 4
     assert not (tmp_path / "pwned").exists()
     if write is torch.save:
         assert isinstance(caught.value, UntrustedSourceError)
-        assert "pathlib.PosixPath" in str(caught.value)
+        assert "posix.mkdir" in str(caught.value)

@@ -1,0 +1,114 @@
+"""Refuses what is no plain float model: already binary, already quantized, without shapes, not finite."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import SourceError
+
+__all__ = ["check_float", "class_path", "quantizer_of", "unwrap"]
+
+QUANTIZERS = (
+    "aimet_torch",
+    "auto_gptq",
+    "awq",
+    "bitsandbytes",
+    "brevitas",
+    "compressed_tensors",
+    "gptqmodel",
+    "hqq",
+    "modelopt",
+    "nncf",
+    "optimum.quanto",
+    "pytorch_quantization",
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.qat",
+    "torch.ao.nn.intrinsic",
+    "torch.ao.quantization",
+    "torch.nn.quantized",
+    "torch.nn.qat",
+    "torch.nn.intrinsic",
+    "torch.quantization",
+    "torchao",
+    "torchvision.models.quantization",
+)
+BINARIZERS = ("bitorch.", "bnn.")
+WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+    "torch.optim.swa_utils.AveragedModel": "module",
+}
+
+
+def quantizer_of(name: str) -> str | None:
+    """The quantization library that a dotted name belongs to, if any."""
+    return next((library for library in QUANTIZERS if f"{name}.".startswith(f"{library}.")), None)
+
+
+def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model inside DataParallel, torch.compile and the like, and a note of each wrapper taken off."""
+    notes: tuple[str, ...] = ()
+    while (inside := WRAPPERS.get(class_path(module))) is not None:
+        notes = (*notes, f"took the model out of its {type(module).__name__}")
+        module = getattr(module, inside)
+    return module, notes
+
+
+def check_float(module: nn.Module, spec: str, *, values: bool = True) -> None:
+    """Raises SourceError where `module` is no float model with finite weights (`values=False`: unread)."""
+    converted = getattr(module, "_binarize", None)
+    if converted is not None:
+        scheme = getattr(getattr(converted, "plan", None), "name", None)
+        with_scheme = f" with scheme {scheme!r}" if scheme else ""
+        raise SourceError(f"{spec}: already binarized{with_scheme}; give its float model instead")
+    for name, part in module.named_modules():
+        where = name or "the model itself"
+        path = class_path(part)
+        if (library := quantizer_of(path)) is not None:
+            raise SourceError(
+                f"{spec}: already quantized: {where} is {path} (of {library}); "
+                "give the float model it was made from"
+            )
+        if path.startswith(BINARIZERS) or hasattr(part, "weight_binarizer"):
+            raise SourceError(f"{spec}: already binarized: {where} is {path}; give its float model instead")
+        if isinstance(part, torch.jit.ScriptModule):
+            raise SourceError(f"{spec}: {where} is TorchScript; give the module it was made from")
+    for name, tensor in _tensors(module):
+        _check_tensor(spec, name, tensor, values)
+
+
+def _check_tensor(spec: str, name: str, tensor: Tensor, values: bool) -> None:
+    if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+        raise SourceError(f"{spec}: {name} has no shape yet (a lazy layer); run the model once on an example")
+    library = quantizer_of(f"{type(tensor).__module__}.{type(tensor).__qualname__}")
+    if library is not None or tensor.is_quantized:
+        kind = type(tensor).__name__ if library else str(tensor.dtype)
+        raise SourceError(f"{spec}: already quantized: {name} is {kind}; give its float model instead")
+    if values and not tensor.is_meta and tensor.is_floating_point():
+        _check_finite(spec, name, tensor)
+
+
+def _check_finite(spec: str, name: str, tensor: Tensor) -> None:
+    """NaN anywhere, or infinity in a parameter; buffers may hold infinities (attention masks do)."""
+    with torch.no_grad():
+        if tensor.sum().isfinite():  # one pass; only if it fails are the elements looked at
+            return
+        nan = int(tensor.isnan().sum())
+        infinite = int(tensor.isinf().sum()) if isinstance(tensor, nn.Parameter) else 0
+    if nan or infinite:
+        what = f"{nan} NaN" if nan else f"{infinite} infinite"
+        raise SourceError(
+            f"{spec}: {name} holds {what} values among {tensor.numel()}: the model is broken (diverged in "
+            "training?); give an earlier checkpoint"
+        )
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def class_path(module: nn.Module) -> str:
+    """The dotted name of a module's class."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"

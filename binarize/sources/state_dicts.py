@@ -1,0 +1,257 @@
+"""Checkpoints: finding the weights in them, and putting the weights into an architecture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from binarize.errors import SourceError
+
+__all__ = [
+    "Checkpoint",
+    "Mismatch",
+    "fill",
+    "find_weights",
+    "mismatch",
+    "new_head",
+    "read_safetensors",
+    "unwrapped",
+]
+
+# Where training scripts put the weights, most specific first. Averaged weights come last.
+KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
+AVERAGED = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "swa_state_dict")
+
+# Segments that wrappers add: DataParallel, torch.compile, activation checkpointing, FSDP.
+WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
+OUTER = ("module.", "model.", "net.", "network.")
+
+BINARIZED_KEY = re.compile(r"\.(weight_binarizer|input_binarizer)\.")
+QUANTIZED_KEY = re.compile(
+    r"\.(_packed_params|qweight|qzeros|zero_point|weight_scale|weight_fake_quant|activation_post_process|"
+    r"absmax|quant_map|quant_state|SCB)(\.|$)"
+)
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds for us: a whole module or a state dict, and where it was found.
+
+    `archs` are the architectures that the training script may have meant by the name it wrote beside them.
+    """
+
+    module: nn.Module | None
+    state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+    archs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How a state dict differs from a module: names, and (name, wanted, found) where the shape differs."""
+
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shapes: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shapes)
+
+
+def find_weights(content: object, path: str) -> Checkpoint:
+    """The module or state dict in what a file holds.
+
+    Raises: SourceError listing what was found instead.
+    """
+    if isinstance(content, nn.Module):
+        return Checkpoint(content, {})
+    if not isinstance(content, Mapping):
+        raise SourceError(
+            f"{path}: holds a {type(content).__name__}; expected a module, a state dict or a checkpoint"
+        )
+    if not content:
+        raise SourceError(f"{path}: holds an empty dictionary; expected a state dict or a checkpoint")
+    found = next(_inside(content, depth=2), None)
+    if found is None:
+        listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(content.items())[:8])
+        raise SourceError(f"{path}: no weights found under {', '.join(KEYS)}; it holds {listed}")
+    where, value = found
+    notes = [f"took the weights under {where!r}"] if where else []
+    averaged = [key for key in AVERAGED if content.get(key) is not None and key != where]
+    if averaged:
+        notes.append(f"the averaged weights under {averaged[0]!r} were left")
+    archs = tuple(dict.fromkeys(_written_archs(content)))
+    if isinstance(value, nn.Module):
+        return Checkpoint(value, {}, tuple(notes), archs)
+    state, segments = _stripped({str(key): tensor for key, tensor in value.items()})
+    if segments:
+        notes.append(f"stripped {', '.join(map(repr, segments))} from the names")
+    return Checkpoint(None, state, tuple(notes), archs)
+
+
+def _inside(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, Any]]:
+    """Every module or state dict in a checkpoint with its key, in order of preference."""
+    if _is_state_dict(content):
+        yield "", content
+        return
+    for key in (*KEYS, *AVERAGED):
+        value = content.get(key)
+        if isinstance(value, nn.Module) or (isinstance(value, Mapping) and _is_state_dict(value)):
+            yield key, value
+        elif isinstance(value, Mapping) and depth:
+            for inner, found in _inside(value, depth - 1):
+                yield f"{key}.{inner}" if inner else key, found
+
+
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    """Tensors under dotted names, beside which modules may keep state of other types (`_extra_state`)."""
+    tensors = [key for key, value in content.items() if isinstance(value, Tensor)]
+    return bool(tensors) and all(
+        isinstance(key, str) and (isinstance(value, Tensor) or key.endswith("_extra_state"))
+        for key, value in content.items()
+    )
+
+
+def _written_archs(content: Mapping[Any, Any]) -> Iterator[str]:
+    """timm writes `arch` and `version`, the ImageNet example `arch`, torchvision's scripts `args.model`."""
+    args = content.get("args")
+    for value in (content.get("arch"), getattr(args, "model", None), getattr(args, "arch", None)):
+        if not isinstance(value, str) or not value:
+            continue
+        if "version" not in content:
+            yield f"torchvision:{value}"
+        if "lr_scheduler" not in content and "best_acc1" not in content:
+            yield f"timm:{value}"
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises: SourceError where it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError) as error:
+        raise SourceError(f"{path}: damaged safetensors file: {error}") from error
+
+
+def _stripped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The state without the segments that wrappers add, and which those were."""
+    used = [segment for segment in WRAPPERS if any(segment in key for key in state)]
+    for segment in used:
+        state = {key.replace(segment, ""): value for key, value in state.items()}
+    if "n_averaged" in state and any(key.startswith("module.") for key in state):
+        state = {key: value for key, value in state.items() if key != "n_averaged"}
+    while state and all(key.startswith("module.") for key in state):
+        used.append("module.")
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state, used
+
+
+def mismatch(module: nn.Module, state: Mapping[str, Tensor]) -> Mismatch:
+    """How `state` differs from what `module` takes."""
+    wanted = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
+    counters = ("num_batches_tracked",)  # absent from checkpoints of torch before 0.4.1
+    shapes = [
+        (key, tuple(value.shape), tuple(state[key].shape))
+        for key, value in wanted.items()
+        if key in state and value.shape != state[key].shape
+    ]
+    return Mismatch(
+        [key for key in wanted if key not in state and not key.endswith(counters)],
+        [key for key in state if key not in wanted and not key.endswith("_extra_state")],
+        shapes,
+    )
+
+
+def new_head(difference: Mismatch) -> int | None:
+    """The number of classes in the file, where nothing but the number of classes differs."""
+    if difference.missing or difference.unexpected or not difference.shapes:
+        return None
+    counts = {found[0] for _, wanted, found in difference.shapes if found and wanted[1:] == found[1:]}
+    same = all(found and wanted[1:] == found[1:] for _, wanted, found in difference.shapes)
+    return counts.pop() if same and len(counts) == 1 else None
+
+
+def unwrapped(state: dict[str, Tensor], module: nn.Module) -> tuple[dict[str, Tensor], str]:
+    """The state without an outer name such as `model.` if it fits the module only then, and that name."""
+    wanted = module.state_dict().keys()
+    for outer in OUTER:
+        inner = {key.removeprefix(outer): value for key, value in state.items() if key.startswith(outer)}
+        if inner and wanted <= inner.keys() and not wanted <= state.keys():
+            return inner, outer
+    return state, ""
+
+
+def fill(make: Callable[[bool], nn.Module], state: Mapping[str, Tensor], path: str, arch: str) -> nn.Module:
+    """The architecture with the weights of `state`; `make(meta)` builds it.
+
+    Built without data where that loses nothing, so that no random weights are drawn only to be replaced.
+    Floating-point tensors take the architecture's precision.
+
+    Raises: SourceError listing what does not fit.
+    """
+    module = make(True)
+    difference = mismatch(module, state)
+    if difference:
+        raise SourceError(_described(difference, path, arch))
+    whole = not _holds_more_than_its_state(module)
+    if not whole and any(tensor.is_meta for tensor in module.state_dict().values()):
+        module = make(False)
+    wanted = module.state_dict()
+    fitted = {
+        key: value.to(wanted[key].dtype) if key in wanted and value.is_floating_point() else value
+        for key, value in state.items()
+    }
+    module.load_state_dict(fitted, strict=False, assign=whole)
+    return module
+
+
+def _holds_more_than_its_state(module: nn.Module) -> bool:
+    """Whether tensors live outside the state dict, or under two names: `assign` would lose those."""
+    if len(list(module.parameters())) != sum(1 for _ in module.named_parameters(remove_duplicate=False)):
+        return True
+    for part in module.modules():
+        if part._non_persistent_buffers_set:
+            return True
+        plain = (value for key, value in vars(part).items() if key not in ("_parameters", "_buffers"))
+        for value in plain:
+            items = value if isinstance(value, (list, tuple)) else (value,)
+            if any(isinstance(item, Tensor) for item in items):
+                return True
+    return False
+
+
+def _described(difference: Mismatch, path: str, arch: str) -> str:
+    """Which names and shapes do not fit, a few of each, and what that usually means."""
+    names = [*difference.unexpected]
+    if any(BINARIZED_KEY.search(key) for key in names):
+        return f"{path}: the state dict of an already binarized model; give the float model's"
+    if any(QUANTIZED_KEY.search(key) for key in names):
+        quantized = next(key for key in names if QUANTIZED_KEY.search(key))
+        return f"{path}: the state dict of an already quantized model ({quantized}); give the float model's"
+    lines = [f"{path} does not fit --arch {arch}:"]
+    for title, keys in (("missing", difference.missing), ("not in the architecture", difference.unexpected)):
+        if keys:
+            lines.append(f"  {title} ({len(keys)}): {_few(keys)}")
+    if difference.shapes:
+        shown = [f"{key} is {_x(found)}, expected {_x(wanted)}" for key, wanted, found in difference.shapes]
+        lines.append(f"  another shape ({len(shown)}): {_few(shown)}")
+    if all(key.startswith(("aux", "AuxLogits")) for key in (*difference.missing, *difference.unexpected)):
+        lines.append("  only auxiliary heads differ; arguments can be given: --arch 'NAME(aux_logits=False)'")
+    return "\n".join(lines)
+
+
+def _few(items: list[str]) -> str:
+    more = f", ... and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return ", ".join(items[:SHOWN]) + more
+
+
+def _x(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"

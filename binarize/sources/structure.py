@@ -1,0 +1,127 @@
+"""A module without its weights as a file that loads by the allow-list (`structure.pt`).
+
+Parameters and persistent buffers are stored as shapes; non-persistent buffers, which no state dict holds, as
+data. Tensors under two names stay one tensor, since the pickle stores each parameter once.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import SourceError
+from binarize.sources.safe_pickle import load_pickle_safely, refused_globals
+
+__all__ = ["load_structure", "save_structure", "tied_tensors", "without_data"]
+
+FORMAT = "binarize structure 1"
+
+
+def save_structure(module: nn.Module, path: str | Path) -> list[str]:
+    """Writes `module` without its weights, or writes nothing and says what stands in the way.
+
+    The reasons are classes outside the allow-list, hooks, and attributes that cannot be pickled; the caller
+    then has to be given the float model again when loading.
+    """
+    hooked = [name or "the model" for name, part in module.named_modules() if _hooks(part)]
+    if hooked:
+        return [f"{name} has hooks" for name in hooked]
+    file = io.BytesIO()
+    try:
+        skeleton = without_data(module, keep_unsaved=True)
+        torch.save({"format": FORMAT, "module": skeleton, "tied": tied_tensors(module)}, file)
+    except (pickle.PicklingError, AttributeError, TypeError, RuntimeError, ValueError) as error:
+        return [f"it cannot be pickled: {error}"]
+    path = Path(path)
+    path.write_bytes(file.getvalue())
+    try:
+        refused = refused_globals(path)
+    except SourceError as error:
+        refused = [str(error)]
+    if refused:
+        path.unlink()
+    return refused
+
+
+def load_structure(path: str | Path, *, meta: bool = False) -> nn.Module:
+    """The module that `save_structure` wrote; its weights are uninitialised memory, or nothing with `meta`.
+
+    Raises: SourceError where the file is damaged or something else, UntrustedSourceError where it would run
+    code.
+    """
+    content = load_pickle_safely(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SourceError(f"{path}: not a structure file of this version of binarize")
+    module, tied = content.get("module"), content.get("tied")
+    if not isinstance(module, nn.Module) or tied != tied_tensors(module):
+        raise SourceError(f"{path}: damaged: its module does not agree with its list of tied tensors")
+    if not meta:
+        _allocate(module)
+    return module
+
+
+def tied_tensors(module: nn.Module) -> list[list[str]]:
+    """The groups of names under which one tensor appears in the state dict more than once."""
+    groups: dict[int, list[str]] = {}
+    for name, tensor in _entries(module):
+        groups.setdefault(id(tensor), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def without_data(module: nn.Module, *, keep_unsaved: bool = False) -> nn.Module:
+    """A copy on the meta device; the parameters are never held twice.
+
+    `keep_unsaved` copies the non-persistent buffers with their data.
+    """
+    stand_ins: dict[int, object] = {}
+    unsaved = {id(buffer) for buffer in _unsaved(module)} if keep_unsaved else set()
+    for parameter in module.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        stand_ins[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
+    for buffer in module.buffers():
+        if id(buffer) not in unsaved:
+            stand_ins[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(module, stand_ins)
+
+
+def _allocate(module: nn.Module) -> None:
+    """Gives every tensor without data uninitialised memory on the CPU, one for each tied group."""
+    made: dict[int, Tensor] = {}
+    for part in module.modules():
+        tables: tuple[dict[str, Any], ...] = (part._parameters, part._buffers)
+        for table in tables:
+            for name, tensor in table.items():
+                if tensor is None or not tensor.is_meta:
+                    continue
+                if id(tensor) not in made:
+                    empty = torch.empty_like(tensor, device="cpu")
+                    is_parameter = isinstance(tensor, nn.Parameter)
+                    made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
+                table[name] = made[id(tensor)]
+
+
+def _entries(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+
+
+def _unsaved(module: nn.Module) -> list[Tensor]:
+    return [
+        buffer
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None and name in part._non_persistent_buffers_set
+    ]
+
+
+def _hooks(part: nn.Module) -> bool:
+    tables = (value for key, value in vars(part).items() if key.endswith("_hooks"))
+    return any(tables)

@@ -78,6 +78,7 @@ class Unmatched:
     rule: str
     pattern: str
     nearest: tuple[str, ...] = ()
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Plan:
                 edits=tuple(Edit(**item) for item in data["edits"]),
                 schemes={name: Scheme.from_json(name, item) for name, item in data["schemes"].items()},
                 unmatched=tuple(
-                    Unmatched(item["rule"], item["pattern"], tuple(item["nearest"])) for item in data["unmatched"]
+                    Unmatched(item["rule"], item["pattern"], tuple(item["nearest"]), item["where"])
+                    for item in data["unmatched"]
                 ),
                 other_params=data["other_params"],
                 other_buffers=data["other_buffers"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from binarize.analysis import Analysis, Layer
 from binarize.errors import NothingToBinarizeError
-from binarize.plan import Decision, Edit, Plan
+from binarize.plan import Decision, Plan
 from binarize.plan_activations import ActivationChange, Choice, change_activations
 from binarize.plan_edits import Edits, open_containers
 from binarize.plan_parts import LayerParts, choose_parts
@@ -23,6 +23,7 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
 
     Raises: NothingToBinarizeError with the reasons grouped, where no layer ends up binary.
     """
+    rules = rules.bind(analysis.layers)
     kept, choices = _decide(analysis.layers, rules)
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))
@@ -38,7 +39,10 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
         decisions=decisions,
         edits=(*edits.opened(), *edits.swaps(parts, choices), *edits.graph_edits()),
         schemes={choice.scheme.name: choice.scheme for choice in choices.values()},
-        unmatched=tuple(getattr(rules, "unmatched", lambda _: ())(analysis.layers)),
+        unmatched=tuple(
+            Unmatched(item.rule.id, item.pattern, tuple(item.nearest), item.rule.where or "")
+            for item in rules.unmatched(analysis.layers)
+        ),
         **_rest(analysis),
         capture={
             "level": analysis.graph.level,

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from binarize.analysis import Layer
 
-__all__ = ["COUNTING", "SELECTORS", "holds", "pattern", "test_number"]
-
-# Selectors that count layers: they need the whole list and are turned into names before a rule is asked.
-COUNTING = ("first", "last")
+__all__ = [
+    "SELECTORS",
+    "counts",
+    "covers",
+    "holds",
+    "name_counted",
+    "named",
+    "pattern",
+    "strays",
+    "test_number",
+]
 
 # Longest run of numbers that [0-11] in a name may stand for.
 _MAX_RANGE = 10_000
+
+# A layer that `first: 3` and `last: 3` count.
+_COUNTED_KINDS = ("conv", "conv_transpose", "linear")
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -33,48 +43,36 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "!=": operator.ne,
     "": operator.eq,
 }
-_COMPARISON = re.compile(r"\s*(<=|>=|==|!=|<|>|=|)\s*(\d[\d_]*(?:\.\d+)?(?:e\d+)?)\s*")
-_PIECE = re.compile(r"\*\*\.|\.\*\*$|\*\*|\*|\?|\[(\d+)-(\d+)\]|[^*?\[]+|\[")
+_COMPARISON = re.compile(r"\s*(<=|>=|==|!=|<|>|=|)\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*")
+_PIECE = re.compile(r"(?:(?<=\.)|\A)\*\*\.|\.\*\*\Z|\*\*|\*|\?|\[([0-9]{1,9})-([0-9]{1,9})\]|[^*?\[.]+|\[|\.")
+_GLOB = {"**.": r"(?:[^.]+\.)*", ".**": r"\..+", "**": ".*", "*": "[^.]*", "?": "[^.]"}
 
 
 @lru_cache(maxsize=4096)
 def pattern(text: str) -> re.Pattern[str]:
     """The regular expression of a name pattern, for `fullmatch` on a dotted path.
 
-    `*` and `?` stay inside a segment, `**` crosses segments (`**.` also stands for none), `[0-11]` is a
-    number from a range; text after `re:` is a regular expression already.
-    Raises ValueError with the reason where it is neither.
+    `*` and `?` stay inside a segment, `**` crosses segments (and in `**.conv1` also stands for none),
+    `[0-11]` is a number from a range; text after `re:` is a regular expression already. Raises ValueError
+    with the reason where it is neither.
     """
     if text.startswith("re:"):
         try:
             return re.compile(text[3:])
         except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"{text!r} is no regular expression: {error}") from error
-    pieces = []
-    for piece in _PIECE.finditer(text):
-        match piece[0]:
-            case "**.":
-                pieces.append(r"(?:[^.]+\.)*")
-            case ".**":
-                pieces.append(r"\..+")
-            case "**":
-                pieces.append(".*")
-            case "*":
-                pieces.append("[^.]*")
-            case "?":
-                pieces.append("[^.]")
-            case "[":
-                raise ValueError(
-                    f'{text!r}: "[" begins a range of numbers such as [0-11]; use re: for anything else'
-                )
-            case literal if piece[1] is None:
-                pieces.append(re.escape(literal))
-            case _:
-                low, high = int(piece[1]), int(piece[2])
-                if not low <= high < low + _MAX_RANGE:
-                    raise ValueError(f"{text!r}: {piece[0]} is no range of numbers")
-                pieces.append("(?:" + "|".join(map(str, range(low, high + 1))) + ")")
-    return re.compile("".join(pieces))
+            raise ValueError(f'"{text}" is no regular expression: {error}') from error
+    return re.compile("".join(_regex(piece, text) for piece in _PIECE.finditer(text)), re.DOTALL)
+
+
+def _regex(piece: re.Match[str], text: str) -> str:
+    if piece[0] == "[":
+        raise ValueError(f'"{text}": "[" begins a range of numbers such as [0-11]; use re: for all else')
+    if piece[1] is None:
+        return _GLOB.get(piece[0]) or re.escape(piece[0])
+    low, high = int(piece[1]), int(piece[2])
+    if not low <= high < low + _MAX_RANGE:
+        raise ValueError(f'"{text}": {piece[0]} is no range of numbers')
+    return "(?:" + "|".join(map(str, range(low, high + 1))) + ")"
 
 
 def covers(text: str, name: str) -> bool:
@@ -95,20 +93,20 @@ def test_number(text: int | str, value: float) -> bool:
 
     Raises ValueError where the text is no comparison.
     """
-    for comparison in str(text).split(","):
-        parts = _COMPARISON.fullmatch(comparison)
-        if parts is None:
-            raise ValueError(f'{text!r} is no number and no comparison such as ">=64" or ">=64, <512"')
-        if not _COMPARE[parts[1]](value, float(parts[2])):
-            return False
-    return True
+    return all(_COMPARE[sign](value, limit) for sign, limit in _comparisons(text))
+
+
+@lru_cache(maxsize=4096)
+def _comparisons(text: int | str) -> list[tuple[str, float]]:
+    parts = [_COMPARISON.fullmatch(part) for part in str(text).split(",")]
+    if None in parts:
+        raise ValueError(f'"{text}" is no number and no comparison such as ">=64" or ">=64, <512"')
+    return [(part[1], float(part[2])) for part in parts if part]
 
 
 def holds(match: Mapping[str, Any], layer: Layer) -> bool:
     """Whether every selector of a canonical match holds for the layer."""
-    return all(
-        SELECTORS[key](value, layer, match) for key, value in match.items() if key not in ("subclasses",)
-    )
+    return all(SELECTORS[key](value, layer, match) for key, value in match.items())
 
 
 # Every selector: (its value, the layer, the match it stands in) -> whether it holds.
@@ -127,10 +125,6 @@ def _type(value: Sequence[str], layer: Layer, match: Mapping[str, Any]) -> bool:
     return _words(value, (layer.type, *layer.bases) if match.get("subclasses") else (layer.type,))
 
 
-def _position(value: Sequence[str], layer: Layer, match: Mapping[str, Any]) -> bool:
-    return layer.position in value
-
-
 def _groups(value: Sequence[int | str], layer: Layer, match: Mapping[str, Any]) -> bool:
     return any(layer.depthwise if one == "depthwise" else test_number(one, layer.groups) for one in value)
 
@@ -139,29 +133,25 @@ def _has_skip(value: bool, layer: Layer, match: Mapping[str, Any]) -> bool:
     return (layer.skip != "none") == value
 
 
-def _not(value: Sequence[Mapping[str, Any]], layer: Layer, match: Mapping[str, Any]) -> bool:
-    return not any(holds(one, layer) for one in value)
-
-
 def _any(value: Sequence[Mapping[str, Any]], layer: Layer, match: Mapping[str, Any]) -> bool:
     return any(holds(one, layer) for one in value)
 
 
-def _counting(value: int, layer: Layer, match: Mapping[str, Any]) -> bool:
-    raise AssertionError("a rule that counts layers was asked before RuleSet.bind(layers)")
+def _counted(value: int, layer: Layer, match: Mapping[str, Any]) -> bool:
+    raise AssertionError("layers are counted by RuleSet.bind, before any rule is asked")
 
 
 def _fact(name: str) -> Selector:
-    """The fact is one of the words (or, for a flag, equals it)."""
-
-    def test(value: Any, layer: Layer, match: Mapping[str, Any]) -> bool:
-        fact = getattr(layer, name)
-        return fact == value if isinstance(value, bool) else fact in value
-
-    return test
+    """The fact is one of the words."""
+    return lambda value, layer, match: getattr(layer, name) in value
 
 
-def _seen(name: str) -> Selector:
+def _flag(name: str) -> Selector:
+    """The fact is true, or false."""
+    return lambda value, layer, match: getattr(layer, name) == value
+
+
+def _classes(name: str) -> Selector:
     """One of the class names in the fact fits one of the patterns."""
     return lambda value, layer, match: _words(value, getattr(layer, name))
 
@@ -176,9 +166,9 @@ def _size(name: str) -> Selector:
 
     def test(value: Sequence[int | str], layer: Layer, match: Mapping[str, Any]) -> bool:
         size: tuple[int, ...] = getattr(layer, name)
+        spelled = "x".join(map(str, size))
         return bool(size) and any(
-            "x".join(map(str, size)) == one if "x" in str(one) else all(test_number(one, n) for n in size)
-            for one in value
+            one == spelled if "x" in str(one) else all(test_number(one, n) for n in size) for one in value
         )
 
     return test
@@ -187,8 +177,9 @@ def _size(name: str) -> Selector:
 SELECTORS: dict[str, Selector] = {
     "name": _name,
     "type": _type,
+    "subclasses": lambda value, layer, match: True,
     "kind": _fact("kind"),
-    "position": _position,
+    "position": _fact("position"),
     "kernel": _size("kernel"),
     "stride": _size("stride"),
     "dilation": _size("dilation"),
@@ -199,14 +190,78 @@ SELECTORS: dict[str, Selector] = {
     "calls": _number("calls"),
     "has_skip": _has_skip,
     "skip": _fact("skip"),
-    "inside": _seen("inside"),
-    "before": _seen("followed_by"),
-    "after": _seen("preceded_by"),
-    "downsample": _fact("downsample"),
-    "gate": _fact("gate"),
+    "inside": _classes("inside"),
+    "before": _classes("followed_by"),
+    "after": _classes("preceded_by"),
+    "downsample": _flag("downsample"),
+    "gate": _flag("gate"),
     "input_sign": _fact("input_sign"),
-    "first": _counting,
-    "last": _counting,
-    "not": _not,
+    "first": _counted,
+    "last": _counted,
+    "not": lambda value, layer, match: not _any(value, layer, match),
     "any": _any,
 }
+
+
+def counts(match: Mapping[str, Any]) -> bool:
+    """Whether a match holds `first: 3` or `last: 3` somewhere."""
+    inner = [*match.get("not", ()), *match.get("any", ())]
+    return "first" in match or "last" in match or any(counts(one) for one in inner)
+
+
+def name_counted(match: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str, Any]:
+    """The match with the names of the first (last) N layers in place of `first: N` (`last: N`)."""
+    result = {key: value for key, value in match.items() if key not in ("first", "last")}
+    for key in ("not", "any"):
+        if key in match:
+            result[key] = [name_counted(one, layers) for one in match[key]]
+    ordered = sorted((one for one in layers if one.kind in _COUNTED_KINDS), key=lambda one: one.order)
+    for key in ("first", "last"):
+        if key in match:
+            n = match[key]
+            names = named([one.name for one in (ordered[:n] if key == "first" else ordered[-n:])], layers)
+            if "name" not in result:
+                result["name"] = names
+            else:
+                # Both must hold, and a selector stands in a match once: not (not these names).
+                result["not"] = [*result.get("not", ()), {"not": [{"name": names}]}]
+    return result
+
+
+def named(names: Sequence[str], layers: Sequence[Layer]) -> list[str]:
+    """Patterns that match these layers and no other; one that matches nothing where there are none."""
+
+    def exact(name: str) -> str:
+        special = name.startswith("re:") or any(c in name for c in "*?[")
+        inside = any(other.name.startswith(name + ".") for other in layers)
+        return "re:" + re.escape(name) if special or inside or not name else name
+
+    return [exact(name) for name in names] or ["re:(?!)"]
+
+
+# Selectors whose values are spelled by hand and can be misspelled, and where the words in question stand.
+_SPELLED: dict[str, Callable[[Layer], Sequence[str]]] = {
+    "name": lambda layer: (layer.name,),
+    "type": lambda layer: (layer.type, *layer.bases),
+    "inside": lambda layer: layer.inside,
+    "before": lambda layer: layer.followed_by,
+    "after": lambda layer: layer.preceded_by,
+}
+
+
+def strays(match: Mapping[str, Any], layers: Sequence[Layer]) -> Iterator[tuple[str, str, list[str]]]:
+    """(selector, pattern, all words it was compared with) for each pattern that fits no layer.
+
+    Of class names only the first is given, and only where all in the list fit nothing: [Conv1d, Conv2d] is
+    meant for models with either. Patterns inside `not` are left out: what excludes nothing does no harm.
+    """
+    for key, words_of in _SPELLED.items():
+        words = list(dict.fromkeys(word for layer in layers for word in words_of(layer)))
+        if key == "name":
+            lost = [text for text in match.get(key, ()) if not any(covers(text, word) for word in words)]
+        else:
+            lost = [] if _words(match.get(key, ()), words) else match.get(key, [])[:1]
+        for text in lost:
+            yield key, text, words
+    for one in match.get("any", ()):
+        yield from strays(one, layers)

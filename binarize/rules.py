@@ -1,158 +1,239 @@
-"""Rules: an ordered list; the last one that matches a layer decides, and replaces the whole decision.
+"""Rules decide: an ordered list, the last one that matches a layer decides, and replaces the whole decision.
 
 Example:
     >>> rules = load_rule_set("adabin", keep=["layer4"])
     >>> rules.decide(layer).use
     'keep'
+
+The parts: `rule_text.py` reads YAML and points at faults, `rule_schema.py` says what a file may hold,
+`rule_match.py` asks whether a rule holds for a layer, `rule_files.py` finds files and joins what they extend,
+`rule_set.py` has the types. This file joins all that one conversion was given: schemes, files, and what the
+command line adds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, cast, get_args
 
-from binarize.errors import RuleError, did_you_mean
-from binarize.rule_match import holds
-from binarize.scheme import Norm, Part, Scheme, Shortcut
+from binarize.errors import RuleError, UsageError, did_you_mean
+from binarize.parts import Part, shipped_parts
+from binarize.rule_files import Loader, builtin_rule_sets, find_scheme, join, rule_file, shipped_rule_set
+from binarize.rule_match import pattern
+from binarize.rule_schema import RULE_KEYS, check_rule, json_schema
+from binarize.rule_set import Rule, RuleSet, Unmatched, make_rule
+from binarize.rule_text import Document, RuleText, parse_value, plain
+from binarize.scheme import Scheme, Shortcut
 
-if TYPE_CHECKING:
-    from binarize.analysis import Layer
+__all__ = [
+    "Part",
+    "Rule",
+    "RuleSet",
+    "RuleText",
+    "Scheme",
+    "Unmatched",
+    "builtin_rule_sets",
+    "json_schema",
+    "load_rule_set",
+    "rule_file",
+    "shipped_parts",
+]
 
-__all__ = ["Part", "Rule", "RuleSet", "Scheme", "builtin_rule_sets", "load_rule_set", "rule_file"]
+DEFAULT_SCHEME = "adabin"
 
-_WEIGHTS_ONLY = "weights-only:"
+# What --set may change; an id is what it goes by.
+_FIELDS = [key for key in RULE_KEYS if key != "id"]
 
-# What `activation:` may say beside a part's name.
-_ACTIVATIONS = {
-    "hardtanh": "torch.nn.Hardtanh",
-    "prelu": "torch.nn.PReLU",
-    "rprelu": "reactnet.RPReLU",
-    "maxout": "adabin.Maxout",
-}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One entry of the list: for the layers that match, what to do and why."""
-
-    id: str
-    # Selector -> alternatives, in canonical form (rule_match.py).
-    match: Mapping[str, Any] = field(hash=False)
-    # "keep", the name of a scheme, or "weights-only:" and the name of a scheme.
-    use: str
-    # A patch on the scheme's fields.
-    with_: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    # None: what the scheme says.
-    shortcut: Shortcut | None = None
-    norm: Norm | None = None
-    # "auto": the scheme's nonlinearity; "keep": the model's own; "none": neither; else a part.
-    activation: str = "auto"
-    # Shown in the report beside every layer it decides.
-    why: str = ""
-    # No warning where it matches nothing: rules of shipped files are.
-    optional: bool = False
-    # "adabin.yaml:12".
-    where: str = field(default="", compare=False)
-
-    @property
-    def action(self) -> Literal["binarize", "keep"]:
-        """What it does to the layers it decides."""
-        return "keep" if self.use == "keep" else "binarize"
-
-    @property
-    def weights_only(self) -> bool:
-        """Whether the layer's input stays float."""
-        return self.use.startswith(_WEIGHTS_ONLY)
-
-    @property
-    def scheme(self) -> str | None:
-        """The name of the scheme it uses, None where it keeps the layer."""
-        return None if self.use == "keep" else self.use.removeprefix(_WEIGHTS_ONLY)
-
-    def matches(self, layer: Layer) -> bool:
-        """Whether every selector holds for the layer."""
-        return holds(self.match, layer)
+Source = str | Path | Mapping[str, Any] | RuleText | RuleSet | Rule | Callable[..., object]
 
 
-@dataclass(frozen=True)
-class RuleSet:
-    """Schemes and the ordered rules that hand them out."""
+def load_rule_set(
+    scheme: str | None = None,
+    rules: Source | Sequence[Source] | None = None,
+    *,
+    keep: Sequence[str] = (),
+    binarize: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    shortcuts: str | None = None,
+    keep_first: int = 1,
+    keep_last: int = 1,
+) -> RuleSet:
+    """The rule set of one conversion: the scheme's rules, then `rules`, then what the other arguments add.
 
-    name: str
-    schemes: Mapping[str, Scheme] = field(hash=False)
-    rules: tuple[Rule, ...] = ()
-    paper: str = ""
-    description: str = ""
-    # Values for options that were not given: {input_shape: [1, 3, 224, 224]}.
-    defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    `rules` is the name of a shipped rule set, the path of a file, a mapping as in a file, a `RuleText`, a
+    `Rule` or a mapping of one, a function `(Layer) -> "keep" | scheme | Rule | None`, or a list of these.
+    Without a scheme, rules that only keep layers come after those of AdaBin.
 
-    def matching(self, layer: Layer) -> list[Rule]:
-        """The rules that match, in their order: the last one decides."""
-        return [rule for rule in self.rules if rule.matches(layer)]
+    `keep` and `binarize` are names or patterns. `keep_first` and `keep_last` are how many layers at either
+    end stay float: 1 is what the rules say, 0 drops the rules that keep them. `shortcuts` overrides what
+    schemes and rules say. `overrides` are "id.field=value" with a YAML value.
 
-    def decide(self, layer: Layer) -> Rule | None:
-        """The last rule that matches; None where none does, and the layer stays float."""
-        return next((rule for rule in reversed(self.rules) if rule.matches(layer)), None)
+    A rule set with a function, or with a count above 1, needs `bind(layers)` before it decides.
 
-    def scheme(self, rule: Rule) -> Scheme:
-        """The scheme as this rule uses it: with its `with`, `shortcut`, `norm` and `activation` applied.
-
-        A scheme whose parts the rule changes has the rule's id in its name, so that names stay unique.
-        """
-        assert rule.scheme is not None, "a rule that keeps its layers has no scheme"
-        scheme = self.schemes[rule.scheme].patched(rule.with_)
-        if rule.weights_only:
-            scheme = replace(scheme, name=f"{_WEIGHTS_ONLY}{scheme.name}", input=None)
-        if rule.activation == "none":
-            scheme = replace(scheme, nonlinearity=None)
-        elif rule.activation not in ("auto", "keep"):
-            scheme = replace(scheme, nonlinearity=Part(_ACTIVATIONS.get(rule.activation, rule.activation)))
-        if rule.with_ or rule.activation not in ("auto", "keep"):
-            scheme = replace(scheme, name=f"{scheme.name} ({rule.id})")
-        return replace(scheme, shortcut=rule.shortcut or scheme.shortcut, norm=rule.norm or scheme.norm)
-
-
-def _folder() -> Path:
-    """Where the shipped rule files lie: in the installed package, or beside it in a checkout."""
-    installed = Path(__file__).with_name("rule_sets")
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "rules"
-
-
-def builtin_rule_sets() -> list[str]:
-    """The names of the shipped rule sets."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+    Raises RuleError with file, line and column where a rule is wrong; UsageError where arguments contradict.
+    """
+    loader = Loader()
+    given = [_load(source, loader) for source in _sources(rules)]
+    others = sorted(loader.shipped - {scheme})
+    if scheme is not None and scheme not in loader.shipped:
+        if others:
+            later = ", ".join(others)
+            text = f'rules that extend "{later}" come after those of the scheme "{scheme}" and would decide'
+            raise UsageError(f"{text} in its place; give one of the two")
+        given.insert(0, shipped_rule_set(_known_scheme(scheme)))
+    elif scheme is None and all(rule.use == "keep" for rule_set in given for rule in rule_set.rules):
+        given.insert(0, shipped_rule_set(DEFAULT_SCHEME))
+    result = join(given)
+    result = replace(result, name=result.name or "rules")
+    result = _keep_ends(result, keep_first, keep_last)
+    result = _add_names(result, keep, binarize)
+    if shortcuts is not None:
+        result = _override_shortcuts(result, shortcuts)
+    for text in overrides:
+        result = _override(result, text)
+    return result
 
 
-def rule_file(name: str) -> Path:
-    """The file of a shipped rule set."""
+def _known_scheme(name: str) -> str:
     if name not in builtin_rule_sets():
-        raise RuleError(f'no rule set "{name}"{did_you_mean(name, builtin_rule_sets())}')
-    return _folder() / f"{name}.yaml"
+        near = did_you_mean(name, builtin_rule_sets())
+        raise RuleError(f'there is no scheme "{name}"{near or "; a file is given as rules"}')
+    return name
 
 
-def load_rule_set(scheme: str | None = None) -> RuleSet:
-    """The rule set of a shipped scheme (first version: shipped files alone)."""
-    from ruamel.yaml import YAML
+def _sources(rules: Source | Sequence[Source] | None) -> Iterable[Source | list[Rule | Mapping[str, Any]]]:
+    """The rule sets given, in order; single rules that follow each other are one set."""
+    if rules is None:
+        return
+    if isinstance(rules, (str, Mapping)) or not isinstance(rules, Sequence):
+        rules = [rules]
+    run: list[Rule | Mapping[str, Any]] = []
+    for source in rules:
+        if isinstance(source, Rule) or (isinstance(source, Mapping) and {"match", "use"} & source.keys()):
+            run.append(source)
+            continue
+        if run:
+            yield run
+            run = []
+        yield source
+    if run:
+        yield run
 
-    path = rule_file(scheme or "adabin")
-    data = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    rules = tuple(
-        Rule(
-            id=entry["id"],
-            match={
-                key: [value] if isinstance(value, (str, int)) and not isinstance(value, bool) else value
-                for key, value in entry["match"].items()
-            },
-            use=entry["use"],
-            why=entry.get("why", ""),
-            optional=True,
-            where=f"{path.name}:{data['rules'].lc.item(i)[0] + 1}",
-        )
-        for i, entry in enumerate(data["rules"])
+
+def _load(source: Source | list[Rule | Mapping[str, Any]], loader: Loader) -> RuleSet:
+    if isinstance(source, RuleSet):
+        return source
+    if isinstance(source, (str, Path, RuleText, Mapping)):
+        return loader.load(source)
+    if isinstance(source, list):
+        data = [one.to_json() if isinstance(one, Rule) else one for one in source]
+        return loader.load({"rules": data})
+    if callable(source):
+        return _asking(source)
+    expected = "a name, a path, a mapping, a rule, a function, or a list of these"
+    raise UsageError(f"rules is {source!r}; expected {expected}")
+
+
+def _asking(function: Callable[..., object]) -> RuleSet:
+    """A rule set that asks a function."""
+    name = getattr(function, "__name__", type(function).__name__)
+    id_ = "function" if name == "<lambda>" else name
+    rule = Rule(
+        {"name": "**"}, "function", id=id_, function=function, where=f"function {name}", optional=True
     )
-    method = Scheme.from_json(data["name"], {**data["scheme"], "paper": data["paper"]})
-    return RuleSet(
-        data["name"], {method.name: method}, rules, paper=data["paper"], description=data["description"]
+    return RuleSet("", {}, (rule,))
+
+
+def _keep_ends(rule_set: RuleSet, keep_first: int, keep_last: int) -> RuleSet:
+    """Drops the rules that keep an end (0), or adds one that keeps more than one layer there."""
+    added: list[Rule] = []
+    for end, n in (("first", keep_first), ("last", keep_last)):
+        if n < 0:
+            raise UsageError(f"keep_{end} is {n}; expected 0 or more")
+        if n == 0:
+            kept = [_without_position(rule, end) for rule in rule_set.rules]
+            rule_set = replace(rule_set, rules=tuple(rule for rule in kept if rule is not None))
+        if n > 1:
+            why = f"one of the {end} {n} layers"
+            added.append(Rule({end: n}, "keep", id=f"keep-{end}", why=why, where=f"--keep-{end} {n}"))
+    return _after(rule_set, added)
+
+
+def _without_position(rule: Rule, end: str) -> Rule | None:
+    """The rule without its claim on one end of the network; None where it claimed nothing else."""
+    if rule.use != "keep" or rule.match.keys() != {"position"}:
+        return rule
+    left = [word for word in rule.match["position"] if word != end]
+    return replace(rule, match={"position": left}) if left else None
+
+
+def _add_names(rule_set: RuleSet, keep: Sequence[str], binarize: Sequence[str]) -> RuleSet:
+    main = rule_set.main_use or DEFAULT_SCHEME
+    added = []
+    for option, use, texts in (("binarize", main, binarize), ("keep", "keep", keep)):
+        for i, text in enumerate(texts, start=1):
+            where = f"--{option} {text}"
+            try:
+                pattern(text)
+            except ValueError as error:
+                raise RuleError(f"{where}: {error}") from None
+            added.append(Rule({"name": text}, use, id=f"{option}-{i}", why="asked for by name", where=where))
+    return _after(rule_set, added)
+
+
+def _after(rule_set: RuleSet, rules: Sequence[Rule]) -> RuleSet:
+    """The rule set with rules at its end, and with the schemes they use."""
+    new = {rule.scheme: rule.where for rule in rules if rule.scheme and rule.scheme not in rule_set.schemes}
+    schemes = {name: find_scheme(name, where) for name, where in new.items()}
+    return join([rule_set, RuleSet("", schemes, tuple(rules))])
+
+
+def _override_shortcuts(rule_set: RuleSet, shortcuts: str) -> RuleSet:
+    if shortcuts not in get_args(Shortcut):
+        choices = get_args(Shortcut)
+        near = did_you_mean(shortcuts, choices)
+        raise UsageError(f'shortcuts is "{shortcuts}"; expected one of {", ".join(choices)}{near}')
+    changed = (
+        r if r.use == "keep" else replace(r, shortcut=cast(Shortcut, shortcuts)) for r in rule_set.rules
     )
+    return replace(rule_set, rules=tuple(changed))
+
+
+def _override(rule_set: RuleSet, text: str) -> RuleSet:
+    """The rule set after "id.field=value" or "id.with.input.form=value"; an empty value removes the field."""
+    where = f"--set {text}"
+    address, equals, value = text.partition("=")
+    id_, *path = address.split(".")
+    if not equals or not path or not all(path):
+        raise RuleError(f"{where}: expected id.field=value, such as first.use=keep")
+    ids = [rule.id for rule in rule_set.rules]
+    if id_ not in ids:
+        raise RuleError(f'{where}: there is no rule "{id_}"{did_you_mean(id_, ids)}')
+    if path[0] not in _FIELDS:
+        raise RuleError(f'{where}: rules have no field "{path[0]}"{did_you_mean(path[0], _FIELDS)}')
+    rule = rule_set.rules[ids.index(id_)]
+    if rule.function is not None:
+        raise RuleError(f"{where}: {rule.where} has no fields")
+    data = rule.to_json()
+    inner = data
+    for key in path[:-1]:
+        inner[key] = dict(inner[key]) if isinstance(inner.get(key), Mapping) else {}
+        inner = inner[key]
+    inner[path[-1]] = parse_value(value, where)
+    if inner[path[-1]] is None:
+        del inner[path[-1]]
+    checked = check_rule(Document(where, plain(data, where)))
+    changed = make_rule(checked, id=id_, where=f"{rule.where} ({where})", optional=False)
+    schemes = dict(rule_set.schemes)
+    if changed.scheme is not None and changed.scheme not in schemes:
+        schemes[changed.scheme] = find_scheme(changed.scheme, where)
+    rules = tuple(changed if one is rule else one for one in rule_set.rules)
+    result = replace(rule_set, rules=rules, schemes=schemes)
+    try:
+        if changed.scheme is not None:
+            result.scheme(changed)
+    except RuleError as error:
+        raise RuleError(f"{where}: {error}") from None
+    return result

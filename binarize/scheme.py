@@ -1,159 +1,21 @@
-"""The parts of one binarization method: what `use: NAME` in a rule file means.
-
-A part is named `file.Class` and resolved inside `binarize.binarizers`; a full dotted path reaches `torch.nn`
-or a user's own module. Nothing here imports torch until a part is built.
-"""
+"""The parts of one binarization method and its recipe: what `use: NAME` in a rule file means."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from binarize.errors import RuleError, did_you_mean
+from binarize.parts import Part, patch_part
 
-if TYPE_CHECKING:
-    from torch import nn
-
-__all__ = ["PART_KEYS", "PART_SLOTS", "Norm", "Part", "Scheme", "Shortcut", "is_part"]
+__all__ = ["PART_SLOTS", "Norm", "Scheme", "Shortcut"]
 
 Norm = Literal["missing", "never", "before_sign"]
 Shortcut = Literal["never", "missing", "every"]
 
-# A mapping with one of these keys names a part; `binarizer` reads better for the two that binarize.
-PART_KEYS = ("part", "binarizer")
-
 # The fields of a scheme that hold a part.
 PART_SLOTS = ("weight", "input", "scale", "nonlinearity")
-
-_BINARIZERS = "binarize.binarizers."
-_FOLDER = Path(__file__).with_name("binarizers")
-
-# "bireal.ApproxSign", "torch.nn.Hardtanh": dotted, and the last word begins with a capital.
-_PART_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
-
-
-def is_part(value: object) -> bool:
-    """Whether a value in a rule file names a part: "bireal.ApproxSign" or {part: irnet.Ede, t: 0.1}."""
-    if isinstance(value, str):
-        return _PART_NAME.fullmatch(value) is not None
-    return isinstance(value, Mapping) and any(key in value for key in PART_KEYS)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A class and its keyword arguments, as data.
-
-    Example:
-        >>> Part.from_json({"part": "irnet.Ede", "t": 0.1}).build()
-        Ede(t=0.1, k=10.0)
-    """
-
-    # "irnet.Ede" inside binarize.binarizers, or a full dotted path ("torch.nn.Hardtanh").
-    name: str
-    # JSON values, or further parts.
-    kwargs: Mapping[str, object] = field(default_factory=dict, hash=False)
-
-    @classmethod
-    def from_json(cls, data: object) -> Part:
-        """A part from its name, or from {part: name, **kwargs} (`binarizer` is another word for `part`)."""
-        if isinstance(data, str):
-            return cls(data)
-        if not isinstance(data, Mapping) or not is_part(data):
-            raise RuleError(
-                f"{data!r} is no part; expected its name, or a mapping with the key {PART_KEYS[0]!r}"
-            )
-        name = next(data[key] for key in PART_KEYS if key in data)
-        kwargs = {key: value for key, value in data.items() if key not in PART_KEYS}
-        return cls(str(name), {key: cls.from_json(v) if is_part(v) else v for key, v in kwargs.items()})
-
-    def to_json(self) -> str | dict[str, Any]:
-        """The name alone where there are no arguments, else {part: name, **kwargs}."""
-        if not self.kwargs:
-            return self.name
-        kwargs = {k: v.to_json() if isinstance(v, Part) else v for k, v in self.kwargs.items()}
-        return {"part": self.name, **kwargs}
-
-    def patched(self, patch: Mapping[str, object]) -> Part:
-        """The same class with some arguments changed; a mapping for a nested part changes that part."""
-        kwargs = dict(self.kwargs)
-        for key, value in patch.items():
-            kwargs[key] = patch_part(kwargs.get(key), value)
-        return replace(self, kwargs=kwargs)
-
-    def names(self) -> Iterator[str]:
-        """The names of this part and of the parts inside it."""
-        yield self.name
-        for value in self.kwargs.values():
-            if isinstance(value, Part):
-                yield from value.names()
-
-    @property
-    def shipped(self) -> bool:
-        """Whether building it runs code of this package and of torch.nn alone."""
-        return all(
-            name.startswith("torch.nn.") or _module_path(name).startswith(_BINARIZERS)
-            for name in self.names()
-        )
-
-    def build(self, **context: object) -> nn.Module:
-        """A new module. `context` (channels, channel_dim, axis) reaches the constructors that take it.
-
-        Raises RuleError where the name leads to no `nn.Module` class or the class refuses the arguments.
-        """
-        cls = _resolve(self.name)
-        accepted = inspect.signature(cls).parameters
-        arguments: dict[str, object] = {key: value for key, value in context.items() if key in accepted}
-        for key, value in self.kwargs.items():
-            if key not in accepted:
-                raise RuleError(f'part "{self.name}" takes no {key!r}{did_you_mean(key, accepted)}')
-            arguments[key] = value.build(**context) if isinstance(value, Part) else value
-        try:
-            return cls(**arguments)
-        except (TypeError, ValueError) as error:
-            raise RuleError(
-                f'part "{self.name}" cannot be built from {dict(self.kwargs)}: {error}'
-            ) from error
-
-
-def patch_part(old: object, patch: object) -> object:
-    """What a slot holds after a patch: null clears it, a named part replaces it, else arguments change."""
-    if is_part(patch):
-        return Part.from_json(patch)
-    if isinstance(patch, Mapping) and isinstance(old, Part):
-        return old.patched(patch)
-    return patch
-
-
-def _module_path(name: str) -> str:
-    """The module of a part: `adabin.Maxout` is in binarize/binarizers/adabin.py, else it is a full path."""
-    path = name.rpartition(".")[0]
-    return _BINARIZERS + path if (_FOLDER / f"{path}.py").is_file() else path
-
-
-def _resolve(name: str) -> type[nn.Module]:
-    from torch import nn
-
-    path, class_name = _module_path(name), name.rpartition(".")[2]
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise RuleError(f'part "{name}": there is no module {path}') from error
-    cls = getattr(module, class_name, None)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        known = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, nn.Module)
-        ]
-        raise RuleError(
-            f'part "{name}": {path} has no nn.Module {class_name!r}{did_you_mean(class_name, known)}'
-        )
-    return cls
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["meta_like", "shadow"]
+__all__ = ["HOOK_TABLES", "computes_weights", "meta_like", "shadow"]
 
-_HOOK_DICTS = (
+HOOK_TABLES = (
     "_forward_hooks",
     "_forward_pre_hooks",
     "_backward_hooks",
@@ -33,9 +33,9 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
             memo[id(buffer)] = meta_like(buffer)
     # Hooks may hold anything (open files, loggers): they must not even be copied.
     for child in module.modules():
-        for name in _HOOK_DICTS:
+        for name in HOOK_TABLES:
             hooks = getattr(child, name)
-            kept = {key: hook for key, hook in hooks.items() if _computes_weights(hook)}
+            kept = {key: hook for key, hook in hooks.items() if computes_weights(hook)}
             memo[id(hooks)] = type(hooks)(kept)
     return copy.deepcopy(module, memo)
 
@@ -45,5 +45,6 @@ def meta_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def _computes_weights(hook: object) -> bool:
+def computes_weights(hook: object) -> bool:
+    """Whether a hook belongs to torch.nn.utils: without it the module would have no weight."""
     return type(hook).__module__.startswith("torch.nn.utils")

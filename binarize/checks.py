@@ -1,0 +1,71 @@
+"""What every conversion is checked for before anybody gets it, and the comparison with the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from binarize.capture.shadow import HOOK_TABLES, computes_weights
+from binarize.report.model import Agreement, Check
+
+__all__ = ["compare_outputs", "same_top1", "silenced_hooks"]
+
+
+def compare_outputs(expected: Any, output: Any) -> list[Check]:
+    """The converted model yields the same structure and shapes as the float model, and finite numbers."""
+    theirs, their_tree = pytree.tree_flatten(expected)
+    ours, our_tree = pytree.tree_flatten(output)
+    shapes = [_shape(value) for value in theirs], [_shape(value) for value in ours]
+    same = their_tree == our_tree and shapes[0] == shapes[1]
+    checks = [Check("output shapes equal the float model's", same, "" if same else f"{shapes[0]} became {shapes[1]}")]
+    float_finite = all(_finite(value) for value in theirs)
+    finite = all(_finite(value) for value in ours)
+    if float_finite:
+        checks.append(Check("output finite", finite, "" if finite else "NaN or infinity in the converted output"))
+    return checks
+
+
+def same_top1(expected: Any, output: Any) -> Agreement | None:
+    """How often both models name the same class; None where the output is no table of class scores."""
+    if not (isinstance(expected, Tensor) and isinstance(output, Tensor)):
+        return None
+    if expected.dim() != 2 or expected.shape != output.shape or expected.shape[1] < 2:
+        return None
+    same = (expected.argmax(1) == output.argmax(1)).double().mean().item()
+    return Agreement(same, expected.shape[0])
+
+
+@contextmanager
+def silenced_hooks(model: nn.Module) -> Iterator[None]:
+    """Take the user's hooks out while we run the model, and put them back; those that compute weights stay."""
+    removed: list[tuple[Any, Any]] = []
+    for module in model.modules():
+        for name in HOOK_TABLES:
+            table = getattr(module, name)
+            mine = {key: hook for key, hook in table.items() if not computes_weights(hook)}
+            if mine:
+                removed.append((table, dict(table)))
+                for key in mine:
+                    del table[key]
+    try:
+        yield
+    finally:
+        for table, content in removed:
+            added = dict(table)
+            table.clear()
+            table.update({**content, **added})
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _finite(value: Any) -> bool:
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta:
+        return True
+    return bool(torch.isfinite(value).all())

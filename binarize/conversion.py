@@ -1,0 +1,95 @@
+"""What a converted model remembers of its making: enough to report on it, save it and make it again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from binarize.plan import Plan
+from binarize.report.model import Report
+from binarize.rules import RuleSet
+from binarize.sources import Source
+from binarize.sources.structure import without_data
+
+__all__ = ["Conversion", "SourceRecord", "conversion_of", "remember"]
+
+_ATTRIBUTE = "_binarize"
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where the float model came from, as JSON values."""
+
+    spec: str
+    kind: str
+    class_path: str
+    builder: str | None
+    num_classes: int | None
+    arch: str | None
+    weights: str | None
+    sha256: str | None
+    # Shapes of the tensors of the example input, positional ones and by keyword.
+    input_shapes: tuple[tuple[int, ...], ...]
+    keyword_shapes: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def of(cls, source: Source, images: tuple[tuple[Any, ...], Any]) -> SourceRecord:
+        """The record of a loaded source and the example it was captured on."""
+        args, kwargs = images
+        return cls(
+            source.spec,
+            source.kind,
+            source.class_path,
+            source.builder,
+            source.num_classes,
+            source.arch,
+            source.weights,
+            source.sha256,
+            tuple(tuple(a.shape) for a in args if isinstance(a, Tensor)),
+            {key: tuple(a.shape) for key, a in kwargs.items() if isinstance(a, Tensor)},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> SourceRecord:
+        """The record that `to_json` wrote."""
+        shapes = tuple(tuple(shape) for shape in data["input_shapes"])
+        keywords = {key: tuple(shape) for key, shape in data["keyword_shapes"].items()}
+        return cls(**{**data, "input_shapes": shapes, "keyword_shapes": keywords})
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The plan that was carried out, and what surrounds it."""
+
+    plan: Plan
+    source: SourceRecord
+    rules: RuleSet
+    report: Report
+    # The float model without its data, where no builder could make it again.
+    skeleton: nn.Module | None = None
+    seed: int = 0
+    command: str | None = None
+
+    @staticmethod
+    def skeleton_of(module: nn.Module, source: Source) -> nn.Module | None:
+        """A copy without data of a float model that no named builder makes."""
+        return None if source.builder is not None else without_data(module, keep_unsaved=True)
+
+
+def remember(model: nn.Module, conversion: Conversion) -> None:
+    """Attach the conversion to the model, and the report under its public name where that is free."""
+    setattr(model, _ATTRIBUTE, conversion)
+    if not hasattr(type(model), "report") and not isinstance(getattr(model, "report", None), nn.Module):
+        model.report = conversion.report  # type: ignore[assignment]
+
+
+def conversion_of(model: nn.Module) -> Conversion | None:
+    """The conversion that made this model, None for any other model."""
+    found = getattr(model, _ATTRIBUTE, None)
+    return found if isinstance(found, Conversion) else None

@@ -1,0 +1,334 @@
+"""The one call: float model -> plan -> binary model, checked and reported.
+
+    convert(model, "adabin", add_shortcuts=True, example_input=images)
+
+is `plan(...)` followed by `.apply()`. The model given is never touched: not its weights, buffers, flags or hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from binarize.analysis import Analysis, analyse
+from binarize.calibrate import Calibration, as_batches
+from binarize.calibrate import calibrate as run_calibration
+from binarize.capture import capture
+from binarize.checks import compare_outputs, same_top1, silenced_hooks
+from binarize.conversion import Conversion, SourceRecord, remember
+from binarize.errors import CheckError, StrictError, UsageError
+from binarize.liveness import Images, call, evaluating, looks_like_noise, measure_liveness
+from binarize.plan import Decision, Plan
+from binarize.planner import make_plan
+from binarize.report.live import LiveShare
+from binarize.report.model import Agreement, Check, Report, make_report
+from binarize.rewrite import copy_model, rewrite
+from binarize.rules import Rule, RuleSet, load_rule_set
+from binarize.sources import Source, load
+
+__all__ = ["PlannedConversion", "PlannedLayer", "convert", "plan"]
+
+
+def convert(
+    model: nn.Module | str,
+    scheme: str | None = None,
+    *,
+    rules: Any = None,
+    add_shortcuts: bool | None = None,
+    shortcuts: str | None = None,
+    keep: Sequence[str] = (),
+    binarize: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    keep_first: int = 1,
+    keep_last: int = 1,
+    example_input: Any = None,
+    input_shape: Sequence[int] | None = None,
+    calibrate: Any = None,
+    inplace: bool = False,
+    strict: bool = False,
+    seed: int = 0,
+    **source: Any,
+) -> nn.Module:
+    """A binary model: an ordinary trainable module of the same class, with the float weights under the same names.
+
+    `model`          a module, or anything `binarize.load_source` names ("torchvision:vgg11", "vgg11.pt")
+    `scheme`         a shipped rule set ("adabin" where neither this nor `rules` is given)
+    `rules`          a name, path, dict, list of rules, or a function layer -> decision; see `load_rule_set`
+    `add_shortcuts`  True: where the graph has none ("missing"); False: none ("never")
+    `shortcuts`      "never", "missing" or "every": for every binarized layer, whatever its scheme says
+    `example_input`  a tensor, a tuple of arguments or a dict of keyword arguments. Real images calibrate the
+                     thresholds and BatchNorm statistics as well; generated noise only tells shapes
+    `calibrate`      batches of images for that instead; False: not at all
+    `inplace`        rewrite the model given instead of a copy
+    `strict`         raise StrictError where there is anything to warn of
+    `source`         arch, weights, num_classes, trust_pickle, device for a named source
+
+    The result carries `.report`. Raises: the errors of binarize.errors.
+    """
+    planned = plan(
+        model,
+        scheme,
+        rules=rules,
+        add_shortcuts=add_shortcuts,
+        shortcuts=shortcuts,
+        keep=keep,
+        binarize=binarize,
+        overrides=overrides,
+        keep_first=keep_first,
+        keep_last=keep_last,
+        example_input=example_input,
+        input_shape=input_shape,
+        seed=seed,
+        **source,
+    )
+    return planned.apply(calibrate=calibrate, inplace=inplace, strict=strict)
+
+
+def plan(
+    model: nn.Module | str,
+    scheme: str | None = None,
+    *,
+    rules: Any = None,
+    add_shortcuts: bool | None = None,
+    shortcuts: str | None = None,
+    keep: Sequence[str] = (),
+    binarize: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    keep_first: int = 1,
+    keep_last: int = 1,
+    example_input: Any = None,
+    input_shape: Sequence[int] | None = None,
+    seed: int = 0,
+    **source: Any,
+) -> PlannedConversion:
+    """What `convert` with the same arguments would do and why. The model's weights are not read.
+
+    Example:
+        >>> planned = binarize.plan(model, "adabin")
+        >>> planned["features.3"].keep("sensitive")
+        >>> bnn = planned.apply()
+    """
+    if isinstance(rules, RuleSet):
+        rule_set = rules
+    else:
+        rule_set = load_rule_set(
+            scheme,
+            rules,
+            keep=keep,
+            binarize=binarize,
+            overrides=overrides,
+            shortcuts=_shortcut_mode(add_shortcuts, shortcuts),
+            keep_first=keep_first,
+            keep_last=keep_last,
+        )
+    shape = input_shape if input_shape is not None else rule_set.defaults.get("input_shape")
+    given = None if example_input is None else _arguments(example_input)
+    loaded = load(model, input_shape=_shape(shape, given), **source)
+    images = given if given is not None else (loaded.inputs(), {})
+    analysis = analyse(capture(loaded.module, *images))
+    return PlannedConversion(loaded, rule_set, analysis, images, given is not None, seed)
+
+
+@dataclass
+class PlannedConversion:
+    """A plan that can still be changed, and carried out."""
+
+    source: Source
+    rules: RuleSet
+    analysis: Analysis
+    images: Images
+    # Whether the user gave the images; a made-up example only tells shapes.
+    images_given: bool
+    seed: int = 0
+    command: str | None = None
+    _plan: Plan | None = field(default=None, repr=False)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as the rules are now."""
+        if self._plan is None:
+            self._plan = make_plan(self.analysis, self.rules, self.source.spec)
+        return self._plan
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """One decision per layer, in execution order."""
+        return self.plan.decisions
+
+    @property
+    def report(self) -> Report:
+        """The report on the plan, with nothing measured yet."""
+        return make_report(self.plan, command=self.command)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        return self.plan.to_json()
+
+    def __getitem__(self, name: str) -> PlannedLayer:
+        return PlannedLayer(self, self.plan[name].layer.name)
+
+    def add_rule(self, rule: Rule) -> None:
+        """Append a rule: it decides the layers that it matches."""
+        self.rules = replace(self.rules, rules=(*self.rules.rules, rule))
+        self._plan = None
+
+    def apply(self, *, calibrate: Any = None, inplace: bool = False, strict: bool = False) -> nn.Module:
+        """Carry the plan out on a copy of the model (on the model itself with `inplace`).
+
+        Raises: UsageError, CheckError, StrictError; the model given is then unchanged (unless `inplace`).
+        """
+        plan = self.plan
+        if strict and (plan.unmatched or plan.warnings):
+            first = [f"rule {item.rule}: {item.pattern} matched no layer" for item in plan.unmatched]
+            raise StrictError("\n".join(["strict: there are warnings", *first, *plan.warnings]))
+        float_model = self.source.module
+        if any(parameter.is_meta for parameter in float_model.parameters()):
+            raise UsageError("the model has no weights (it lies on the meta device): load it with them to convert it")
+        calibration_data = self._calibration_data(calibrate)
+        skeleton = Conversion.skeleton_of(float_model, self.source)
+        model = float_model if inplace else copy_model(float_model)
+        with silenced_hooks(model), evaluating(model), torch.no_grad():
+            expected = call(model, self.images)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            hashes = rewrite(model, plan)
+        calibration = self._calibrate(model, calibration_data)
+        plan = self._settled(plan, hashes, calibration, calibrate)
+        report = self._report(model, plan, expected, calibration_data)
+        failed = [check for check in report.checks if not check.passed]
+        if failed:
+            raise CheckError("\n".join(f"self-check failed: {check.name}: {check.detail}" for check in failed))
+        if strict and report.warnings:
+            raise StrictError("\n".join(["strict: there are warnings", *report.warnings]))
+        record = SourceRecord.of(self.source, self.images)
+        remember(model, Conversion(plan, record, self.rules, report, skeleton, self.seed, self.command))
+        return model
+
+    def _calibration_data(self, calibrate: Any) -> list[Images] | None:
+        """The batches to calibrate on; None where there are none worth it."""
+        if calibrate is False:
+            return None
+        if calibrate is not None and calibrate is not True:
+            return as_batches(calibrate)
+        if not self.images_given or looks_like_noise([self.images]) is not None:
+            return None
+        return [self.images]
+
+    def _calibrate(self, model: nn.Module, data: list[Images] | None) -> Calibration | None:
+        if data is None:
+            return None
+        with silenced_hooks(model):
+            return run_calibration(model, [_wrapped(images) for images in data])
+
+    def _settled(
+        self, plan: Plan, hashes: Mapping[str, str], calibration: Calibration | None, asked: Any
+    ) -> Plan:
+        """The plan with what only carrying it out could tell: sources, and where the thresholds come from."""
+        decisions = plan.decisions
+        if calibration is not None:
+            words = f"mean of {calibration.images} images"
+            decisions = tuple(
+                replace(d, threshold=f"per channel, {words}")
+                if d.layer.name in calibration.layers and d.threshold != "none"
+                else d
+                for d in decisions
+            )
+            state = f"thresholds and BatchNorm statistics from {calibration.images} images"
+        elif asked is False:
+            state = "none: not asked for"
+        elif not self.images_given:
+            state = "none: no images were given"
+        else:
+            state = f"none: the example input is {looks_like_noise([self.images])}"
+        return replace(
+            plan, decisions=decisions, capture={**plan.capture, "sources": dict(hashes), "calibration": state}
+        )
+
+    def _report(self, model: nn.Module, plan: Plan, expected: Any, data: list[Images] | None) -> Report:
+        with silenced_hooks(model), evaluating(model), torch.no_grad():
+            output = call(model, self.images)
+            checks: list[Check] = compare_outputs(expected, output)
+            live: dict[str, LiveShare] | None = None
+            agreement: Agreement | None = None
+            if data is not None:
+                live = measure_liveness(model, data)
+            if self.images_given and looks_like_noise([self.images]) is None:
+                agreement = same_top1(expected, output)
+        return make_report(plan, live=live, agreement=agreement, checks=checks, command=self.command)
+
+
+class PlannedLayer:
+    """One layer of a plan: its decision, and the two ways to change it."""
+
+    def __init__(self, planned: PlannedConversion, name: str) -> None:
+        self._planned = planned
+        self.name = name
+
+    @property
+    def decision(self) -> Decision:
+        """The decision as the rules are now."""
+        return self._planned.plan[self.name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.decision, name)
+
+    def keep(self, why: str) -> None:
+        """Leave this layer float."""
+        self._append(load_rule_set(None, None, keep=[self.name]), why)
+
+    def binarize(self, scheme: str | None = None, why: str = "asked for") -> None:
+        """Binarize this layer (with another scheme, if one is named)."""
+        rules = load_rule_set(scheme or self._planned.rules.name, None, binarize=[self.name])
+        missing = {name: item for name, item in rules.schemes.items() if name not in self._planned.rules.schemes}
+        if missing:
+            schemes = {**self._planned.rules.schemes, **missing}
+            self._planned.rules = replace(self._planned.rules, schemes=schemes)
+        self._append(rules, why)
+
+    def _append(self, rules: RuleSet, why: str) -> None:
+        self._planned.add_rule(replace(rules.rules[-1], why=why, where="the plan"))
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.decision.action}, {self.decision.why}>"
+
+
+def _shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | None:
+    if add_shortcuts is not None and shortcuts is not None:
+        raise UsageError('give add_shortcuts or shortcuts, not both (add_shortcuts=True is shortcuts="missing")')
+    if shortcuts is not None and shortcuts not in ("never", "missing", "every"):
+        raise UsageError(f'shortcuts={shortcuts!r}: expected "never", "missing" or "every"')
+    if add_shortcuts is None:
+        return shortcuts
+    return "missing" if add_shortcuts else "never"
+
+
+def _arguments(example: Any) -> Images:
+    """The example as arguments of one forward call."""
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, Iterable):
+        return tuple(example), {}
+    raise UsageError(f"example_input is a {type(example).__name__}; expected a tensor, a tuple or a dict")
+
+
+def _shape(shape: Sequence[int] | None, given: Images | None) -> tuple[int, ...] | None:
+    if shape is not None:
+        return tuple(int(size) for size in shape)
+    # With an example at hand nobody needs to guess; the first tensor stands for it.
+    for value in [*given[0], *given[1].values()] if given is not None else ():
+        if isinstance(value, Tensor) and value.dim():
+            return tuple(value.shape)
+    return None
+
+
+def _wrapped(images: Images) -> Any:
+    args, kwargs = images
+    return kwargs if kwargs else (args,)

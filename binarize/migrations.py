@@ -1,0 +1,38 @@
+"""The version of what lands on disk: older records are brought up to date, unknown ones refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from binarize.errors import SourceError
+
+__all__ = ["FORMAT", "migrate"]
+
+# Raised with every change of binarize.json or of the tensors' names that an older reader would get wrong.
+FORMAT = 1
+
+# Version -> the step from it to the next one.
+_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = _STEPS,
+            current: int = FORMAT) -> dict[str, Any]:  # fmt: skip
+    """The record in the current format.
+
+    Raises: SourceError, where it is no record, or its version is newer or can no longer be read.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+        raise SourceError(f"{where}: not a record of a converted model: it names no format version")
+    version = record["format"]
+    if version > current:
+        raise SourceError(
+            f"{where}: format {version} is newer than this version of binarize reads ({current}); update torch-binarize"
+        )
+    while version < current:
+        if version not in steps:
+            raise SourceError(f"{where}: format {version} can no longer be read; convert the float model again")
+        record = steps[version](dict(record))
+        version += 1
+        record["format"] = version
+    return record

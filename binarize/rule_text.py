@@ -1,0 +1,340 @@
+"""Rule text -> plain data that remembers where each value stood, and messages that point there.
+
+The subset of YAML 1.2 that JSON can hold: mappings with words as keys, lists, strings, numbers, booleans,
+null. No aliases, tags or second documents, so a small file cannot become large data. `no` and `off` are
+words.
+"""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from binarize.errors import RuleError
+
+__all__ = [
+    "MAX_BYTES",
+    "Document",
+    "Fault",
+    "Path",
+    "RuleText",
+    "flow",
+    "parse",
+    "parse_value",
+    "plain",
+    "read_text",
+]
+
+# A rule file is a page or two; the largest that this program writes (a name per layer) stays far below.
+MAX_BYTES = 256 * 1024
+# rules > rule > match > any > not > ...: nobody nests deeper by hand.
+MAX_DEPTH = 24
+# Integers up to 2**64 (seeds) have 20 digits; more is a mistake.
+_MAX_DIGITS = 24
+
+_NULL = ("", "~", "null", "Null", "NULL")
+_BOOL = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# What YAML 1.2 readers count as the end of a line.
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+
+# Where a value lies in the data: ("rules", 3, "match", "name").
+Path = tuple[str | int, ...]
+
+# What the parser says, and what to say instead.
+_PLAINER = (
+    ("found character '\\t'", "a tab; YAML is indented with spaces"),
+    ("mapping values are not allowed here", "a colon after what is no key; put text with a colon into quotes, or mend the indentation"),
+    ("but found '<stream end>'", "the file ends in the middle of a value; is a bracket or quote left open?"),
+    (
+        "found unexpected end of stream",
+        "the file ends in the middle of a value; is a bracket or quote left open?",
+    ),
+    ("found character", "a character that no value may begin with; put the value into quotes"),
+    ("but found '<block mapping start>'", "this line is indented otherwise than the lines it belongs to"),
+    ("but found '<block sequence start>'", "this line is indented otherwise than the lines it belongs to"),
+)
+
+
+@dataclass(frozen=True)
+class RuleText:
+    """Rule text that comes from no file, and the name it goes by in messages ("<stdin>")."""
+
+    text: str
+    name: str = "<text>"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: what, at which path, and whether the key is meant rather than its value."""
+
+    message: str
+    path: Path = ()
+    at_key: bool = False
+
+
+@dataclass(frozen=True)
+class Document:
+    """Data and where it stood. Data that was given as Python objects has no lines."""
+
+    name: str
+    data: Any
+    lines: Sequence[str] = ()
+    # Path -> (line, column), from 0.
+    keys: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    values: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """The name without its folders, for reports."""
+        return pathlib.Path(self.name).name if self.lines else self.name
+
+    def line(self, path: Path) -> str:
+        """`adabin.yaml:12`, or `rules[3]` where there are no lines."""
+        if not self.lines:
+            return _spell(path)
+        return f"{self.file}:{self._mark(Fault('', path))[0] + 1}"
+
+    def error(self, *faults: Fault) -> RuleError:
+        """One error that shows every fault in its place, in the order of the text."""
+        if not self.lines:
+            return RuleError(
+                "\n".join(": ".join(filter(None, (self.name, _spell(f.path), f.message))) for f in faults)
+            )
+        ordered = sorted(faults, key=self._mark)
+        return RuleError(
+            "\n".join(point_at(self.name, self.lines, *self._mark(f), f.message) for f in ordered)
+        )
+
+    def _mark(self, fault: Fault) -> tuple[int, int]:
+        if fault.at_key and fault.path in self.keys:
+            return self.keys[fault.path]
+        # A value that a check split further than the text has no mark of its own: its parent's will do.
+        path = fault.path
+        while path and path not in self.values:
+            path = path[:-1]
+        return self.values.get(path, (0, 0))
+
+
+def point_at(name: str, lines: Sequence[str], line: int, column: int, message: str) -> str:
+    """`name:line:column  message`, the line and the one before it, and a caret under the column."""
+    width = len(str(line + 1))
+    # Lines are cut to what a terminal shows around the column.
+    start = max(0, column - 70)
+    shown = []
+    for i in (line - 1, line):
+        if i >= 0:
+            text = lines[i][start : start + 100] if i < len(lines) else ""
+            text = "".join(c if c.isprintable() else " " for c in text)
+            shown.append(f"    {i + 1:>{width}} | {text}".rstrip())
+    caret = f"    {'':>{width}} | {'':>{column - start}}^"
+    return "\n".join([f"{name}:{line + 1}:{column + 1}  {message}", *shown, caret])
+
+
+def _spell(path: Path) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+
+
+def read_text(path: str | pathlib.Path) -> RuleText:
+    """The text of a rule file. Raises RuleError where it cannot be read, is too large, or is no UTF-8."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RuleError(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise RuleError(f"{str(path)!r} is no path: {error}") from error
+    if len(raw) > MAX_BYTES:
+        raise RuleError(
+            f"{path} is larger than {MAX_BYTES // 1024} KiB; a rule file is a page or two of YAML"
+        )
+    try:
+        return RuleText(raw.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        found = f"the byte 0x{raw[error.start]:02x} is not UTF-8"
+        raise RuleError(f"{path}:{line}:{column}  {found}; is this a text file?") from error
+
+
+def parse(source: RuleText) -> Document:
+    """The one YAML document in a text. Raises RuleError with the place for everything else."""
+    if len(source.text) > MAX_BYTES:
+        raise RuleError(
+            f"{source.name} is larger than {MAX_BYTES // 1024} KiB; a rule file is a page or two of YAML"
+        )
+    return _Parser(source).document()
+
+
+def parse_value(text: str, name: str) -> Any:
+    """The value of a piece of YAML: "3" is a number, "no" a word, "[1, 2]" a list."""
+    # Rules have no aliases, so a pattern needs no quotes here.
+    if text.startswith("*"):
+        return text
+    return parse(RuleText(text, name)).data if text.strip() else None
+
+
+def plain(value: object, name: str, path: Path = ()) -> Any:
+    """Python data as the JSON values that `parse` gives. Raises RuleError for what no file could hold."""
+    if len(path) > MAX_DEPTH:
+        raise RuleError(f"{name}: {_spell(path)} is nested deeper than {MAX_DEPTH}")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise RuleError(f"{name}: {_spell(path)} has the key {key!r}; keys are words")
+        return {key: plain(item, name, (*path, key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, name, (*path, i)) for i, item in enumerate(value)]
+    if isinstance(value, pathlib.Path):
+        return str(value)
+    if (
+        value is None
+        or isinstance(value, (str, bool, int))
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
+        return value
+    raise RuleError(
+        f"{name}: {_spell(path)} is {value!r}; expected text, numbers, booleans, lists or mappings"
+    )
+
+
+# Text that YAML reads back as the same text without quotes, in a flow list as well.
+_BARE = re.compile(r"[A-Za-z_][\w./()*+-]*(?: [\w./()*+-]+)*", re.ASCII)
+
+
+def flow(value: Any) -> str:
+    """Plain data as YAML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str):
+        return (
+            value if _BARE.fullmatch(value) and value not in _BOOL and value not in _NULL else _quoted(value)
+        )
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+
+
+class _Parser:
+    """Builds the data of one document from the events of the YAML parser."""
+
+    def __init__(self, source: RuleText) -> None:
+        self.name = source.name
+        self.lines = _BREAK.split(source.text)
+        self.text = source.text
+        self.keys: dict[Path, tuple[int, int]] = {}
+        self.values: dict[Path, tuple[int, int]] = {}
+
+    def document(self) -> Document:
+        from ruamel.yaml import YAML
+        from ruamel.yaml.error import MarkedYAMLError
+        from ruamel.yaml.reader import ReaderError
+
+        try:
+            events = iter(YAML(typ="safe", pure=True).parse(self.text))
+            data = self._document(events)
+        except MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            at = (mark.line, mark.column) if mark else (0, 0)
+            problem = next(
+                (better for said, better in _PLAINER if said in (error.problem or "")), error.problem
+            )
+            raise self._fail(f"this is no YAML: {problem}", at) from error
+        except ReaderError as error:
+            before = _BREAK.split(self.text[: error.position])
+            at = (len(before) - 1, len(before[-1]))
+            raise self._fail(
+                f"the character U+{ord(self.text[error.position]):04X} is not allowed", at
+            ) from error
+        except (OverflowError, ValueError) as error:
+            # The scanner turns "\U..." escapes into characters unchecked.
+            raise RuleError(f"{self.name}: this is no YAML: {error}") from error
+        return Document(self.name, data, self.lines, self.keys, self.values)
+
+    def _fail(self, message: str, at: tuple[int, int]) -> RuleError:
+        return RuleError(point_at(self.name, self.lines, *at, message))
+
+    def _document(self, events: Iterator[Any]) -> Any:
+        from ruamel.yaml.events import DocumentStartEvent, StreamEndEvent
+
+        next(events)
+        if not isinstance(next(events), DocumentStartEvent):
+            raise RuleError(f'{self.name} is empty; a rule file begins with "schema: 1"')
+        data = self._value(next(events), events, ())
+        next(events)
+        after = next(events)
+        if not isinstance(after, StreamEndEvent):
+            raise self._fail("a second document begins here; a rule file is one document", _at(after))
+        return data
+
+    def _value(self, event: Any, events: Iterator[Any], path: Path) -> Any:
+        from ruamel.yaml import events as kinds
+
+        self.values[path] = _at(event)
+        if isinstance(event, kinds.AliasEvent):
+            raise self._fail(f"*{event.anchor} reads as an alias; put a pattern into quotes", _at(event))
+        if event.tag is not None:
+            raise self._fail(f"{event.tag} is a tag; rule files have none", _at(event))
+        if len(path) > MAX_DEPTH:
+            raise self._fail(f"nested deeper than {MAX_DEPTH}", _at(event))
+        if isinstance(event, kinds.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, kinds.SequenceStartEvent):
+            items: list[Any] = []
+            while not isinstance(event := next(events), kinds.SequenceEndEvent):
+                items.append(self._value(event, events, (*path, len(items))))
+            return items
+        mapping: dict[str, Any] = {}
+        while not isinstance(event := next(events), kinds.MappingEndEvent):
+            if not isinstance(event, kinds.ScalarEvent):
+                raise self._fail("a key is a word", _at(event))
+            key = self._checked(event)
+            inner = (*path, key)
+            if key in mapping:
+                first = self.keys[inner][0] + 1
+                raise self._fail(f'duplicate key "{key}"; it stands in line {first} already', _at(event))
+            self.keys[inner] = _at(event)
+            mapping[key] = self._value(next(events), events, inner)
+        return mapping
+
+    def _checked(self, event: Any) -> str:
+        text: str = event.value
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise self._fail("half of a surrogate pair is no character", _at(event))
+        return text
+
+    def _scalar(self, event: Any) -> Any:
+        text = self._checked(event)
+        if event.style is not None:
+            return text
+        if text in _NULL:
+            return None
+        if text in _BOOL:
+            return _BOOL[text]
+        if _INT.fullmatch(text):
+            if len(text) > _MAX_DIGITS:
+                raise self._fail("this number has too many digits", _at(event))
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+            number = math.inf if _NOT_FINITE.fullmatch(text) else float(text)
+            if not math.isfinite(number):
+                raise self._fail(f"{text} is no number that a rule can use", _at(event))
+            return number
+        return text
+
+
+def _at(event: Any) -> tuple[int, int]:
+    return event.start_mark.line, event.start_mark.column

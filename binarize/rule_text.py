@@ -50,7 +50,10 @@ Path = tuple[str | int, ...]
 # What the parser says, and what to say instead.
 _PLAINER = (
     ("found character '\\t'", "a tab; YAML is indented with spaces"),
-    ("mapping values are not allowed here", "a colon after what is no key; put text with a colon into quotes, or mend the indentation"),
+    (
+        "mapping values are not allowed here",
+        "a colon after what is no key; put text with a colon into quotes, or mend the indentation",
+    ),
     ("but found '<stream end>'", "the file ends in the middle of a value; is a bracket or quote left open?"),
     (
         "found unexpected end of stream",

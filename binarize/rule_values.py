@@ -256,7 +256,7 @@ def _known_part(name: object, at: _At) -> list[str] | None:
 def _pad_value(value: object) -> int | float:
     if not _is_number(value) or value not in (-1, 0, 1):
         raise _unexpected(value, "0, 1 or -1")
-    return value  # type: ignore[return-value]
+    return value
 
 
 def _schema_version(value: object) -> int:

@@ -89,7 +89,7 @@ def convert(
 
 
 def plan(
-    model: nn.Module | str,
+    model: nn.Module | str | Source,
     scheme: str | None = None,
     *,
     rules: Any = None,
@@ -127,7 +127,7 @@ def plan(
         )
     shape = input_shape if input_shape is not None else rule_set.defaults.get("input_shape")
     given = None if example_input is None else _arguments(example_input)
-    loaded = load(model, input_shape=_shape(shape, given), **source)
+    loaded = model if isinstance(model, Source) else load(model, input_shape=_shape(shape, given), **source)
     images = given if given is not None else (loaded.inputs(), {})
     analysis = analyse(capture(loaded.module, *images))
     return PlannedConversion(loaded, rule_set, analysis, images, given is not None, seed)
@@ -187,7 +187,9 @@ class PlannedConversion:
             raise StrictError("\n".join(["strict: there are warnings", *first, *plan.warnings]))
         float_model = self.source.module
         if any(parameter.is_meta for parameter in float_model.parameters()):
-            raise UsageError("the model has no weights (it lies on the meta device): load it with them to convert it")
+            raise UsageError(
+                "the model has no weights (it lies on the meta device): load it with them to convert it"
+            )
         calibration_data = self._calibration_data(calibrate)
         skeleton = Conversion.skeleton_of(float_model, self.source)
         model = float_model if inplace else copy_model(float_model)
@@ -201,7 +203,9 @@ class PlannedConversion:
         report = self._report(model, plan, expected, calibration_data)
         failed = [check for check in report.checks if not check.passed]
         if failed:
-            raise CheckError("\n".join(f"self-check failed: {check.name}: {check.detail}" for check in failed))
+            raise CheckError(
+                "\n".join(f"self-check failed: {check.name}: {check.detail}" for check in failed)
+            )
         if strict and report.warnings:
             raise StrictError("\n".join(["strict: there are warnings", *report.warnings]))
         record = SourceRecord.of(self.source, self.images)
@@ -285,7 +289,9 @@ class PlannedLayer:
     def binarize(self, scheme: str | None = None, why: str = "asked for") -> None:
         """Binarize this layer (with another scheme, if one is named)."""
         rules = load_rule_set(scheme or self._planned.rules.name, None, binarize=[self.name])
-        missing = {name: item for name, item in rules.schemes.items() if name not in self._planned.rules.schemes}
+        missing = {
+            name: item for name, item in rules.schemes.items() if name not in self._planned.rules.schemes
+        }
         if missing:
             schemes = {**self._planned.rules.schemes, **missing}
             self._planned.rules = replace(self._planned.rules, schemes=schemes)
@@ -300,7 +306,9 @@ class PlannedLayer:
 
 def _shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | None:
     if add_shortcuts is not None and shortcuts is not None:
-        raise UsageError('give add_shortcuts or shortcuts, not both (add_shortcuts=True is shortcuts="missing")')
+        raise UsageError(
+            'give add_shortcuts or shortcuts, not both (add_shortcuts=True is shortcuts="missing")'
+        )
     if shortcuts is not None and shortcuts not in ("never", "missing", "every"):
         raise UsageError(f'shortcuts={shortcuts!r}: expected "never", "missing" or "every"')
     if add_shortcuts is None:

@@ -108,7 +108,7 @@ def analyse(graph: Graph) -> Analysis:
     called_in_evaluation = set(_sites_by_name(evaluation))
     shared = _shared_parameters(graph.shadow)
     signs = flow.signs()
-    layers = []
+    layers: list[Layer] = []
     for name, sites in nodes.items():
         calls = len(sites) if name in called_in_evaluation else 0
         layers.append(_layer(flow, name, sites, len(layers), calls, signs, shared))
@@ -121,7 +121,9 @@ def _sites_by_name(flow: Flow) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for i in flow.sites:
         module = flow.module(i)
-        found.setdefault(str(flow.nodes[i].target) if module is not None else _functional_name(flow, i), []).append(i)
+        found.setdefault(
+            str(flow.nodes[i].target) if module is not None else _functional_name(flow, i), []
+        ).append(i)
     return found
 
 
@@ -129,11 +131,19 @@ def _functional_name(flow: Flow, site: int) -> str:
     """A functional layer is named after the module whose weight it uses, or after its bare parameter."""
     path = str(flow.functional_weight(site))
     owner, _, leaf = path.rpartition(".")
-    return owner if leaf == "weight" and type(flow.modules[owner]).__module__.startswith("torch.nn.") else path
+    return (
+        owner if leaf == "weight" and type(flow.modules[owner]).__module__.startswith("torch.nn.") else path
+    )
 
 
 def _layer(
-    flow: Flow, name: str, sites: list[int], order: int, calls: int, signs: list[InputSign], shared: dict[str, str]
+    flow: Flow,
+    name: str,
+    sites: list[int],
+    order: int,
+    calls: int,
+    signs: list[InputSign],
+    shared: dict[str, str],
 ) -> Layer:
     first = sites[0]
     block = flow.block_of.get(first)
@@ -178,7 +188,9 @@ def _module_facts(module: nn.Module) -> dict[str, Any]:
 
     from binarize.capture.leaves import CONVOLUTIONS
 
-    bases = [cls.__name__ for cls in type(module).__mro__ if issubclass(cls, nn.Module) and cls is not nn.Module]
+    bases = [
+        cls.__name__ for cls in type(module).__mro__ if issubclass(cls, nn.Module) and cls is not nn.Module
+    ]
     own = dict(module.named_parameters(recurse=False))
     facts: dict[str, Any] = {
         "type": bases[0],
@@ -244,7 +256,10 @@ def _batch(flow: Flow) -> int:
 
 def _macs(flow: Flow, site: int, module: nn.Module | None, facts: dict[str, Any]) -> int:
     """Multiply-accumulates of one call on the whole example: every weight meets every position it is applied to."""
-    out_shape, in_shape = flow.shape(site), flow.shape(flow.data_inputs[site][0]) if flow.data_inputs[site] else ()
+    out_shape, in_shape = (
+        flow.shape(site),
+        flow.shape(flow.data_inputs[site][0]) if flow.data_inputs[site] else (),
+    )
     if facts["kind"] == "conv":
         positions = _product(out_shape) // max(facts["out_channels"], 1)
         return positions * facts["weights"]
@@ -268,9 +283,10 @@ def _product(shape: tuple[int, ...]) -> int:
 
 
 def _worst_sign(signs: list[InputSign]) -> InputSign:
-    for sign in ("nonneg", "lowneg"):
+    worst: tuple[InputSign, ...] = ("nonneg", "lowneg")
+    for sign in worst:
         if sign in signs:
-            return sign  # type: ignore[return-value]
+            return sign
     return "any"
 
 
@@ -334,7 +350,7 @@ def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
 
     from binarize.capture.leaves import CONVOLUTIONS
 
-    layers = []
+    layers: list[Layer] = []
     for path, module in graph.shadow.named_modules():
         if path in seen or not isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             continue

@@ -81,7 +81,12 @@ def _arguments(batch: Any) -> Images:
         if isinstance(first, (list, tuple)):
             return tuple(first), {}
         # (images, labels): labels are integers, and no model takes them.
-        if rest and isinstance(rest[0], Tensor) and not rest[0].is_floating_point() and first.is_floating_point():
+        if (
+            rest
+            and isinstance(rest[0], Tensor)
+            and not rest[0].is_floating_point()
+            and first.is_floating_point()
+        ):
             return (first,), {}
         return tuple(batch), {}
     raise UsageError(f"a calibration batch is a {type(batch).__name__}; expected a tensor, a tuple or a dict")
@@ -102,10 +107,12 @@ def _set_thresholds(model: nn.Module, images: Images, done: list[str]) -> None:
             x = args[0]
             if name in done:
                 return  # called again with other values: the first call decides
-            for part in (layer.threshold, layer.input_binarizer):
-                if part is not None and hasattr(part, "calibrate"):
+            parts: tuple[Any, ...] = (layer.threshold, layer.input_binarizer)
+            for part in parts:
+                if hasattr(part, "calibrate"):
                     part.calibrate(x)
-                    done.append(name) if name not in done else None
+                    if name not in done:
+                        done.append(name)
                 if part is not None and part is layer.threshold:
                     x = part(x)
 

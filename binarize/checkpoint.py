@@ -58,7 +58,9 @@ def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Path:
     """
     conversion = conversion_of(model)
     if conversion is None:
-        raise UsageError("save: this model was not made by binarize.convert; torch.save writes any other model")
+        raise UsageError(
+            "save: this model was not made by binarize.convert; torch.save writes any other model"
+        )
     target = Path(folder)
     _check_target(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +102,9 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
         parameter.requires_grad_(name not in frozen)
     report = Report.from_json(json.loads((path / "report.json").read_text("utf-8")))
     rules = RuleSet.from_json(record["rules"])
-    remember(rebuilt, Conversion(plan, origin, rules, report, float_skeleton, record["seed"], record["command"]))
+    remember(
+        rebuilt, Conversion(plan, origin, rules, report, float_skeleton, record["seed"], record["command"])
+    )
     _check_output(rebuilt, origin, record)
     return rebuilt
 
@@ -133,7 +137,11 @@ def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
         # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
         "modes": {name: module.training for name, module in model.named_modules()},
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        "fingerprint": {"tensors": digest, "machine": _machine(), "output": _output_digest(model, conversion.source)},
+        "fingerprint": {
+            "tensors": digest,
+            "machine": _machine(),
+            "output": _output_digest(model, conversion.source),
+        },
     }
     (folder / _RECORD).write_text(json.dumps(record, indent=1), "utf-8")
     (folder / "rules.yaml").write_text(conversion.rules.to_yaml(), "utf-8")
@@ -162,7 +170,7 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()
 
 
@@ -174,7 +182,9 @@ def _check_target(target: Path, force: bool) -> None:
     if empty or (ours and force):
         return
     if ours:
-        raise UsageError(f"{target} exists already; --force (force=True) replaces it, -o names another folder")
+        raise UsageError(
+            f"{target} exists already; --force (force=True) replaces it, -o names another folder"
+        )
     what = "a folder with other files" if target.is_dir() else "a file"
     raise UsageError(f"{target} is {what} and is not overwritten; name another folder (-o)")
 
@@ -211,7 +221,11 @@ def _umask() -> int:
 
 
 def _versions() -> dict[str, str]:
-    found = {"binarize": binarize.__version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    found = {
+        "binarize": binarize.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
     for name in ("torchvision", "timm"):
         if importlib.util.find_spec(name) is not None:
             found[name] = importlib.metadata.version(name)
@@ -223,10 +237,14 @@ def _versions() -> dict[str, str]:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
-        raise SourceError(f"{folder}: no such folder; expected one that binarize convert or binarize.save wrote")
+        raise SourceError(
+            f"{folder}: no such folder; expected one that binarize convert or binarize.save wrote"
+        )
     path = folder / _RECORD
     if not path.is_file():
-        raise SourceError(f"{folder}: holds no {_RECORD}; expected a folder that binarize convert or binarize.save wrote")
+        raise SourceError(
+            f"{folder}: holds no {_RECORD}; expected a folder that binarize convert or binarize.save wrote"
+        )
     try:
         record = json.loads(path.read_text("utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
@@ -234,7 +252,9 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return migrate(record, str(path))
 
 
-def _float_model(folder: Path, origin: SourceRecord, model: nn.Module | None, source: str | None) -> nn.Module:
+def _float_model(
+    folder: Path, origin: SourceRecord, model: nn.Module | None, source: str | None
+) -> nn.Module:
     """The float model to replay the edits on; its weights are about to be replaced."""
     if model is not None:
         return copy_model(model)
@@ -281,7 +301,9 @@ def _check_output(model: nn.Module, origin: SourceRecord, record: Mapping[str, A
     if fingerprint["output"] is None or fingerprint["machine"] != _machine():
         return
     if _output_digest(model, origin) != fingerprint["output"]:
-        raise CheckError("the reloaded model computes something else than the saved one did on the same seeded input")
+        raise CheckError(
+            "the reloaded model computes something else than the saved one did on the same seeded input"
+        )
 
 
 def _machine() -> dict[str, Any]:
@@ -297,7 +319,12 @@ def _machine() -> dict[str, Any]:
 def _output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
     """sha256 of the output on a seeded input; None for a model that needs inputs of another kind or another device."""
     parameter = next(model.parameters(), None)
-    if parameter is None or parameter.device.type != "cpu" or origin.keyword_shapes or not origin.input_shapes:
+    if (
+        parameter is None
+        or parameter.device.type != "cpu"
+        or origin.keyword_shapes
+        or not origin.input_shapes
+    ):
         return None
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(shape, generator=generator).to(parameter.dtype) for shape in origin.input_shapes]
@@ -310,5 +337,5 @@ def _output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
     digest = hashlib.sha256()
     for value in pytree.tree_leaves(output):
         if isinstance(value, Tensor):
-            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+            digest.update(memoryview(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
     return digest.hexdigest()

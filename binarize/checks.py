@@ -22,11 +22,17 @@ def compare_outputs(expected: Any, output: Any) -> list[Check]:
     ours, our_tree = pytree.tree_flatten(output)
     shapes = [_shape(value) for value in theirs], [_shape(value) for value in ours]
     same = their_tree == our_tree and shapes[0] == shapes[1]
-    checks = [Check("output shapes equal the float model's", same, "" if same else f"{shapes[0]} became {shapes[1]}")]
+    checks = [
+        Check(
+            "output shapes equal the float model's", same, "" if same else f"{shapes[0]} became {shapes[1]}"
+        )
+    ]
     float_finite = all(_finite(value) for value in theirs)
     finite = all(_finite(value) for value in ours)
     if float_finite:
-        checks.append(Check("output finite", finite, "" if finite else "NaN or infinity in the converted output"))
+        checks.append(
+            Check("output finite", finite, "" if finite else "NaN or infinity in the converted output")
+        )
     return checks
 
 

@@ -28,15 +28,69 @@ NodeKind = Literal[
 _CONV_CALLS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)) | {"deform_conv2d"}
 _MATRIX_CALLS = frozenset({"matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "einsum"})
 _NONNEG = frozenset({"relu", "relu6", "sigmoid", "hardsigmoid", "softplus", "softmax"})
-_LOWNEG = frozenset({"silu", "gelu", "hardswish", "mish", "elu", "selu", "celu", "leakyrelu", "gelutanh", "quickgelu"})
-_OTHER_ACTIVATIONS = frozenset({"hardtanh", "prelu", "tanh", "threshold", "logsigmoid", "softsign", "tanhshrink"})
+_LOWNEG = frozenset(
+    {"silu", "gelu", "hardswish", "mish", "elu", "selu", "celu", "leakyrelu", "gelutanh", "quickgelu"}
+)
+_OTHER_ACTIVATIONS = frozenset(
+    {"hardtanh", "prelu", "tanh", "threshold", "logsigmoid", "softsign", "tanhshrink"}
+)
 _NORM_CALLS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
 _POOL_CALLS = frozenset({"interpolate", "mean", "amax", "pad", "upsample"})
 _IDENTITY_CALLS = frozenset(
-    "view reshape permute transpose flatten unflatten contiguous squeeze unsqueeze expand getitem chunk split unbind roll "
-    "clone to float type_as movedim swapaxes expand_as dropout dropout2d feature_dropout pixel_shuffle pixel_unshuffle "
-    "stack repeat T t mT narrow channel_shuffle detach view_as checkpoint tile flip swapdims index_select tensor_split "
-    "repeat_interleave split_with_sizes unfold __getitem__ written half bfloat16 squeeze_ unsqueeze_ as_subclass".split()
+    [
+        "view",
+        "reshape",
+        "permute",
+        "transpose",
+        "flatten",
+        "unflatten",
+        "contiguous",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "getitem",
+        "chunk",
+        "split",
+        "unbind",
+        "roll",
+        "clone",
+        "to",
+        "float",
+        "type_as",
+        "movedim",
+        "swapaxes",
+        "expand_as",
+        "dropout",
+        "dropout2d",
+        "feature_dropout",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "stack",
+        "repeat",
+        "T",
+        "t",
+        "mT",
+        "narrow",
+        "channel_shuffle",
+        "detach",
+        "view_as",
+        "checkpoint",
+        "tile",
+        "flip",
+        "swapdims",
+        "index_select",
+        "tensor_split",
+        "repeat_interleave",
+        "split_with_sizes",
+        "unfold",
+        "__getitem__",
+        "written",
+        "half",
+        "bfloat16",
+        "squeeze_",
+        "unsqueeze_",
+        "as_subclass",
+    ]
 )
 _ADD_CALLS = frozenset({"add", "__add__", "__iadd__", "__radd__", "add_"})
 _SUBTRACT_CALLS = frozenset({"sub", "__sub__", "__rsub__", "sub_", "__isub__"})
@@ -111,7 +165,11 @@ class Flow:
         plain = op.strip("_")
         if plain in ("iadd", "radd"):
             plain = "add"
-        return f"F.{plain}" if plain in _NONNEG | _LOWNEG | _NORM_CALLS | {"linear", "dropout"} | _CONV_CALLS else plain
+        return (
+            f"F.{plain}"
+            if plain in _NONNEG | _LOWNEG | _NORM_CALLS | {"linear", "dropout"} | _CONV_CALLS
+            else plain
+        )
 
     def shape(self, i: int) -> tuple[int, ...]:
         """Shape of what node `i` yields; () if it is no tensor."""
@@ -133,7 +191,9 @@ class Flow:
 
     def kinds_norm_act(self, module: nn.Module) -> bool:
         """Whether the module is a norm that applies an activation itself (timm's BatchNormAct2d and kin)."""
-        return hasattr(module, "act") and "Norm" in type(module).__name__ and isinstance(module.act, nn.Module)
+        return (
+            hasattr(module, "act") and "Norm" in type(module).__name__ and isinstance(module.act, nn.Module)
+        )
 
     def _clamps_at_zero(self, i: int) -> bool:
         node = self.nodes[i]
@@ -180,8 +240,10 @@ class Flow:
             return "activation"
         if "Pool" in name or "Pad" in name or "Upsample" in name or "PixelShuffle" in name:
             return "pool"
-        if "Drop" in name or "StochasticDepth" in name or isinstance(
-            module, (nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle)
+        if (
+            "Drop" in name
+            or "StochasticDepth" in name
+            or isinstance(module, (nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle))
         ):
             return "identity"
         return "other"
@@ -334,9 +396,9 @@ class Flow:
         for block in self.blocks:
             if block.kind == "add" and block.projected:
                 on_bypass = self.ancestors[block.bypass] | 1 << block.bypass
-                found |= {s for s in self.sites if on_bypass >> s & 1 and self.descendants[block.source] >> s & 1} - set(
-                    block.inner
-                )
+                found |= {
+                    s for s in self.sites if on_bypass >> s & 1 and self.descendants[block.source] >> s & 1
+                } - set(block.inner)
         return found
 
     @cached_property
@@ -367,7 +429,9 @@ class Flow:
 
     # --- value ranges
 
-    def signs(self, replaced: Callable[[int], bool] = lambda i: False) -> list[Literal["nonneg", "lowneg", "any"]]:
+    def signs(
+        self, replaced: Callable[[int], bool] = lambda i: False
+    ) -> list[Literal["nonneg", "lowneg", "any"]]:
         """What values each node can take, given that the activations for which `replaced` holds yield any sign."""
         result: list[Literal["nonneg", "lowneg", "any"]] = []
         for i, kind in enumerate(self.kinds):

@@ -54,7 +54,8 @@ def _generated_class(base: type[nn.Module], source: str, names: Globals) -> type
     key = (base, source)
     if key not in _classes:
         namespace = {
-            name: importlib.import_module(value) if kind == "module" else value for name, (kind, value) in names.items()
+            name: importlib.import_module(value) if kind == "module" else value
+            for name, (kind, value) in names.items()
         }
         filename = f"<forward of {base.__qualname__} rewritten by binarize, {source_hash(source)[:12]}>"
         exec(compile(source, filename, "exec"), namespace)

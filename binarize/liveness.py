@@ -83,7 +83,11 @@ def looks_like_noise(batches: Sequence[Images]) -> str | None:
                 continue
             if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
                 return "constant"
-            if value.dim() >= 4 and min(value.shape[-2:]) >= _LEAST_SIDE and _correlation(value) < _LEAST_CORRELATION:
+            if (
+                value.dim() >= 4
+                and min(value.shape[-2:]) >= _LEAST_SIDE
+                and _correlation(value) < _LEAST_CORRELATION
+            ):
                 return "white noise: its neighbouring pixels do not correlate"
     return None
 

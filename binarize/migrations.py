@@ -31,7 +31,9 @@ def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, 
         )
     while version < current:
         if version not in steps:
-            raise SourceError(f"{where}: format {version} can no longer be read; convert the float model again")
+            raise SourceError(
+                f"{where}: format {version} can no longer be read; convert the float model again"
+            )
         record = steps[version](dict(record))
         version += 1
         record["format"] = version

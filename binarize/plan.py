@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from binarize.analysis import Layer
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.rules import Unmatched
 from binarize.scheme import Scheme
 
 __all__ = ["Decision", "Edit", "Plan", "Unmatched"]
@@ -72,16 +73,6 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Unmatched:
-    """A name pattern of a rule that matched no layer."""
-
-    rule: str
-    pattern: str
-    nearest: tuple[str, ...] = ()
-    where: str = ""
-
-
-@dataclass(frozen=True)
 class Plan:
     """All decisions in execution order, and the edits that carry them out."""
 
@@ -143,8 +134,7 @@ class Plan:
                 edits=tuple(Edit(**item) for item in data["edits"]),
                 schemes={name: Scheme.from_json(name, item) for name, item in data["schemes"].items()},
                 unmatched=tuple(
-                    Unmatched(item["rule"], item["pattern"], tuple(item["nearest"]), item["where"])
-                    for item in data["unmatched"]
+                    Unmatched(**{**item, "nearest": tuple(item["nearest"])}) for item in data["unmatched"]
                 ),
                 other_params=data["other_params"],
                 other_buffers=data["other_buffers"],
@@ -159,7 +149,7 @@ _TUPLES = {f.name for f in fields(Layer) if "tuple" in str(f.type)}
 
 
 def _decision(data: Mapping[str, Any]) -> Decision:
-    layer = {
+    layer: dict[str, Any] = {
         key: tuple(value) if key in _TUPLES and isinstance(value, list) else value
         for key, value in data["layer"].items()
     }

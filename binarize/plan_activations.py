@@ -167,4 +167,3 @@ def _label(flow: Flow, i: int) -> str:
     if flow.kinds[i] == "norm_act" and module is not None:
         return type(module.act).__name__
     return flow.label(i)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from binarize.analysis import Analysis
 from binarize.capture import Opened, TraceError, common_container, open_container
@@ -62,7 +62,10 @@ class Edits:
 
     def swaps(self, parts: Mapping[str, LayerParts], choices: Mapping[str, Choice]) -> list[Edit]:
         """Edits that put a module at a path: binary layers, and activations that are modules of their own."""
-        edits = [Edit(name, "swap", {"scheme": choices[name].scheme.name, **p.to_json()}) for name, p in parts.items()]
+        edits = [
+            Edit(name, "swap", {"scheme": choices[name].scheme.name, **p.to_json()})
+            for name, p in parts.items()
+        ]
         for node, change in self.activations.items():
             if change.path is not None and not self._moved(node):
                 edits.append(Edit(change.path, "replace", change.to_json()))
@@ -73,7 +76,9 @@ class Edits:
                     edits.append(Edit(home, "attach", change.to_json()))
         for part in parts.values():
             if part.moved_activation is not None:
-                edits.append(Edit(part.moved_activation, "replace", {"part": None, "channels": 0, "channel_dim": 1}))
+                edits.append(
+                    Edit(part.moved_activation, "replace", {"part": None, "channels": 0, "channel_dim": 1})
+                )
         return edits
 
     def _moved(self, node: int) -> bool:
@@ -119,7 +124,9 @@ class Edits:
 
     def _activated(self, opened: Opened, change: ActivationChange) -> Edit:
         home = self.homes.get(change.node) if change.part is not None else None
-        return Edit(opened.path, "replace_activation", {"node": self._traced(opened, change.node), "module": home})
+        return Edit(
+            opened.path, "replace_activation", {"node": self._traced(opened, change.node), "module": home}
+        )
 
     def check(self) -> None:
         """Resolve every node once, so that what cannot be named fails while there is still a way back.
@@ -196,5 +203,3 @@ def _merge_nested(jobs: dict[str, Job]) -> None:
                     outer.activations |= inner.activations
                     outer.layers |= inner.layers
                     changed = True
-
-

@@ -100,7 +100,12 @@ def _norm_class(layer: Layer) -> str:
 
 
 def _choose_norm(
-    flow: Flow, layer: Layer, site: int, choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts
+    flow: Flow,
+    layer: Layer,
+    site: int,
+    choice: Choice,
+    activations: Mapping[int, ActivationChange],
+    part: LayerParts,
 ) -> None:
     if layer.norm_after is not None:
         part.norm_word = f"kept {layer.norm_after}"
@@ -173,7 +178,9 @@ def _describe_activation(
             )
             return
         if flow.kinds[i] in ("activation", "norm_act"):
-            part.activation_word = f"kept {flow.label(i) if flow.kinds[i] == 'activation' else flow.activation_name(i)}"
+            part.activation_word = (
+                f"kept {flow.label(i) if flow.kinds[i] == 'activation' else flow.activation_name(i)}"
+            )
             return
         if flow.kinds[i] not in ("identity", "pool"):
             return
@@ -210,7 +217,12 @@ def _house_activations(
 
 
 def _producer(
-    flow: Flow, node: int, names: Mapping[int, str], choices: Mapping[str, Choice], taken: set[str], prefix: str
+    flow: Flow,
+    node: int,
+    names: Mapping[int, str],
+    choices: Mapping[str, Choice],
+    taken: set[str],
+    prefix: str,
 ) -> str | None:
     """The binary layer of this container whose output, behind its norm and adds, the activation works on."""
     seen, stack, found = {node}, [node], []
@@ -221,7 +233,12 @@ def _producer(
             seen.add(j)
             if flow.kinds[j] == "site":
                 name = names[j]
-                if name in choices and name not in taken and name.startswith(prefix) and j not in flow.projections:
+                if (
+                    name in choices
+                    and name not in taken
+                    and name.startswith(prefix)
+                    and j not in flow.projections
+                ):
                     found.append(j)
             elif flow.kinds[j] in ("norm", "norm_act", "identity", "add", "scale", "pool"):
                 stack.append(j)
@@ -258,7 +275,11 @@ def _move_norm_activation(
 
 
 def _act_inside(
-    analysis: Analysis, name: str, choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts
+    analysis: Analysis,
+    name: str,
+    choice: Choice,
+    activations: Mapping[int, ActivationChange],
+    part: LayerParts,
 ) -> None:
     """Behind a dropped pre-activation the nonlinearity goes after the new norm, where nothing else comes first."""
     flow = analysis.flow

@@ -39,10 +39,7 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
         decisions=decisions,
         edits=(*edits.opened(), *edits.swaps(parts, choices), *edits.graph_edits()),
         schemes={choice.scheme.name: choice.scheme for choice in choices.values()},
-        unmatched=tuple(
-            Unmatched(item.rule.id, item.pattern, tuple(item.nearest), item.rule.where or "")
-            for item in rules.unmatched(analysis.layers)
-        ),
+        unmatched=tuple(rules.unmatched(analysis.layers)),
         **_rest(analysis),
         capture={
             "level": analysis.graph.level,
@@ -61,7 +58,9 @@ def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decisi
         if rule is None:
             kept[layer.name] = Decision(layer, "keep", "no rule matches it")
         elif rule.action == "keep":
-            kept[layer.name] = Decision(layer, "keep", rule.why or "its rule says so", rule=rule.id, where=rule.where)
+            kept[layer.name] = Decision(
+                layer, "keep", rule.why or "its rule says so", rule=rule.id, where=rule.where
+            )
         else:
             guard = _guard(layer)
             if guard is not None:
@@ -104,7 +103,7 @@ def _resolve(
             reasons[job.path] = job.reason
             where = job.path or "the model"
             blocked.update(job.activations)
-            refused.update({name: f"{where} cannot be edited: {job.reason}" for name in job.layers})
+            refused.update(dict.fromkeys(job.layers, f"{where} cannot be edited: {job.reason}"))
 
 
 def _binarized(layer: Layer, choice: Choice, parts: LayerParts) -> Decision:
@@ -149,11 +148,9 @@ def _nothing(analysis: Analysis, kept: Mapping[str, Decision]) -> str:
     grouped: dict[str, list[str]] = {}
     for decision in kept.values():
         grouped.setdefault(decision.why, []).append(decision.layer.name)
-    lines = [f"  {len(names)} kept: {why} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-             for why, names in grouped.items()]  # fmt: skip
-    return "\n".join(
-        [f"nothing to binarize: all {len(analysis.layers)} layers stay float", *lines,
-         "  relax the rules, or name layers with --binarize PATTERN"]  # fmt: skip
-    )
-
-
+    lines = [f"nothing to binarize: all {len(analysis.layers)} layers stay float"]
+    for why, names in grouped.items():
+        lines.append(
+            f"  {len(names)} kept: {why} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        )
+    return "\n".join([*lines, "  relax the rules, or name layers with --binarize PATTERN"])

@@ -26,7 +26,9 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
     Raises: RewriteError, where the module is not the one that was planned for; CheckError, where a hash differs.
     """
     # Traced while every layer is still float: the plan's node names were taken from such a trace.
-    graphs = {edit.container: _open(module, edit.container, edit.args) for edit in plan.edits if edit.op == "open"}
+    graphs = {
+        edit.container: _open(module, edit.container, edit.args) for edit in plan.edits if edit.op == "open"
+    }
     for edit in plan.edits:
         if edit.op == "swap":
             swap_layer(module, edit.container, edit.args, plan.schemes[edit.args["scheme"]])

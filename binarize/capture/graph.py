@@ -61,7 +61,12 @@ def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] 
 
 
 def _capture(
-    copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, level: Literal["meta", "device"], notes: tuple[str, ...]
+    copy: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    level: Literal["meta", "device"],
+    notes: tuple[str, ...],
 ) -> Graph:
     copy.eval()
     evaluation = record(copy, args, kwargs)

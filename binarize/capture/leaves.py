@@ -51,4 +51,6 @@ def _is_operation(module: nn.Module) -> bool:
     if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
         return False
     # Lazily rewritten layers are subclasses as well, so isinstance comes first.
-    return isinstance(module, _OPERATIONS) or type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+    return isinstance(module, _OPERATIONS) or type(module).__module__.startswith(
+        ("torch.nn.", "torch.ao.nn.")
+    )

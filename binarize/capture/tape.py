@@ -111,7 +111,9 @@ class _Recorder(TorchFunctionMode):
         self.constants = 0
 
     def recording(self, output: Any) -> Recording:
-        return Recording(self.root, self.graph, output, self.calls, self.arguments, self.producers, self.constants)
+        return Recording(
+            self.root, self.graph, output, self.calls, self.arguments, self.producers, self.constants
+        )
 
     # --- values to nodes and back
 

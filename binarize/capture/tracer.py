@@ -117,7 +117,9 @@ def align(
     ours, theirs = _canonical(traced, ""), _canonical(original, prefix)
     for mine, its, node in zip(ours, theirs, original):
         if mine != its and not _same_but_in_place(mine, its):
-            raise TraceError(f"the trace differs from what runs, first at {node.meta['op']} ({its[:3]} became {mine[:3]})")
+            raise TraceError(
+                f"the trace differs from what runs, first at {node.meta['op']} ({its[:3]} became {mine[:3]})"
+            )
     if len(ours) != len(theirs):
         raise TraceError(f"the trace has {len(ours)} operations where {len(theirs)} run")
     twin = dict(zip(traced, original))
@@ -139,7 +141,9 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{where}"
 
 
-def concrete_arguments(container: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def concrete_arguments(
+    container: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
     """Arguments that hold no tensor, with the value they had: `if mask is not None` must not see a proxy."""
     bound = _bind(container, args, kwargs)
     concrete = {}
@@ -156,7 +160,9 @@ def _bind(container: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     bound.apply_defaults()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {
-        name: value for name, value in bound.arguments.items() if signature.parameters[name].kind not in variadic
+        name: value
+        for name, value in bound.arguments.items()
+        if signature.parameters[name].kind not in variadic
     }
 
 
@@ -170,7 +176,9 @@ def _placeholder_values(
             continue
         name = str(node.target).lstrip("*")
         if name not in bound:
-            raise TraceError(f"argument {node.target!r} of its forward cannot be matched with the recorded call")
+            raise TraceError(
+                f"argument {node.target!r} of its forward cannot be matched with the recorded call"
+            )
         values.append(bound[name])
     return values
 

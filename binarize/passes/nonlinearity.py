@@ -30,7 +30,9 @@ def attach_module(root: nn.Module, path: str, args: Mapping[str, Any]) -> None:
     owner.add_module(name, _like(root, path, args, owner.training))
 
 
-def replace_activation(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+def replace_activation(
+    graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]
+) -> None:
     """Replace one call of an activation by a call of the module at `args["module"]`; None passes its input on."""
     node = find_node(graph, args["node"], "replace_activation")
     value = node.args[0] if node.args else node.kwargs["input"]
@@ -51,7 +53,9 @@ def find_node(graph: torch.fx.Graph, name: str, op: str) -> torch.fx.Node:
     for node in graph.nodes:
         if node.name == name:
             return node
-    raise RewriteError(f"{op}: the container's graph has no node {name!r}; it was planned on another version of its code")
+    raise RewriteError(
+        f"{op}: the container's graph has no node {name!r}; it was planned on another version of its code"
+    )
 
 
 def relative(module: str, container: str) -> str:
@@ -62,7 +66,11 @@ def relative(module: str, container: str) -> str:
 def _like(root: nn.Module, path: str, args: Mapping[str, Any], training: bool) -> nn.Module:
     """The new module, on the device and in the dtype of the model around it."""
     part = args["part"]
-    new = Part.from_json(part).build(channels=args["channels"], channel_dim=args["channel_dim"]) if part else nn.Identity()
+    new = (
+        Part.from_json(part).build(channels=args["channels"], channel_dim=args["channel_dim"])
+        if part
+        else nn.Identity()
+    )
     parent = path.rpartition(".")[0]
     while True:
         parameter = next((p for p in root.get_submodule(parent).parameters() if p.is_floating_point()), None)

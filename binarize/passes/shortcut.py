@@ -1,8 +1,8 @@
 """Real values around binary layers, added in a container's graph.
 
-    before   x ── layer ── norm ──────────────── users        add_shortcut, add_value
-    after    x ── layer ── norm ── (+) [─ act ]─ users
-             └── shortcut, or another value ┘
+before   x ── layer ── norm ──────────────── users        add_shortcut, add_value
+after    x ── layer ── norm ── (+) [─ act ]─ users
+         └── shortcut, or another value ┘
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def add_value(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapp
 def replace_operand(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
     """Let an outer add take the last real value in place of the block's shortcut, which went to the first layer."""
     node = find_node(graph, args["node"], "replace_operand")
-    old, new = find_node(graph, args["old"], "replace_operand"), find_node(graph, args["new"], "replace_operand")
+    old, new = (
+        find_node(graph, args["old"], "replace_operand"),
+        find_node(graph, args["new"], "replace_operand"),
+    )
     _keep_value(graph, container, new)
     node.replace_input_with(old, new)
     if node.target is operator.iadd and node.args[0] is new:

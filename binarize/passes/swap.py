@@ -77,7 +77,9 @@ def _in_front(args: Mapping[str, Any], in_channels: int, dim: int) -> nn.Module 
     return None
 
 
-def _shortcut(old: nn.Module, args: Mapping[str, Any], in_channels: int, out_channels: int) -> nn.Module | None:
+def _shortcut(
+    old: nn.Module, args: Mapping[str, Any], in_channels: int, out_channels: int
+) -> nn.Module | None:
     if args["shortcut"] is None:
         return None
     ndim = len(getattr(old, "kernel_size", ()))
@@ -90,7 +92,9 @@ def _activation(args: Mapping[str, Any]) -> nn.Module | None:
     change = args["activation"]
     if change is None or change["part"] is None:
         return None
-    return Part.from_json(change["part"]).build(channels=change["channels"], channel_dim=change["channel_dim"])
+    return Part.from_json(change["part"]).build(
+        channels=change["channels"], channel_dim=change["channel_dim"]
+    )
 
 
 def _start_threshold(root: nn.Module, layer: BinaryLayer, origin: Mapping[str, Any]) -> None:

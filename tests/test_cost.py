@@ -51,6 +51,7 @@ def decisions_of(
     def record(name: str) -> Callable[[nn.Module, Sequence[torch.Tensor], torch.Tensor], None]:
         def hook(module: nn.Module, inputs: Sequence[torch.Tensor], output: torch.Tensor) -> None:
             weight = module.weight
+            assert isinstance(weight, torch.Tensor)
             layer = Layer(
                 name=name,
                 type=type(module).__name__,

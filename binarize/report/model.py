@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Literal
 
 from binarize.cost import LayerCost, Totals, layer_cost, totals
 from binarize.errors import SourceError
-from binarize.plan import Decision, Plan, Unmatched
+from binarize.plan import Decision, Plan
 from binarize.report.fold import fold_names
 from binarize.report.live import LiveShare, complaints, finite
 from binarize.scheme import Scheme
@@ -24,6 +25,7 @@ __all__ = [
     "LiveShare",
     "Report",
     "Row",
+    "UnmatchedPattern",
     "make_report",
 ]
 
@@ -56,11 +58,24 @@ class KeptGroup:
     """Layers that stay float for the same reason."""
 
     why: str
-    # "first @ adabin.yaml:12", or the guard, or "no rule".
+    # "first @ adabin.yaml:12", "guard over body", or "no rule".
     reason: str
     layers: tuple[str, ...]
     params: int
     macs: int
+
+
+@dataclass(frozen=True)
+class UnmatchedPattern:
+    """A rule's pattern that no layer answers to, and the names that come nearest."""
+
+    rule: str
+    # "my.yaml:12".
+    where: str
+    # "name", or another selector that takes patterns.
+    selector: str
+    pattern: str
+    nearest: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,9 +112,9 @@ class Row:
 
     @property
     def reason(self) -> str:
-        """What decided: "first @ adabin.yaml:12", the guard, or "no rule"."""
+        """What decided: "first @ adabin.yaml:12", "guard over body" (`why` says which), or "no rule"."""
         if self.guard:
-            return f"guard {self.guard}"
+            return f"guard over {self.rule}"
         if self.rule is None:
             return "no rule"
         return f"{self.rule} @ {self.where}" if self.where else self.rule
@@ -120,7 +135,7 @@ class Report:
     shortcuts: Mapping[str, int]
     norms_added: int
     kept: tuple[KeptGroup, ...]
-    unmatched: tuple[Unmatched, ...]
+    unmatched: tuple[UnmatchedPattern, ...]
     # How the model's graph was seen ("meta", "device", "walk"), and what of it could not be edited, and why.
     capture: str
     capture_notes: tuple[str, ...]
@@ -208,14 +223,17 @@ def make_report(
         shortcuts=dict(Counter(row.shortcut for row in rows if row.shortcut != "none")),
         norms_added=sum(row.norm.startswith("added") for row in rows),
         kept=_kept(rows),
-        unmatched=plan.unmatched,
+        unmatched=tuple(
+            UnmatchedPattern(item.rule, item.where, item.selector, item.pattern, tuple(item.nearest))
+            for item in plan.unmatched
+        ),
         capture=str(capture.get("level", "")),
         capture_notes=(
             *capture.get("notes", ()),
             *(f"{path or 'the model'}: {why}" for path, why in capture.get("containers", {}).items()),
         ),
         checks=tuple(checks),
-        agreement=agreement,
+        agreement=agreement if agreement and isfinite(agreement.same_top1) else None,
         warnings=(*plan.warnings, *_dead_inputs(rows)),
         hints=_hints(plan),
         next_commands=tuple(next_commands),

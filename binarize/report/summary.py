@@ -81,7 +81,8 @@ def notices(report: Report) -> list[tuple[str, str]]:
     lines = [("warning", text) for text in report.warnings]
     for item in report.unmatched:
         nearest = f"; nearest: {', '.join(item.nearest)}" if item.nearest else ""
-        lines.append(("warning", f'rule "{item.rule}" matched no layer: {item.pattern}{nearest}'))
+        rule = f'rule "{item.rule}"' + (f" ({item.where})" if item.where else "")
+        lines.append(("warning", f'{rule} matched no layer: {item.selector} "{item.pattern}"{nearest}'))
     return lines + [("hint", text) for text in report.hints]
 
 

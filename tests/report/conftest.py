@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from binarize.analysis import Layer
-from binarize.plan import Decision, Plan, Unmatched
+from binarize.plan import Decision, Plan
+from binarize.rule_set import Unmatched
 from binarize.rules import Part, Scheme
 
 
@@ -61,9 +62,8 @@ def plan() -> Plan:
         scheme="bnn",
         shortcut_why="24 is no multiple of 16",
     )
-    guarded = Decision(
-        conv("odd", 24, 24, 32), "keep", "its weight is shared with tied", rule="body", guard="shared"
-    )
+    shared = "its weight is shared with tied"
+    guarded = Decision(conv("odd", 24, 24, 32), "keep", shared, rule="body", guard=shared)
     last = Layer(
         "fc", "Linear", "linear", 7, in_channels=24, out_channels=10, in_shape=(1, 24), out_shape=(1, 10),
         weights=240, params=250, bias=True, macs=240, position="last",
@@ -81,7 +81,7 @@ def plan() -> Plan:
             ),
             "bnn": Scheme("bnn", weight=Part("bnn.SteSign"), shortcut="missing"),
         },
-        unmatched=(Unmatched("head", "clasifier.*", ("fc", "odd")),),
+        unmatched=(Unmatched("head", "clasifier.*", ("fc", "odd"), "my.yaml:12"),),
         other_params=100,
         other_buffers=50,
         warnings=("the stem is small",),

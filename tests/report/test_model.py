@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def report(plan: Plan) -> Report:
 def test_every_decision_is_a_row_in_order_with_its_reason(plan: Plan, report: Report) -> None:
     assert [row.name for row in report.rows] == [decision.layer.name for decision in plan.decisions]
     assert report.row("stem").reason == "first @ adabin.yaml:16"
-    assert report.row("odd").reason == "guard shared"
+    assert report.row("odd").reason == "guard over body"
     assert replace(report.row("odd"), rule=None, guard=None).reason == "no rule"
 
 
@@ -93,13 +94,16 @@ def test_published_schema_is_what_the_types_say_and_reports_follow_it(report: Re
     jsonschema.Draft202012Validator.check_schema(published)
     for made in (report, make_report(plan), make_report(Plan("bnn", "empty", ()))):
         jsonschema.validate(made.to_json(), published)
-    for broken in ({"extra": 1}, {"rows": [{}]}, {"totals": None}, {"norms_added": "4"}):
+    wrong: tuple[dict[str, Any], ...] = ({"extra": 1}, {"rows": [{}]}, {"totals": None}, {"norms_added": "4"})
+    for broken in wrong:
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**report.to_json(), **broken}, published)
 
 
 def test_a_number_that_is_not_finite_is_left_out_of_the_json(plan: Plan) -> None:
-    report = make_report(plan, live={"mixing": LiveShare(float("nan"), 0.0)})
+    live = {"mixing": LiveShare(float("nan"), 0.0)}
+    report = make_report(plan, live=live, agreement=Agreement(float("nan"), 0))
+    assert report.agreement is None
     assert report.row("mixing").live is None and report.row("mixing").warnings
     json.dumps(report.to_json(), allow_nan=False)
 

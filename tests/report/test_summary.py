@@ -60,9 +60,8 @@ def test_facts_give_reasons_and_conventions(plan: Plan) -> None:
 
 
 def test_every_unmatched_pattern_is_a_warning_with_nearest_names(plan: Plan) -> None:
-    assert ("warning", 'rule "head" matched no layer: clasifier.*; nearest: fc, odd') in notices(
-        make_report(plan)
-    )
+    warning = 'rule "head" (my.yaml:12) matched no layer: name "clasifier.*"; nearest: fc, odd'
+    assert ("warning", warning) in notices(make_report(plan))
 
 
 def test_names_beside_a_layer_are_cut_short(plan: Plan) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,21 @@ def test_equal_layers_share_a_line_unless_all_rows(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"shortcut": "none"}, {"why": "mine"}, {"norm": "none"}, {"extra_params": 1}], ids=str
+    "change",
+    [
+        {"shortcut": "none"},
+        {"why": "mine"},
+        {"norm": "none"},
+        {"extra_params": 1},
+        {"in_shape": (1, 16, 64, 64)},
+    ],
+    ids=str,
 )
-def test_any_other_difference_keeps_layers_apart(plan: Plan, change: dict[str, object]) -> None:
-    other = replace(plan.decisions[4], **change)  # type: ignore[arg-type]
+def test_any_other_difference_keeps_layers_apart(plan: Plan, change: dict[str, Any]) -> None:
+    last = plan.decisions[4]
+    layer = replace(last.layer, in_shape=change.get("in_shape", last.layer.in_shape))
+    fields = {name: value for name, value in change.items() if name != "in_shape"}
+    other = replace(last, layer=layer, **fields)
     rows = make_report(replace(plan, decisions=(*plan.decisions[:4], other))).rows
     assert [line.cells[0] for line in layout(rows, 200).lines][-1] == "blocks.1.conv2"
 

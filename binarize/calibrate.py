@@ -107,14 +107,11 @@ def _set_thresholds(model: nn.Module, images: Images, done: list[str]) -> None:
             x = args[0]
             if name in done:
                 return  # called again with other values: the first call decides
-            parts: tuple[Any, ...] = (layer.threshold, layer.input_binarizer)
-            for part in parts:
-                if hasattr(part, "calibrate"):
-                    part.calibrate(x)
-                    if name not in done:
-                        done.append(name)
-                if part is not None and part is layer.threshold:
-                    x = part(x)
+            if layer.threshold is not None:
+                _set(layer.threshold, x, name, done)
+                x = layer.threshold(x)
+            if layer.input_binarizer is not None:
+                _set(layer.input_binarizer, x, name, done)
 
         return hook
 
@@ -136,6 +133,13 @@ def _set_thresholds(model: nn.Module, images: Images, done: list[str]) -> None:
         for name, norm in _batch_norms(model):
             for key, value in kept[name].items():
                 norm.get_buffer(key).copy_(value)
+
+
+def _set(part: Any, x: Tensor, name: str, done: list[str]) -> None:
+    if hasattr(part, "calibrate"):
+        part.calibrate(x)
+        if name not in done:
+            done.append(name)
 
 
 def _reestimate_norms(model: nn.Module, batches: Sequence[Images], done: list[str]) -> None:

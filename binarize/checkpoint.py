@@ -170,8 +170,13 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> Any:
+    """The tensor's memory, not copied: a numpy array, which is a buffer."""
+    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -337,5 +342,5 @@ def _output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
     digest = hashlib.sha256()
     for value in pytree.tree_leaves(output):
         if isinstance(value, Tensor):
-            digest.update(memoryview(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy()))
+            digest.update(_bytes(value.detach().contiguous()))
     return digest.hexdigest()

@@ -19,6 +19,7 @@ _NORMS = {
     "LayerNorm": nn.LayerNorm,
 }
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda z: z,
     "relu": F.relu,
     "relu6": F.relu6,
     "silu": F.silu,
@@ -56,10 +57,11 @@ def start_variance(layer: BinaryLayer, norm: nn.Module) -> None:
         norm.running_var.copy_(per_channel.clamp_min(norm.eps))
 
 
-def mean_behind(norm: nn.Module, activation: str) -> Tensor | None:
-    """Mean per channel of activation(z), z normal with the norm's shift and scale; None where that is unknown.
+def mean_behind(norm: nn.Module, activation: str, window: int = 1) -> Tensor | None:
+    """Mean per channel of the largest of `window` values activation(z), z normal with the norm's shift and scale.
 
-    A normalized channel has mean 0 and variance 1 before its affine map, so z ~ N(bias, weight^2).
+    A normalized channel has mean 0 and variance 1 before its affine map, so z ~ N(bias, weight^2). None where the
+    norm has no such numbers or the activation is unknown; "" is none.
     """
     bias, weight = getattr(norm, "bias", None), getattr(norm, "weight", None)
     function = _FUNCTIONS.get(activation)
@@ -68,6 +70,7 @@ def mean_behind(norm: nn.Module, activation: str) -> Tensor | None:
     with torch.no_grad():
         # The quantiles are made where the norm lives, so that a module without data stays one.
         grid = (torch.arange(_QUANTILES, device=bias.device, dtype=torch.float32) + 0.5) / _QUANTILES
-        normal = torch.erfinv(2 * grid - 1) * 2**0.5
+        # The largest of n values lies below the quantile u with probability u^n.
+        normal = torch.erfinv(2 * grid ** (1 / window) - 1) * 2**0.5
         values = function(bias.float()[:, None] + weight.float()[:, None].abs() * normal)
         return values.mean(1).to(bias.dtype)

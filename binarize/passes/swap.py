@@ -103,8 +103,8 @@ def _start_threshold(root: nn.Module, layer: BinaryLayer, origin: Mapping[str, A
         return
     norm = root.get_submodule(origin["norm"])
     module = layer.threshold if isinstance(layer.threshold, Threshold) else layer.input_binarizer
-    mean = mean_behind(norm, str(origin["activation"]))
+    mean = mean_behind(norm, str(origin["activation"]), int(origin["window"]))
     for parameter in module.parameters() if module is not None else ():
         if mean is not None and parameter.numel() == mean.numel():
-            parameter.data.copy_(mean.reshape(parameter.shape))
+            parameter.data.copy_(mean.reshape(parameter.shape) * float(origin["factor"]))
             return

@@ -30,6 +30,7 @@ __all__ = [
     "parse_call",
     "replace_head",
     "split",
+    "tag_of",
 ]
 
 LIBRARIES = ("torchvision", "timm", "hf-hub", "local-dir")
@@ -114,6 +115,11 @@ def known_names(library: str) -> list[str]:
     return timm.list_models()
 
 
+def tag_of(weights: str | None) -> str | None:
+    """The tag of weights to download, or None: `none` says so in a word."""
+    return None if weights is None or weights.lower() in NO_WEIGHTS else weights
+
+
 def build(
     spec: str, *, weights: str | None = None, num_classes: int | None = None, meta: bool = False
 ) -> Built:
@@ -133,7 +139,7 @@ def build(
         raise SourceError(f"{spec} names no model: expected for example {library}:resnet18")
     if num_classes is not None and num_classes < 1:
         raise UsageError(f"num_classes is {num_classes}: expected at least 1")
-    tag = None if weights is None or weights.lower() in NO_WEIGHTS else weights
+    tag = tag_of(weights)
     try:
         if library == "torchvision":
             return _torchvision(call, tag, num_classes, meta)

@@ -8,18 +8,27 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import struct
+import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
-from binarize.errors import SourceError
+from binarize.errors import SourceError, UntrustedSourceError
 
-__all__ = ["FileKind", "damaged_record", "kind_of", "missing_file", "refuse_directory", "sha256"]
+__all__ = [
+    "FileKind",
+    "damaged_record",
+    "is_archive",
+    "kind_of",
+    "missing_file",
+    "refuse_directory",
+    "sha256",
+]
 
 FileKind = Literal["torch", "legacy torch", "safetensors", "plain pickle"]
 
+ARCHIVE_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # LONG1 0x1950a86a20f9469cfc6c, STOP
 SAFETENSORS_HEADER_LIMIT = 100_000_000
 BLOCK = 1 << 22
@@ -35,6 +44,12 @@ FOREIGN = (
     (b"{", "text (JSON?); expected a model saved by torch.save or safetensors"),
     (b"import ", "Python code; say which function builds the model, as in FILE.py:make_model"),
 )
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a file starts as a zip archive: the same test as torch's, so that both read the same thing."""
+    with Path(path).open("rb") as file:
+        return file.read(4) == ARCHIVE_MAGIC
 
 
 def kind_of(path: Path, *, trust_pickle: bool = False) -> FileKind:
@@ -55,16 +70,16 @@ def kind_of(path: Path, *, trust_pickle: bool = False) -> FileKind:
         raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
     if size == 0:
         raise SourceError(f"{path}: the file is empty")
-    if head[:4] == b"PK\x03\x04":
+    if head[:4] == ARCHIVE_MAGIC:
         return _kind_of_zip(path)
     if head[:1] == b"\x80" and LEGACY_MAGIC in head:
         return "legacy torch"
     if head[:1] == b"\x80" and trust_pickle:
         return "plain pickle"
     if head[:1] == b"\x80":
-        raise SourceError(
-            f"{path}: a plain pickle, which only runs as code; save the model with torch.save(model, PATH), "
-            "or add --trust-pickle if you trust whoever made the file"
+        raise UntrustedSourceError(
+            f"{path}: a plain pickle, which cannot be read without running code; save the model with "
+            "torch.save(model, PATH), or add --trust-pickle if you trust whoever made the file"
         )
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT:
         return _checked_safetensors(path, size, int.from_bytes(head[:8], "little"))
@@ -135,40 +150,36 @@ def sha256(path: Path) -> str:
 
 def damaged_record(path: Path) -> str | None:
     """The first record of a torch.save archive whose own checksum is wrong; torch does not look at them."""
-    with path.open("rb") as file:
-        for start, size, expected, name in _records(path):
-            file.seek(start)
-            found = 0
-            while size > 0 and (block := file.read(min(BLOCK, size))):
-                found = zlib.crc32(block, found)
-                size -= len(block)
-            if size or expected not in (0, found):  # 0: torch.save was told not to compute them
-                return name
+    if not is_archive(path):
+        return None
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for entry in archive.infolist():
+            # 0: torch.save was told not to compute checksums.
+            if entry.CRC != 0 and entry.compress_type == zipfile.ZIP_STORED and not _is_whole(file, entry):
+                return entry.filename
     return None
 
 
-def _records(path: Path) -> list[tuple[int, int, int, str]]:
-    """Start, size, checksum and name of what a zip archive holds uncompressed; none for other files."""
-    if not zipfile.is_zipfile(path):
-        return []
-    records = []
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for entry in archive.infolist():
-            # A local header is 30 bytes, of which the last four are the lengths of what follows it.
-            file.seek(entry.header_offset + 26)
-            name, extra = struct.unpack("<HH", file.read(4))
-            if entry.compress_type == zipfile.ZIP_STORED:
-                start = entry.header_offset + 30 + name + extra
-                records.append((start, entry.file_size, entry.CRC, entry.filename))
-    return sorted(records)
+def _is_whole(file: IO[bytes], entry: zipfile.ZipInfo) -> bool:
+    # A local header is 30 bytes; the last four are the lengths of the name and the extra field that follow it.
+    file.seek(entry.header_offset + 26)
+    name, extra = int.from_bytes(file.read(2), "little"), int.from_bytes(file.read(2), "little")
+    file.seek(name + extra, os.SEEK_CUR)
+    checksum, left = 0, entry.file_size
+    while left > 0 and (block := file.read(min(BLOCK, left))):
+        checksum = zlib.crc32(block, checksum)
+        left -= len(block)
+    return left == 0 and checksum == entry.CRC
 
 
 def missing_file(path: Path) -> str:
     """`net.pt: no such file; nearest: nets.pt, model.pt in DIR`."""
     folder = path.parent
-    if not folder.is_dir():
-        return f"{path}: no such file (there is no folder {folder})"
     try:
+        if path.exists():
+            return f"{path}: not a regular file"
+        if not folder.is_dir():
+            return f"{path}: no such file (there is no folder {folder})"
         there = [x.name for x in folder.iterdir() if x.suffix in WEIGHT_SUFFIXES or x.is_dir()]
     except OSError:
         there = []

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from binarize.errors import SourceError, UsageError
+from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.sources import architectures, files, float_check, input_shapes, safe_pickle, state_dicts
 from binarize.sources.architectures import Built
 from binarize.sources.state_dicts import Checkpoint
@@ -95,6 +95,7 @@ def load(
     Raises: SourceError, UntrustedSourceError, UsageError.
     """
     name = spec if isinstance(spec, str) else float_check.class_path(spec)
+    weights = architectures.tag_of(weights)
     _check_shape(input_shape)
     if isinstance(spec, nn.Module):
         _refuse(name, "is a ready model", arch=arch, weights=weights, num_classes=num_classes)
@@ -106,12 +107,13 @@ def load(
         random = () if built.weights or not built.reproducible else ("random weights",)
         builder = spec if built.reproducible else None
         found = _Found(kind, built, builder, num_classes=num_classes, notes=random)
-    elif Path(spec).exists() or not is_user_code(spec):
+    elif _exists(spec) or not is_user_code(spec):
         _refuse(name, "is a file", weights=weights)
         found = _from_file(Path(spec), arch, num_classes, trust_pickle, meta)
     else:
         _refuse(name, "is your own code", arch=arch, weights=weights)
-        found = _Found("factory", Built(call_user_code(spec, num_classes=num_classes), None, None))
+        module = call_user_code(spec, num_classes=num_classes)
+        found = _Found("factory", Built(module, None, None), num_classes=num_classes)
     return _source(name, found, input_shape, None if isinstance(spec, nn.Module) else device, meta)
 
 
@@ -173,12 +175,11 @@ def _from_file(
     damaged = background.submit(files.damaged_record, path) if not meta else None
     digest = background.submit(files.sha256, path).result if not meta else None
     background.shutdown(wait=False)
-    checkpoint = _read(path, kind, trust_pickle, meta)
+    checkpoint = _read(path, kind, arch, trust_pickle, meta)
     if damaged is not None and (record := damaged.result()) is not None:
         raise SourceError(f"{path}: damaged: the checksum of its record {record} is wrong; copy it again")
     if checkpoint.module is not None:
-        what = f"holds a whole {type(checkpoint.module).__name__}"
-        _refuse(str(path), what, arch=arch, num_classes=num_classes)
+        _refuse(str(path), f"holds a whole {type(checkpoint.module).__name__}", num_classes=num_classes)
         found = _Found("pickle", Built(checkpoint.module, None, None), notes=checkpoint.notes)
     else:
         found = _filled(path, checkpoint, arch or _suggested(path, checkpoint), num_classes)
@@ -186,13 +187,28 @@ def _from_file(
     return replace(found, digest=digest)
 
 
-def _read(path: Path, kind: files.FileKind, trust_pickle: bool, meta: bool) -> Checkpoint:
+def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool, meta: bool) -> Checkpoint:
+    """The weights in a file, or the whole module where no architecture is given to put the weights into."""
+    foreign: list[str] = []
     if kind == "safetensors":
-        return state_dicts.find_weights(state_dicts.read_safetensors(path), str(path))
-    if not trust_pickle:
-        return state_dicts.find_weights(safe_pickle.load_pickle_safely(path, mmap=meta), str(path))
-    checkpoint = state_dicts.find_weights(safe_pickle.load_trusted(path), str(path))
-    return replace(checkpoint, notes=(*checkpoint.notes, "trusted the pickle: it ran whatever it says"))
+        content: object = state_dicts.read_safetensors(path)
+    elif trust_pickle:
+        content = safe_pickle.load_trusted(path)
+    else:
+        content, foreign = safe_pickle.load_with_stand_ins(path, mmap=meta)
+    checkpoint = state_dicts.find_weights(content, str(path))
+    notes = checkpoint.notes
+    if kind != "safetensors" and trust_pickle:
+        notes = (*notes, "trusted the pickle: whatever code it names has run")
+    if checkpoint.module is not None and arch is None and foreign:
+        raise UntrustedSourceError(safe_pickle.refusal(path, [], foreign))
+    if checkpoint.module is not None and arch is not None:
+        state, _ = state_dicts.stripped(state_dicts.weights_of(checkpoint.module, str(path)))
+        notes = (*notes, "took the weights of the whole module in the file")
+        checkpoint = replace(checkpoint, module=None, state=state)
+    elif foreign:
+        notes = (*notes, f"left out what the file has of {', '.join(foreign)}")
+    return replace(checkpoint, notes=notes)
 
 
 def _suggested(path: Path, checkpoint: Checkpoint) -> str:
@@ -221,7 +237,7 @@ def _filled(path: Path, checkpoint: Checkpoint, arch: str, num_classes: int | No
     built = make(None, True)
     state, outer = state_dicts.unwrapped(checkpoint.state, built.module)
     notes = [*checkpoint.notes, *([f"stripped {outer!r} from the names"] if outer else [])]
-    if arch not in (None, "") and arch in checkpoint.archs:
+    if arch in checkpoint.archs:
         notes.append(f"took the architecture {arch} that the checkpoint names")
     classes = state_dicts.new_head(state_dicts.mismatch(built.module, state))
     if classes is not None:
@@ -252,6 +268,13 @@ def _meant_builder(name: str) -> str:
         return ""
     meant = [f"{lib}:{name}" for lib in ("torchvision", "timm") if name in architectures.known_names(lib)]
     return f"; did you mean {' or '.join(meant)}?" if meant else ""
+
+
+def _exists(spec: str) -> bool:
+    try:
+        return Path(spec).exists()
+    except (OSError, ValueError):  # too long, or with a zero byte
+        raise SourceError(f"{spec[:80]!r}: not a name that a file can have") from None
 
 
 def _refuse(name: str, why: str, **given: object) -> None:

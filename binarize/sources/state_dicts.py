@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ __all__ = [
     "mismatch",
     "new_head",
     "read_safetensors",
+    "stripped",
     "unwrapped",
+    "weights_of",
 ]
 
 # Where training scripts put the weights, most specific first. Averaged weights come last.
@@ -37,6 +39,7 @@ QUANTIZED_KEY = re.compile(
     r"absmax|quant_map|quant_state|SCB)(\.|$)"
 )
 SHOWN = 4
+FLOAT = "give the float model's"
 
 
 @dataclass(frozen=True)
@@ -79,20 +82,36 @@ def find_weights(content: object, path: str) -> Checkpoint:
         raise SourceError(f"{path}: holds an empty dictionary; expected a state dict or a checkpoint")
     found = next(_inside(content, depth=2), None)
     if found is None:
+        if (key := _quantized(map(str, content))) is not None:
+            raise SourceError(f"{path}: the state dict of an already quantized model ({key}); {FLOAT}")
         listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(content.items())[:8])
         raise SourceError(f"{path}: no weights found under {', '.join(KEYS)}; it holds {listed}")
     where, value = found
-    notes = [f"took the weights under {where!r}"] if where else []
+    what = "model" if isinstance(value, nn.Module) else "weights"
+    notes = [f"took the {what} under {where!r}"] if where else []
     averaged = [key for key in AVERAGED if content.get(key) is not None and key != where]
     if averaged:
         notes.append(f"the averaged weights under {averaged[0]!r} were left")
     archs = tuple(dict.fromkeys(_written_archs(content)))
     if isinstance(value, nn.Module):
         return Checkpoint(value, {}, tuple(notes), archs)
-    state, segments = _stripped({str(key): tensor for key, tensor in value.items()})
+    state, segments = stripped({str(key): tensor for key, tensor in value.items()})
     if segments:
         notes.append(f"stripped {', '.join(map(repr, segments))} from the names")
     return Checkpoint(None, state, tuple(notes), archs)
+
+
+def weights_of(module: nn.Module, path: str) -> dict[str, Tensor]:
+    """The parameters and persistent buffers of a module from a file, without calling any of its code."""
+    state = {}
+    try:
+        for prefix, part in nn.Module.named_modules(module, remove_duplicate=False):
+            for key, tensor in {**part._parameters, **part._buffers}.items():
+                if isinstance(tensor, Tensor) and key not in part._non_persistent_buffers_set:
+                    state[f"{prefix}.{key}" if prefix else key] = tensor
+    except (AttributeError, TypeError, RecursionError) as error:
+        raise SourceError(f"{path}: the model in it is not a torch.nn.Module ({error})") from error
+    return state
 
 
 def _inside(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, Any]]:
@@ -141,7 +160,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise SourceError(f"{path}: damaged safetensors file: {error}") from error
 
 
-def _stripped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def stripped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The state without the segments that wrappers add, and which those were."""
     used = [segment for segment in WRAPPERS if any(segment in key for key in state)]
     for segment in used:
@@ -232,10 +251,9 @@ def _described(difference: Mismatch, path: str, arch: str) -> str:
     """Which names and shapes do not fit, a few of each, and what that usually means."""
     names = [*difference.unexpected]
     if any(BINARIZED_KEY.search(key) for key in names):
-        return f"{path}: the state dict of an already binarized model; give the float model's"
-    if any(QUANTIZED_KEY.search(key) for key in names):
-        quantized = next(key for key in names if QUANTIZED_KEY.search(key))
-        return f"{path}: the state dict of an already quantized model ({quantized}); give the float model's"
+        return f"{path}: the state dict of an already binarized model; {FLOAT}"
+    if (key := _quantized(names)) is not None:
+        return f"{path}: the state dict of an already quantized model ({key}); {FLOAT}"
     lines = [f"{path} does not fit --arch {arch}:"]
     for title, keys in (("missing", difference.missing), ("not in the architecture", difference.unexpected)):
         if keys:
@@ -246,6 +264,10 @@ def _described(difference: Mismatch, path: str, arch: str) -> str:
     if all(key.startswith(("aux", "AuxLogits")) for key in (*difference.missing, *difference.unexpected)):
         lines.append("  only auxiliary heads differ; arguments can be given: --arch 'NAME(aux_logits=False)'")
     return "\n".join(lines)
+
+
+def _quantized(names: Iterable[str]) -> str | None:
+    return next((name for name in names if QUANTIZED_KEY.search(name)), None)
 
 
 def _few(items: list[str]) -> str:

@@ -79,9 +79,10 @@ def choose_parts(
         part = parts[layer.name] = LayerParts(layer, shortcuts[layer.name])
         _choose_norm(flow, layer, site, choice, activations, part)
         inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
-        one_sided = any(sign != "any" for sign in inputs) or _pooled_away(flow, site)
         if choice.signed and part.input_norm is None:
-            _choose_threshold(flow, site, choice, one_sided, part)
+            one_sided = any(sign != "any" for sign in inputs)
+            origin = _statistics_in_front(flow, site, activations)
+            _choose_threshold(choice, one_sided, _pooled_away(flow, site), origin, part)
         change = shortcuts[layer.name]
         part.shortcut_inside = change.action == "own" and change.end == site
         part.container = edits.container_of_layer(layer.name)
@@ -136,30 +137,41 @@ def _norm_in_front(flow: Flow, site: int, activations: Mapping[int, ActivationCh
     return False
 
 
-def _choose_threshold(flow: Flow, site: int, choice: Choice, needed: bool, part: LayerParts) -> None:
-    part.own_threshold = _holds_thresholds(choice.scheme.input)
-    if not needed:
+def _choose_threshold(
+    choice: Choice, one_sided: bool, pooled: bool, origin: dict[str, Any] | None, part: LayerParts
+) -> None:
+    """A threshold per channel where the input never or hardly ever changes sign.
+
+    Values that only max pooling pushed to one side need none of their own where the input binarizer has a centre that
+    moves (AdaBin's beta): it starts there.
+    """
+    if not (one_sided or pooled):
         return
-    origin = _statistics_in_front(flow, site)
+    per_channel, per_layer = _own_thresholds(choice.scheme.input)
+    part.own_threshold = per_channel or (per_layer and not one_sided)
     part.threshold = origin or {"norm": None, "activation": "", "window": 1, "factor": 1.0}
+    scope = "per layer" if per_layer and not one_sided and not per_channel else "per channel"
     start = (
         f"mean of {origin['activation'] or 'the values'} behind {origin['norm']}"
         if origin
         else "0 until calibrated"
     )
-    part.threshold_word = f"per channel, {start}"
+    part.threshold_word = f"{scope}, {start}"
 
 
-def _holds_thresholds(input_part: Part | None) -> bool:
-    """Whether the input binarizer has a parameter per channel."""
+def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:
+    """Whether the input binarizer holds thresholds itself: (per channel, per layer)."""
     if input_part is None:
-        return False
+        return False, False
     channels = 7
     module = input_part.build(channels=channels, channel_dim=1)
-    return any(p.numel() % channels == 0 for p in module.parameters())
+    sizes = [p.numel() for p in module.parameters()]
+    return any(size % channels == 0 for size in sizes), hasattr(module, "calibrate")
 
 
-def _statistics_in_front(flow: Flow, site: int) -> dict[str, Any] | None:
+def _statistics_in_front(
+    flow: Flow, site: int, changed: Mapping[int, ActivationChange]
+) -> dict[str, Any] | None:
     """What tells the mean of the layer's input before any image is seen.
 
     {norm: path of the norm in front, activation: between them, window: values a max pooling chooses from,
@@ -177,7 +189,7 @@ def _statistics_in_front(flow: Flow, site: int) -> dict[str, Any] | None:
         window *= _max_window(flow, i)
         if kind == "gate":
             factor *= _GATE_AT_START
-        if kind in ("activation", "norm_act") and not activation:
+        if kind in ("activation", "norm_act") and not activation and i not in changed:
             activation = flow.activation_name(i)
         if kind in ("norm", "norm_act") and node.op == "call_module":
             return {"norm": str(node.target), "activation": activation, "window": window, "factor": factor}

@@ -98,13 +98,19 @@ def _activation(args: Mapping[str, Any]) -> nn.Module | None:
 
 
 def _start_threshold(root: nn.Module, layer: BinaryLayer, origin: Mapping[str, Any]) -> None:
-    """Start the per-channel threshold at the mean that the float statistics promise for the input."""
+    """Start the threshold at the mean that the float statistics promise for the input."""
     if origin["norm"] is None:
         return
-    norm = root.get_submodule(origin["norm"])
+    mean = mean_behind(root.get_submodule(origin["norm"]), str(origin["activation"]), int(origin["window"]))
     module = layer.threshold if isinstance(layer.threshold, Threshold) else layer.input_binarizer
-    mean = mean_behind(norm, str(origin["activation"]), int(origin["window"]))
-    for parameter in module.parameters() if module is not None else ():
-        if mean is not None and parameter.numel() == mean.numel():
-            parameter.data.copy_(mean.reshape(parameter.shape) * float(origin["factor"]))
+    if mean is None or module is None:
+        return
+    mean = mean * float(origin["factor"])
+    centre = getattr(module, "beta", None)
+    for parameter in module.parameters():
+        if parameter.numel() == mean.numel():
+            parameter.data.copy_(mean.reshape(parameter.shape))
+            return
+        if parameter is centre and parameter.numel() == 1:
+            parameter.data.fill_(mean.mean())
             return

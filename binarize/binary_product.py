@@ -1,15 +1,17 @@
-"""The product of a binary input and a binary weight, which keeps for the backward pass only what they were made of.
+"""The product of a binary input and a binary weight, keeping for the backward pass only what they were made of.
 
-Plain autograd would keep the two-valued tensors beside the real-valued ones: for a ResNet-18 that is a second copy of
-every weight and of every activation. They are cheap to make again, so the backward pass does that:
+Plain autograd would keep the two-valued tensors beside the real-valued ones: for a ResNet-18 a second copy of
+every weight and of every activation. They are cheap to make, so the backward pass makes them again:
 
-    forward   a = A(x), (b, scale) = B(w), y = conv(a, b)        keeps x, w and parameters
-    backward  a, b again with gradients; (da, db) by the convolution's own backward; dx, dw through A and B
+    forward   a = A(x), (b, scale) = B(w), y = conv(a, b)     keeps x, w and the binarizers' parameters
+    backward  a and b again; (da, db) from the convolution's own backward; dx and dw through A and B
 
-A linear weight of more than `SLICE` elements is never two-valued as a whole: rows are taken in slices, both ways.
+A linear weight of more than `SLICE` elements is never two-valued as a whole: its rows are taken in slices,
+both ways.
 
-Results and gradients are those of plain autograd, bit for bit where a weight is not sliced. Plain autograd it is where a
-part is not `Pure` or has hooks, where the graph is being traced or compiled, and where no gradient is wanted.
+Results and gradients are those of plain autograd, bit for bit where a weight is not sliced. Plain autograd it
+is where a part is not `Pure` or has hooks, where the graph is traced or compiled, and where no gradient is
+wanted.
 """
 
 from __future__ import annotations
@@ -30,20 +32,25 @@ __all__ = ["SLICE", "binary_product"]
 SLICE = 1 << 22
 
 
-def binary_product(
-    layer: BinaryLayer, x: Tensor, bias: Tensor | None, size: list[int] | None
-) -> tuple[Tensor, Tensor | None]:
-    """(product of the layer's binary input and weight, scale of the weight or None). `x` is the layer's input."""
-    weight: Tensor = layer.weight
-    if not _can_recompute(layer, x, weight):
-        a = layer.binarized_input(x)
-        if not torch.is_grad_enabled() and _is_sliced(layer, weight):
-            return _sliced_linear(layer, a, weight, bias)
-        values, scale = layer.binarized_weight()
-        return layer.multiply(a, values, bias, size), scale
-    parameters = [p for part in _parts(layer) for p in part.parameters()]
-    y, scale = _Recomputed.apply(layer, size, x, weight, bias, *parameters)
+def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tuple[Tensor, Tensor | None]:
+    """(product of the layer's binary input and weight, the weight's scale or None); `x` is the layer's input.
+
+    `size` is the output size that a transposed convolution was asked for.
+    """
+    weight: Any = layer.weight
+    if _can_recompute(layer, x, weight):
+        y, scale = _Recomputed.apply(layer, size, x, weight, *_parameters(layer))
+        return y, scale
+    a = layer.operand(x)
+    if torch.is_grad_enabled():
+        values, scale = layer.binarized_weight(weight)
+        return layer.multiply(a, values, size), scale
+    y, scale, _ = _sliced_product(layer, a, weight, size)
     return y, scale
+
+
+def _parameters(layer: BinaryLayer) -> list[nn.Parameter]:
+    return [p for part in _parts(layer) for p in part.parameters()]
 
 
 def _parts(layer: BinaryLayer) -> list[nn.Module]:
@@ -54,75 +61,108 @@ def _parts(layer: BinaryLayer) -> list[nn.Module]:
 def _can_recompute(layer: BinaryLayer, x: Tensor, weight: Tensor) -> bool:
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    if type(x) is not Tensor or type(weight) is not nn.Parameter or (x.dim() != weight.dim() > 2):
+    if type(x) is not Tensor or type(weight) is not nn.Parameter or not layer.is_batch(x):
         return False
-    pure = all(isinstance(part, Pure) and not _has_hooks(part) for part in _parts(layer))
-    return pure and isinstance(layer.weight_binarizer, WeightBinarizer)
+    if not isinstance(layer.weight_binarizer, WeightBinarizer):
+        return False
+    return all(isinstance(part, Pure) and not _has_hooks(part) for part in _parts(layer))
 
 
 def _has_hooks(part: nn.Module) -> bool:
     return any(
-        bool(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks)
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         for m in part.modules()
     )
 
 
-def _is_sliced(layer: BinaryLayer, weight: Tensor) -> bool:
-    return weight.dim() == 2 and weight.numel() > SLICE and getattr(layer.weight_binarizer, "per_filter", False)
-
-
-def _slices(weight: Tensor) -> list[slice]:
+def _slices(layer: BinaryLayer, weight: Tensor) -> list[slice]:
+    """Rows of the weight to take at a time; all of them unless the weight is large and linear."""
+    binarizer = layer.weight_binarizer
+    independent = isinstance(binarizer, WeightBinarizer) and binarizer.per_filter
+    if weight.dim() != 2 or weight.numel() <= SLICE or not independent:
+        return [slice(None)]
     rows = max(SLICE // weight.shape[1], 1)
     return [slice(start, start + rows) for start in range(0, weight.shape[0], rows)]
 
 
-def _sliced_linear(
-    layer: BinaryLayer, a: Tensor, weight: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """The product for a weight taken in slices of rows; `weight` is the layer's, without gradients."""
-    outputs, scales = [], []
-    for rows in _slices(weight):
-        values, scale = layer.binarized_weight(weight[rows])
-        outputs.append(layer.multiply(a, values, None if bias is None else bias[rows], None))
-        scales.append(scale)
-    whole = [scale for scale in scales if scale is not None]
-    return torch.cat(outputs, -1), torch.cat(whole) if whole else None
+def _sliced_product(
+    layer: BinaryLayer, a: Tensor, weight: Tensor, size: list[int] | None
+) -> tuple[Tensor, Tensor | None, bool]:
+    """The product, the scale, and whether the scale has a gradient towards the weight."""
+    outputs, scales, trained = [], [], False
+    for rows in _slices(layer, weight):
+        # The graph made here holds the weight alone and is dropped at once; it tells what has a gradient.
+        with torch.set_grad_enabled(weight.requires_grad):
+            values, scale = layer.binarized_weight(weight[rows])
+        outputs.append(layer.multiply(a, values.detach(), size))
+        if scale is not None:
+            trained |= scale.requires_grad
+            scales.append(scale.detach())
+    y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+    if not scales:
+        return y, None, False
+    return y, scales[0] if len(scales) == 1 else torch.cat(scales), trained
 
 
 class _Recomputed(torch.autograd.Function):
-    """See the top of the file. `parameters` are those of the binarizers, given so that gradients can reach them."""
+    """See the top of the file. The binarizers' parameters are arguments so that gradients can reach them."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        layer: BinaryLayer,
-        size: list[int] | None,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        *parameters: Tensor,
+        ctx: Any, layer: BinaryLayer, size: list[int] | None, x: Tensor, weight: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.layer, ctx.size, ctx.bias_shape = layer, size, None if bias is None else list(bias.shape)
+        ctx.layer, ctx.size = layer, size
         ctx.save_for_backward(x, weight, *parameters)
-        a = layer.binarized_input(x)
-        if _is_sliced(layer, weight):
-            return _sliced_linear(layer, a, weight, bias)
-        values, scale = layer.binarized_weight()
-        return layer.multiply(a, values, bias, size), scale
+        y, scale, trained = _sliced_product(layer, layer.operand(x), weight, size)
+        if scale is not None and not trained:
+            ctx.mark_non_differentiable(scale)
+        return y, scale
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gy: Tensor, gscale: Tensor | None) -> tuple[Tensor | None, ...]:
         layer: BinaryLayer = ctx.layer
-        x, weight, *parameters = ctx.saved_tensors
-        needs = ctx.needs_input_grad
+        x, weight, *_ = ctx.saved_tensors
+        _, _, need_x, need_w, *_ = ctx.needs_input_grad
+        # The layer's own objects: a saved parameter may come back as a copy, which no gradient is known for.
+        parameters = _parameters(layer)
+        sums: dict[Tensor, Tensor] = {}
         with torch.enable_grad():
-            x = x.detach().requires_grad_(needs[2])
-            a = layer.binarized_input(x)
-        wanted = [p for p, need in zip(parameters, needs[5:]) if need]
-        gradients = _Gradients(wanted)
-        if _is_sliced(layer, weight):
-            ga, dw = _sliced_backward(layer, gy, gscale, a, weight, needs[3], gradients)
-        else:
-            ga, dw = _whole_backward(ctx, layer, gy, gscale, a, weight, needs[3], gradients)
-        ...
+            x = x.detach().requires_grad_(need_x)
+            a = layer.operand(x)
+        ga: Tensor | None = None
+        dw: list[Tensor] = []
+        for rows in _slices(layer, weight):
+            with torch.enable_grad():
+                part = weight.detach()[rows].requires_grad_(need_w)
+                values, scale = layer.binarized_weight(part)
+            needs = (a.requires_grad, values.requires_grad)
+            more, gvalues = layer.multiply_backward(
+                gy[..., rows], a.detach(), values.detach(), needs, ctx.size
+            )
+            if more is not None:
+                ga = more if ga is None else ga.add_(more)
+            roots = {values: gvalues}
+            if scale is not None and gscale is not None:
+                roots[scale] = gscale[rows]
+            _add_gradients(sums, roots, [part, *parameters])
+            if need_w:
+                dw.append(sums.pop(part))
+        _add_gradients(sums, {a: ga}, [x, *parameters])
+        whole = None if not dw else dw[0] if len(dw) == 1 else torch.cat(dw)
+        return (None, None, sums.get(x), whole, *(sums.get(p) for p in parameters))
+
+
+def _add_gradients(
+    sums: dict[Tensor, Tensor], roots: dict[Tensor, Tensor | None], inputs: list[Tensor]
+) -> None:
+    """Add to `sums` the gradients of the inputs, given those of the roots."""
+    known = {root: g.to(root.dtype) for root, g in roots.items() if root.requires_grad and g is not None}
+    inputs = [one for one in inputs if one.requires_grad]
+    if not known or not inputs:
+        return
+    for one, g in zip(
+        inputs, torch.autograd.grad(list(known), inputs, list(known.values()), allow_unused=True)
+    ):
+        if g is not None:
+            sums[one] = sums[one] + g if one in sums else g

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.binarizers.sign import Pure
+from binarize.binarizers.statistics import channel_mean, per_channel
+from binarize.binary_product import binary_product
 from binarize.errors import UsageError
 
 __all__ = [
@@ -27,8 +30,6 @@ __all__ = [
     "BinaryConvTranspose3d",
     "BinaryLayer",
     "BinaryLinear",
-    "MeanChannels",
-    "RepeatChannels",
     "Threshold",
     "binary_class",
     "is_binary",
@@ -40,7 +41,7 @@ PARTS = ("threshold", "input_binarizer", "weight_binarizer", "scale", "norm", "s
 Self = TypeVar("Self", bound="BinaryLayer")
 
 
-class Threshold(nn.Module):
+class Threshold(Pure):
     """x - tau, with tau learned per channel; starts at 0.
 
     Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
@@ -54,42 +55,13 @@ class Threshold(nn.Module):
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
         """Set tau to the mean of each channel of x."""
-        others = [i for i in range(x.dim()) if i != self.channel_dim % x.dim()]
-        self.tau.copy_(x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32)))
+        self.tau.copy_(channel_mean(x, self.channel_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = [1] * x.dim()
-        shape[self.channel_dim] = -1
-        return x - self.tau.view(shape).to(x.dtype)
-
-
-class RepeatChannels(nn.Module):
-    """x repeated along the channels: (N, C, ...) -> (N, times * C, ...)."""
-
-    def __init__(self, times: int, channel_dim: int = 1) -> None:
-        super().__init__()
-        self.times, self.channel_dim = times, channel_dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([x] * self.times, dim=self.channel_dim)
+        return x - per_channel(self.tau, x, self.channel_dim)
 
     def extra_repr(self) -> str:
-        return f"times={self.times}, channel_dim={self.channel_dim}"
-
-
-class MeanChannels(nn.Module):
-    """Mean of channel groups: (N, groups * C, ...) -> (N, C, ...), channel c from c, c + C, c + 2C, ..."""
-
-    def __init__(self, groups: int, channel_dim: int = 1) -> None:
-        super().__init__()
-        self.groups, self.channel_dim = groups, channel_dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        dim = self.channel_dim % x.dim()
-        return x.unflatten(dim, (self.groups, -1)).mean(dim)
-
-    def extra_repr(self) -> str:
-        return f"groups={self.groups}, channel_dim={self.channel_dim}"
+        return f"{self.tau.numel()}, channel_dim={self.channel_dim}"
 
 
 class BinaryLayer(nn.Module):
@@ -145,6 +117,9 @@ class BinaryLayer(nn.Module):
             new.register_module(part_name, part)
             if part is not None:
                 part.to(device=new.weight.device, dtype=new.weight.dtype).train(layer.training)
+        start = getattr(scale, "start_from_weight", None)
+        if start is not None:
+            start(new.weight, getattr(weight_binarizer, "axis", 0))
         new.pad_value = float(pad_value)
         new.shortcut_inside = new.activation_inside = True
         new._move_bias_into_norm()
@@ -165,19 +140,20 @@ class BinaryLayer(nn.Module):
             x = self.threshold(x)
         return x if self.input_binarizer is None else self.input_binarizer(x)
 
-    def binarized_weight(self) -> tuple[Tensor, Tensor | None]:
-        """(two-valued weight, scale per output channel to be applied afterwards, or None)."""
+    def binarized_weight(self, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """(two-valued weight, scale per output channel to be applied afterwards, or None), or some rows of them."""
+        weight = cast(Tensor, self.weight) if weight is None else weight
         split = getattr(self.weight_binarizer, "split", None)
         if split is None:
-            return self.weight_binarizer(self.weight), None
-        values, scale = split(self.weight)
+            return self.weight_binarizer(weight), None
+        values, scale = split(weight)
         return values, None if scale is None else self._per_channel(scale)
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        values, scale = self.binarized_weight()
-        bias = cast("Tensor | None", self.bias)
-        plain = scale is None and self.scale is None
-        y = self._product(self.binarized_input(x), values, bias if plain else None, output_size)
+    def forward(self, x: Tensor) -> Tensor:
+        return self._finish(x, *binary_product(self, x, None))
+
+    def _finish(self, x: Tensor, y: Tensor, scale: Tensor | None) -> Tensor:
+        """The layer's output from its input, the product and the weight's scale."""
         if scale is not None:
             y = y * scale.to(y.dtype)
         if self.scale is not None:
@@ -185,8 +161,8 @@ class BinaryLayer(nn.Module):
         scale_map = getattr(self.input_binarizer, "scale_map", None)
         if scale_map is not None:
             y = y * scale_map(x, self)
-        if bias is not None and not plain:
-            y = y + self._per_channel(bias).to(y.dtype)
+        if self.bias is not None:
+            y = y + self._per_channel(cast(Tensor, self.bias)).to(y.dtype)
         if self.norm is not None:
             y = self.norm(y)
         if self.shortcut is not None and self.shortcut_inside:
@@ -195,7 +171,29 @@ class BinaryLayer(nn.Module):
             y = self.activation(y)
         return y
 
-    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
+    def operand(self, x: Tensor) -> Tensor:
+        """The binary input, padded where the convolution itself cannot pad like that."""
+        return self.binarized_input(x)
+
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        """The convolution or matrix product of an operand and a binary weight, or rows of it."""
+        raise NotImplementedError
+
+    def multiply_backward(
+        self, g: Tensor, a: Tensor, values: Tensor, needs: tuple[bool, bool], size: list[int] | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of `multiply` at the operand and at the binary weight, as far as `needs` asks for them."""
+        g_a, g_values, _ = torch.ops.aten.convolution_backward(
+            g, a.to(g.dtype), values.to(g.dtype), None, *self._geometry(a, size), [*needs, False]
+        )
+        return g_a, g_values
+
+    def is_batch(self, x: Tensor) -> bool:
+        """Whether x has a batch axis, which torch's convolutions can do without."""
+        return x.dim() == cast(Tensor, self.weight).dim()
+
+    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
+        """(stride, padding, dilation, transposed, output padding, groups) of the convolution."""
         raise NotImplementedError
 
     def _per_channel(self, scale: Tensor) -> Tensor:
@@ -210,14 +208,35 @@ class BinaryLayer(nn.Module):
 class _BinaryConv(BinaryLayer):
     """(N, I, ...) with weight (O, I / groups, ...) -> (N, O, ...)."""
 
-    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
-        conv = cast(Any, self)
-        if self.pad_value == 0 or conv.padding_mode != "zeros":
-            y: Tensor = conv._conv_forward(a, values, bias)
-            return y
-        a = F.pad(a, conv._reversed_padding_repeated_twice, value=self.pad_value)
+    def operand(self, x: Tensor) -> Tensor:
+        a, conv = self.binarized_input(x), cast(Any, self)
+        if self._pads_itself():
+            return a
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        # Other modes take no value.
+        value = self.pad_value if mode == "constant" else None
+        return F.pad(a, conv._reversed_padding_repeated_twice, mode=mode, value=value)
+
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        stride, padding, dilation, _, _, groups = self._geometry(a, size)
         function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
-        return function(a, values, bias, conv.stride, 0, conv.dilation, conv.groups)
+        return function(a, values, None, stride, padding, dilation, groups)
+
+    def _pads_itself(self) -> bool:
+        """Whether the convolution pads: with zeros, as much before as after each axis."""
+        conv = cast(Any, self)
+        # [before, after] of the last axis first.
+        sides = conv._reversed_padding_repeated_twice
+        return conv.padding_mode == "zeros" and self.pad_value == 0 and sides[::2] == sides[1::2]
+
+    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
+        conv = cast(Any, self)
+        padding = (
+            conv._reversed_padding_repeated_twice[::-2]
+            if self._pads_itself()
+            else [0] * len(conv.kernel_size)
+        )
+        return conv.stride, padding, conv.dilation, False, [0] * len(padding), conv.groups
 
     def _per_channel(self, scale: Tensor) -> Tensor:
         return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
@@ -238,12 +257,19 @@ class BinaryConv3d(_BinaryConv, nn.Conv3d):
 class _BinaryConvTranspose(BinaryLayer):
     """(N, I, ...) with weight (I, O / groups, ...) -> (N, O, ...)."""
 
-    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return self._finish(x, *binary_product(self, x, output_size))
+
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        stride, padding, dilation, _, extra, groups = self._geometry(a, size)
+        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[values.dim() - 3]
+        return function(a, values, None, stride, padding, extra, groups, dilation)
+
+    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
         conv = cast(Any, self)
-        n = values.dim() - 2
+        n = len(conv.kernel_size)
         extra = conv._output_padding(a, size, conv.stride, conv.padding, conv.kernel_size, n, conv.dilation)
-        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
-        return function(a, values, bias, conv.stride, conv.padding, extra, conv.groups, conv.dilation)
+        return conv.stride, conv.padding, conv.dilation, True, extra, conv.groups
 
     def _per_channel(self, scale: Tensor) -> Tensor:
         # Weight (I, O / groups, ...): a number per index of axis 1 is shared by all groups. A bias has all O.
@@ -268,8 +294,18 @@ class BinaryConvTranspose3d(_BinaryConvTranspose, nn.ConvTranspose3d):
 class BinaryLinear(BinaryLayer, nn.Linear):
     """`nn.Linear` on binary weights and, with an input binarizer, binary inputs: (..., I) -> (..., O)."""
 
-    def _product(self, a: Tensor, values: Tensor, bias: Tensor | None, size: list[int] | None) -> Tensor:
-        return F.linear(a, values, bias)
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        return F.linear(a, values)
+
+    def multiply_backward(
+        self, g: Tensor, a: Tensor, values: Tensor, needs: tuple[bool, bool], size: list[int] | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        g_a = g @ values.to(g.dtype) if needs[0] else None
+        flat_g, flat_a = g.reshape(-1, g.shape[-1]), a.reshape(-1, a.shape[-1])
+        return g_a, flat_g.t() @ flat_a.to(g.dtype) if needs[1] else None
+
+    def is_batch(self, x: Tensor) -> bool:
+        return True
 
     def _per_channel(self, scale: Tensor) -> Tensor:
         return scale.reshape(-1)

@@ -67,7 +67,7 @@ class ShortcutSpec:
         """The module. `ndim` counts spatial axes: 2 for images, 0 for (..., C)."""
         from torch import nn
 
-        from binarize.layers import MeanChannels, RepeatChannels
+        from binarize.channels import MeanChannels, RepeatChannels
 
         if not self.conv and in_channels * self.repeat != out_channels * self.mean:
             raise UsageError(f"shortcut {self.kind}: cannot lead {in_channels} channels to {out_channels}")

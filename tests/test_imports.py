@@ -24,6 +24,8 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
+    "binary_product": "layers",
+    "channels": "shortcuts",
     "commands": "cli",
     "dataflow": "analysis",
     "generated": "rewrite",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.irnet import Ede
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign
 from binarize.binarizers.statistics import (
     EPS,
     channel_sum,
@@ -60,7 +60,7 @@ class _AdaptiveWeight(torch.autograd.Function):
         return u.mul_(stretch).add_(gh).add_(shift).to(w.dtype), None, None
 
 
-class AdaptiveWeight(nn.Module):
+class AdaptiveWeight(WeightBinarizer):
     """beta + alpha sign(w - beta) per filter: the two values nearest to a filter of that mean and deviation.
 
     beta = mean(w), alpha = ||w - beta||_2 / sqrt(n); both are computed anew from w in each forward pass.
@@ -75,12 +75,9 @@ class AdaptiveWeight(nn.Module):
         self.axis = axis
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
-        """(beta + alpha sign(w - beta), None): the centre beta cannot be moved behind the convolution."""
-        return self(w), None
-
-    def forward(self, w: Tensor) -> Tensor:
-        out: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis)
-        return out
+        """(beta + alpha sign(w - beta), no scale): the centre beta cannot be moved behind the convolution."""
+        values: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis)
+        return values, None
 
 
 class _AdaptiveInput(torch.autograd.Function):
@@ -115,7 +112,7 @@ def _finite(dtype: torch.dtype) -> tuple[float, float]:
     return info.min, info.max
 
 
-class AdaptiveInput(nn.Module):
+class AdaptiveInput(Pure):
     """beta + alpha sign(x - beta) with one learned alpha and one learned beta per layer.
 
     form="paper":  beta + alpha sign((x - beta) / alpha)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from binarize.binarizers.bnn import SteSign
-from binarize.binarizers.sign import Estimator
+from binarize.binarizers.sign import Estimator, WeightBinarizer
 from binarize.binarizers.statistics import mean_abs
 from binarize.binarizers.xnor import UnscaledSign
 
@@ -27,7 +27,7 @@ class ApproxSign(Estimator):
         return x.abs().mul_(-2).add_(2).clamp_min_(0)
 
 
-class ScaledSign(nn.Module):
+class ScaledSign(WeightBinarizer):
     """alpha sign(w) with alpha = mean |w| per filter, a constant in the backward pass.
 
     gradient="code":   dw = g 1{|w| <= 1}, what the authors' PyTorch code computes.
@@ -51,10 +51,6 @@ class ScaledSign(nn.Module):
             return self.estimator(w), scale
         values: Tensor = UnscaledSign.apply(w, scale, self.estimator)
         return values, scale
-
-    def forward(self, w: Tensor) -> Tensor:
-        values, scale = self.split(w)
-        return values * scale
 
     def extra_repr(self) -> str:
         return f"gradient={self.gradient!r}"

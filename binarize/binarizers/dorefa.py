@@ -8,21 +8,23 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from binarize.binarizers.binaryconnect import IdentitySign
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign
 from binarize.binarizers.statistics import smallest_divisor, wide
 from binarize.binarizers.xnor import UnscaledSign
 
 __all__ = ["LayerScaledSign", "ZeroOne"]
 
 
-class LayerScaledSign(nn.Module):
+class LayerScaledSign(WeightBinarizer):
     """E sign(w) with E = mean |w| over the whole layer, constant in the backward pass: dw = g.
 
     Source: section 2.3, the case of 1-bit weights.
     """
+
+    per_filter = False
 
     def __init__(self, estimator: Estimator | None = None) -> None:
         super().__init__()
@@ -34,10 +36,6 @@ class LayerScaledSign(nn.Module):
         scale = size.clamp_min(smallest_divisor(w.dtype)).to(w.dtype)
         values: Tensor = UnscaledSign.apply(w, scale, self.estimator)
         return values, scale
-
-    def forward(self, w: Tensor) -> Tensor:
-        values, scale = self.split(w)
-        return values * scale
 
 
 class _ZeroOne(torch.autograd.Function):
@@ -52,7 +50,7 @@ class _ZeroOne(torch.autograd.Function):
         return g * ((x >= 0) & (x <= 1))
 
 
-class ZeroOne(nn.Module):
+class ZeroOne(Pure):
     """1 where x >= 0.5, else 0: clip(x, 0, 1) rounded to one bit; the gradient is 1 where 0 <= x <= 1.
 
     Zero padding lies inside these two values. Shapes: any -> same.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.irnet import StandardizedSign
 from binarize.binarizers.rbnn import InputTriangle, Triangle
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign
 from binarize.binarizers.statistics import channel_sum, mean_abs, per_channel, wide
 from binarize.binarizers.xnorpp import ChannelScale
 
@@ -36,7 +36,7 @@ class InputIee(InputTriangle):
     c: ClassVar[float] = math.sqrt(3)
 
 
-class StandardSign(nn.Module):
+class StandardSign(WeightBinarizer):
     """sign((w - mean) / sqrt(var + 1e-5)) per filter; the gradient runs through both statistics."""
 
     def __init__(self, estimator: Estimator | None = None, axis: int = 0) -> None:
@@ -46,11 +46,8 @@ class StandardSign(nn.Module):
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
         """(signs, no scale)."""
-        return self(w), None
-
-    def forward(self, w: Tensor) -> Tensor:
-        out: Tensor = StandardizedSign.apply(w, self.estimator, self.axis, VARIANCE_EPS)
-        return out
+        values: Tensor = StandardizedSign.apply(w, self.estimator, self.axis, VARIANCE_EPS)
+        return values, None
 
 
 class OutputScale(ChannelScale):
@@ -100,7 +97,7 @@ def _deviation(x: Tensor) -> Tensor:
     return root.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 
 
-class MultiSign(nn.Module):
+class MultiSign(Pure):
     """sum_k s_k sign(x + b_k), with K thresholds -b_k per channel and a learned factor s_k each, s_1 = 1.
 
     One convolution of this sum equals the sum of K binary convolutions with the same weights, so an output

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
 from binarize.binarizers.statistics import (
     EPS,
     filter_axes,
@@ -82,7 +82,7 @@ def standardization(w: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor]:
     return mean, torch.where(root < EPS, 1.0, root)
 
 
-class LibraWeight(nn.Module):
+class LibraWeight(WeightBinarizer):
     """2^e sign(u) with u the standardized weights of a filter and e = round(log2(mean |u|)).
 
     The scale is a shift of bits and constant in the backward pass; u carries the gradient through mean and
@@ -107,7 +107,3 @@ class LibraWeight(nn.Module):
         """(sign(u), 2^e)."""
         values: Tensor = StandardizedSign.apply(w, self.estimator, self.axis, 0.0)
         return values, self.shift(w)
-
-    def forward(self, w: Tensor) -> Tensor:
-        values, scale = self.split(w)
-        return values * scale

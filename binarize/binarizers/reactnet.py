@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.binarizers.bireal import ApproxSign
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator, Pure, sign
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel
 
 __all__ = ["RPReLU", "RSign"]
@@ -36,7 +36,7 @@ class _RSign(torch.autograd.Function):
         return dx, channel_sum(dx, ctx.channel_dim).neg_().to(tau.dtype), None, None
 
 
-class RSign(nn.Module):
+class RSign(Pure):
     """sign(x - tau) with tau learned per channel; starts at 0.
 
     Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).

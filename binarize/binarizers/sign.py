@@ -1,4 +1,4 @@
-"""The exact sign and the base class of straight-through estimators."""
+"""The exact sign, and the base classes of estimators and weight binarizers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Estimator", "sign"]
+__all__ = ["Estimator", "Pure", "WeightBinarizer", "sign"]
 
 
 def sign(x: Tensor) -> Tensor:
@@ -33,11 +33,33 @@ class _EstimatedSign(torch.autograd.Function):
         return ctx.estimator.gradient(x, g), None
 
 
-class Estimator(nn.Module):
+class Pure(nn.Module):
+    """A module whose output depends on its input, parameters and buffers alone, and that changes nothing.
+
+    A binary layer runs such parts again in the backward pass instead of keeping their outputs.
+    """
+
+
+class WeightBinarizer(Pure):
+    """w -> Wb. A subclass writes `split`; Wb is the product of the two tensors it gives."""
+
+    # Whether a filter's binary values depend on that filter alone, so that a weight may be binarized in slices.
+    per_filter = True
+
+    def split(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(two-valued tensor the convolution is run with, scale to be applied after it or None)."""
+        raise NotImplementedError
+
+    def forward(self, w: Tensor) -> Tensor:
+        values, scale = self.split(w)
+        return values if scale is None else values * scale
+
+
+class Estimator(WeightBinarizer):
     """sign(x) whose gradient is g * h(x), where h = `derivative` stands in for the derivative of sign.
 
-    A subclass writes `derivative`: a new tensor of the shape and type of x, finite for every finite x.
-    Shapes: any -> same.
+    A subclass writes `derivative`: a new tensor of the shape and type of x, finite for every finite x. An
+    estimator is an input binarizer, and without a scale a weight binarizer. Shapes: any -> same.
     """
 
     def derivative(self, x: Tensor) -> Tensor:
@@ -53,5 +75,5 @@ class Estimator(nn.Module):
         return out
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
-        """(sign(w), no scale): every estimator is a weight binarizer as well."""
+        """(sign(w), no scale)."""
         return self(w), None

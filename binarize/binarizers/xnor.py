@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.binarizers.bnn import SteSign
-from binarize.binarizers.sign import Estimator, sign
+from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
 from binarize.binarizers.statistics import filter_size, mean_abs
 from binarize.errors import UsageError
 
@@ -53,7 +53,7 @@ class _PaperSign(torch.autograd.Function):
         return ctx.estimator.gradient(w, v) + v / (scale * ctx.n), None, None, None
 
 
-class ScaledSign(nn.Module):
+class ScaledSign(WeightBinarizer):
     """alpha sign(w) with alpha = mean |w| per filter, the best approximation of w by a sign and a factor.
 
     With h = 1{|w| <= 1}, s = sign(w) and n weights in a filter:
@@ -91,10 +91,6 @@ class ScaledSign(nn.Module):
         else:
             values = _PaperSign.apply(w, scale, self.estimator, filter_size(w, self.axis))
         return values, scale
-
-    def forward(self, w: Tensor) -> Tensor:
-        values, scale = self.split(w)
-        return values * scale
 
     def extra_repr(self) -> str:
         return f"scale_grad={self.scale_grad!r}, centre={self.centre}"

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import copy
+import weakref
+
+import pytest
+import torch
+from layer_tables import LAYERS, METHODS, channels, convert, made
+from torch import nn
+
+from binarize import binary_product
+from binarize.layers import Threshold
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_gradients_are_those_of_plain_autograd(kind, method):
+    layer, x = made(kind)
+    binary = convert(layer, method, threshold=Threshold(channels(layer)[0], channels(layer)[2]))
+    plain = copy.deepcopy(binary)
+    # A hook on a part makes the layer keep its binary tensors instead of making them again.
+    plain.weight_binarizer.register_forward_hook(lambda module, args, output: None)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = binary(ours), plain(theirs)
+    assert torch.equal(y, expected)
+    g = torch.randn_like(y)
+    y.backward(g)
+    expected.backward(g)
+    # The same operations in the same order, but for the sums that make up one gradient.
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-6)
+    for (name, p), (_, q) in zip(binary.named_parameters(), plain.named_parameters()):
+        assert p.grad is not None, name
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=1e-6, msg=name)
+
+
+def test_autocast_gradients_are_those_of_plain_autograd():
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 6, 6)
+    model = convert(nn.Conv2d(4, 6, 3, padding=1), "bireal")
+    plain = copy.deepcopy(model)
+    plain.weight_binarizer.register_forward_hook(lambda module, args, output: None)
+    for one in (model, plain):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = one(x)
+        y.float().square().sum().backward()
+    assert torch.equal(model.weight.grad, plain.weight.grad)
+
+
+def kept_by_autograd(layer: nn.Module, x: torch.Tensor) -> int:
+    """Bytes that are kept for the backward pass, beside x and the parameters."""
+    known = {p.untyped_storage().data_ptr() for p in layer.parameters()} | {x.untyped_storage().data_ptr()}
+
+    class Kept:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+    alive: weakref.WeakSet[Kept] = weakref.WeakSet()
+
+    def pack(tensor: torch.Tensor) -> Kept:
+        kept = Kept(tensor)
+        alive.add(kept)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+        y = layer(x)
+    assert y.requires_grad
+    storages = [kept.tensor.untyped_storage() for kept in alive]
+    return sum({s.data_ptr(): s.nbytes() for s in storages if s.data_ptr() not in known}.values())
+
+
+@pytest.mark.parametrize("method", ["adabin", "bireal", "bnn", "irnet weights only"])
+def test_no_second_copy_of_weight_or_input_is_kept_for_the_backward_pass(method):
+    torch.manual_seed(0)
+    layer = convert(nn.Conv2d(16, 16, 3, padding=1, bias=False), method)
+    x = torch.randn(2, 16, 8, 8, requires_grad=True)
+    # At most the scale: one number per filter.
+    assert kept_by_autograd(layer, x) <= 4 * 16
+
+
+def test_large_linear_weights_are_binarized_in_slices(monkeypatch):
+    torch.manual_seed(0)
+    x = torch.randn(7, 24)
+    for method in METHODS:
+        whole = convert(nn.Linear(24, 10), method)
+        sliced = copy.deepcopy(whole)
+        rows = []
+        plain_split = sliced.weight_binarizer.split
+        sliced.weight_binarizer.split = lambda w: rows.append(len(w)) or plain_split(w)  # noqa: B023
+        expected = whole(x)
+        expected.square().sum().backward()
+        monkeypatch.setattr(binary_product, "SLICE", 4 * 24)
+        y = sliced(x)
+        y.square().sum().backward()
+        with torch.no_grad():
+            torch.testing.assert_close(sliced(x), expected, rtol=0, atol=1e-5)
+        monkeypatch.undo()
+        # One scale for the whole layer needs the whole layer.
+        assert rows == ([10] * 3 if method == "dorefa" else [4, 4, 2] * 3)
+        torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
+        for (name, p), (_, q) in zip(sliced.named_parameters(), whole.named_parameters()):
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-4, msg=f"{method} {name}")

@@ -18,7 +18,8 @@ from torch import nn
 
 __all__ = ["PACKAGES", "StandIn", "resolve", "stand_in"]
 
-PACKAGES = ("torch.nn", "torchvision", "timm")
+# The last one is the network of the demo.
+PACKAGES = ("torch.nn", "torchvision", "timm", "binarize.demo_data")
 REFUSED_CLASSES = ("torch.nn.parallel.distributed.DistributedDataParallel",)  # joins a process group
 REFUSED_BASES = ("torch.fx.graph_module.GraphModule", "torch.jit._script.ScriptModule")  # compile source text
 
@@ -67,7 +68,7 @@ def stand_in(name: str) -> type[StandIn]:
 def resolve(name: str) -> list[Any]:
     """What to allow for a name: the object, beside it what its instances need, or nothing.
 
-    Imports only from the three packages and numpy.
+    Imports only from PACKAGES and numpy.
     """
     if name in PLAIN_CLASSES:
         return [PLAIN_CLASSES[name]]

@@ -1,0 +1,57 @@
+"""Weights of the float model into its binary counterpart: another epoch, another run, another head start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import UsageError
+from binarize.layers import BinaryLayer
+
+__all__ = ["float_names", "load_float_state_dict"]
+
+
+def float_names(model: nn.Module) -> dict[str, str]:
+    """Name in the float model -> name in the converted one, where conversion moved a tensor.
+
+    A convolution's bias lies in its new norm: {"features.3.bias": "features.3.norm.bias"}.
+    """
+    moved = {}
+    own = model.state_dict()
+    for path, layer in model.named_modules():
+        if isinstance(layer, BinaryLayer) and layer.bias is None and layer.norm is not None:
+            target = f"{path}.norm.bias"
+            if target in own:
+                moved[f"{path}.bias"] = target
+    return moved
+
+
+def load_float_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
+    """Load a state dict of the float model into a converted model, in place, bit-equal.
+
+    Returns the names of the converted model that the float one has no value for: thresholds, levels, new norms.
+
+    Raises: UsageError, where a tensor of the state dict has no place or another shape; nothing is loaded then.
+    """
+    moved = float_names(model)
+    own = model.state_dict(keep_vars=True)
+    targets = {name: moved.get(name, name) for name in state_dict}
+    # A layer without a bias of its own leaves its norm's bias alone, so only names that are there are mapped.
+    unknown = sorted(name for name, target in targets.items() if target not in own)
+    shapes = sorted(
+        name
+        for name, target in targets.items()
+        if target in own and own[target].shape != state_dict[name].shape
+    )
+    if unknown or shapes:
+        raise UsageError(
+            f"load_float_state_dict: no place for {unknown[:3]}, another shape for {shapes[:3]}"
+            f"{' and more' if len(unknown) > 3 or len(shapes) > 3 else ''}\n"
+            "  expected a state dict of the float model that was converted"
+        )
+    with torch.no_grad():
+        for name, target in targets.items():
+            own[target].copy_(state_dict[name])
+    return sorted(set(own) - set(targets.values()))

@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/packed/kernels/*.[ch])
 
 .PHONY: demo test bench lint clean
 .DELETE_ON_ERROR:
@@ -29,12 +30,12 @@ lint: $(VENV)/.has-dev
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-# One stamp an extra: repeats cost nothing, and a changed setup.cfg installs again.
-$(VENV)/.has-run: setup.cfg setup.py pyproject.toml | $(BIN)/python
+# One stamp an extra: repeats cost nothing; what changes the installation (or its compiled part) installs again.
+$(VENV)/.has-run: $(INSTALLED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e .
 	@touch $@
 
-$(VENV)/.has-%: setup.cfg setup.py pyproject.toml | $(BIN)/python
+$(VENV)/.has-%: $(INSTALLED) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[$*]'
 	@touch $@
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from binarize.commands.convert import convert, plan
+from binarize.commands.demo import demo
 from binarize.commands.doctor import doctor, version
 from binarize.commands.report import report
 from binarize.commands.rules import rules_app, schemes_app
@@ -38,8 +40,12 @@ def binarize(
     """Turn any float PyTorch model into a binary neural network one can train, trust and ship."""
 
 
+app.command(rich_help_panel="Convert")(convert)
+app.command(rich_help_panel="Convert")(plan)
+app.command("inspect", hidden=True)(plan)
 app.add_typer(rules_app, name="rules", rich_help_panel="Convert")
 app.add_typer(schemes_app, name="schemes", rich_help_panel="Convert")
 app.command(rich_help_panel="Look")(report)
+app.command(rich_help_panel="Help")(demo)
 app.command(rich_help_panel="Help")(doctor)
 app.command(rich_help_panel="Help")(version)

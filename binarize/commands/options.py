@@ -5,17 +5,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from binarize.commands import complete
+from binarize.commands.screen import Screen
 from binarize.errors import UsageError
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from binarize.convert import PlannedConversion
+    from binarize.report.model import Report
     from binarize.rules import RuleSet
 
-__all__ = ["Choice", "parse_shape", "rule_set", "rule_source"]
+__all__ = [
+    "Choice",
+    "Model",
+    "make_plan",
+    "parse_shape",
+    "report_of",
+    "rule_set",
+    "rule_source",
+    "shortcut_mode",
+]
 
 _MODEL, _DECIDE, _WRITE = "Model", "What is decided", "What is written"
 
@@ -112,6 +127,17 @@ Strict = Annotated[
     typer.Option("--strict", help="Warnings and unmatched patterns are errors.", rich_help_panel=_DECIDE),
 ]
 
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Default: ./<name>-<scheme>", rich_help_panel=_WRITE),
+]
+Emit = Annotated[
+    list[str] | None,
+    typer.Option(metavar="folder|pt", help="A folder, a pickled module; repeatable.", rich_help_panel=_WRITE),
+]
+Reports = Annotated[
+    str, typer.Option("--report", metavar="FORMATS", help="Of term,json,md,html.", rich_help_panel=_WRITE)
+]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what is there.", rich_help_panel=_WRITE)]
 AllRows = Annotated[
     bool, typer.Option("--all", help="Show every row: fold nothing.", rich_help_panel="Output")
@@ -130,6 +156,21 @@ class Choice:
     overrides: Sequence[str] | None = None
     keep_first: int = 1
     keep_last: int = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the options say about the model and how it is loaded."""
+
+    src: str
+    arch: str | None = None
+    input_shape: str | None = None
+    weights: str | None = None
+    num_classes: int | None = None
+    trust_pickle: bool = False
+    device: str = "cpu"
+    # Leave the parameter data out, where that is possible.
+    meta: bool = False
 
 
 def rule_set(choice: Choice) -> RuleSet:
@@ -153,6 +194,41 @@ def rule_source(files: Sequence[str]) -> Any:
     from binarize.rule_text import RuleText
 
     return [RuleText(sys.stdin.read(), "<stdin>") if name == "-" else name for name in files] or None
+
+
+def make_plan(screen: Screen, model: Model, rules: RuleSet, seed: int = 0) -> PlannedConversion:
+    """Loads the model, captures it and decides about each layer, saying so on the screen."""
+    shape = parse_shape(model.input_shape) or tuple(rules.defaults.get("input_shape", ())) or None
+    with screen.stage("importing"):
+        from binarize import sources
+        from binarize.convert import plan
+    with screen.stage("reading"):
+        source = sources.load(
+            model.src,
+            arch=model.arch,
+            weights=model.weights,
+            num_classes=model.num_classes,
+            input_shape=shape,
+            trust_pickle=model.trust_pickle,
+            device=model.device,
+            meta=model.meta,
+        )
+    for note in source.notes:
+        screen.note(f"{model.src}: {note}")
+    with screen.stage("capturing"):
+        planned = plan(source, rules=rules, seed=seed)
+    with screen.stage("planning"):
+        assert planned.plan
+    return planned
+
+
+def report_of(model: nn.Module) -> Report:
+    """The report that a converted model carries."""
+    from binarize.conversion import conversion_of
+
+    conversion = conversion_of(model)
+    assert conversion is not None, "only converted models come here"
+    return conversion.report
 
 
 def shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | None:

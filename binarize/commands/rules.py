@@ -136,12 +136,11 @@ def explain_rules(
 ) -> None:
     """Every rule that matches a layer, in order, and which of them decides."""
     choice = options.Choice(scheme, rules, keep=keep, binarize=binarize, overrides=overrides)
-    with screen.stage(f"planning {src}"):
-        rule_set = options.rule_set(choice)
-        source = options.source(src, arch=arch, input_shape=input_shape, trust_pickle=trust_pickle, meta=True)
-        decision = options.make_plan(source, choice)[layer]
+    model = options.Model(src, arch, input_shape, trust_pickle=trust_pickle, meta=True)
+    planned = options.make_plan(screen, model, options.rule_set(choice))
+    decision = planned[layer].decision
     table = _grid("", "rule", "where", "says", "why")
-    matching = rule_set.matching(decision.layer)
+    matching = planned.rules.matching(decision.layer)
     for rule in matching:
         table.add_row("→" if rule is matching[-1] else "", rule.id, rule.where, rule.use, rule.why)
     screen.show(table)

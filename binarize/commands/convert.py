@@ -1,0 +1,188 @@
+"""`binarize convert` and `binarize plan`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from binarize.commands import options
+from binarize.commands.command import command
+from binarize.commands.screen import Screen
+from binarize.errors import StrictError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from binarize.convert import PlannedConversion
+    from binarize.report.model import Report
+
+__all__ = ["convert", "plan"]
+
+_FORMATS = ("term", "json", "md", "html")
+_EMIT = ("folder", "pt")
+
+
+@command
+def plan(
+    screen: Screen,
+    src: options.Src,
+    scheme: options.SchemeName = None,
+    rules: options.Rules = None,
+    add_shortcuts: options.AddShortcuts = None,
+    shortcuts: options.Shortcuts = None,
+    keep: options.Keep = None,
+    binarize: options.Binarize = None,
+    overrides: options.Set = None,
+    keep_first: options.KeepFirst = 1,
+    keep_last: options.KeepLast = 1,
+    strict: options.Strict = False,
+    arch: options.Arch = None,
+    input_shape: options.InputShape = None,
+    num_classes: options.NumClasses = None,
+    trust_pickle: options.TrustPickle = False,
+    all_rows: options.AllRows = False,
+) -> None:
+    """What would become of each layer, and why. Converts nothing, writes nothing."""
+    mode = options.shortcut_mode(add_shortcuts, shortcuts)
+    choice = options.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
+    model = options.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=True)
+    planned = options.make_plan(screen, model, options.rule_set(choice))
+    _refuse_warnings(planned, strict)
+    _show(screen, planned.report, all_rows)
+    screen.document({"report": planned.report.to_json(), "seconds": screen.seconds})
+
+
+@command
+def convert(
+    screen: Screen,
+    src: options.Src,
+    scheme: options.SchemeName = None,
+    rules: options.Rules = None,
+    add_shortcuts: options.AddShortcuts = None,
+    shortcuts: options.Shortcuts = None,
+    keep: options.Keep = None,
+    binarize: options.Binarize = None,
+    overrides: options.Set = None,
+    keep_first: options.KeepFirst = 1,
+    keep_last: options.KeepLast = 1,
+    strict: options.Strict = False,
+    arch: options.Arch = None,
+    input_shape: options.InputShape = None,
+    weights: options.Weights = None,
+    num_classes: options.NumClasses = None,
+    trust_pickle: options.TrustPickle = False,
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    out: options.Out = None,
+    force: options.Force = False,
+    emit: options.Emit = None,
+    reports: options.Reports = "term,json,md,html",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
+    all_rows: options.AllRows = False,
+) -> None:
+    """Convert a float model; write a folder with the binary model and a report on every layer."""
+    formats = _several("--report", reports.split(","), _FORMATS)
+    emitted = _several("--emit", emit or ["folder"], _EMIT)
+    mode = options.shortcut_mode(add_shortcuts, shortcuts)
+    choice = options.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
+    rule_set = options.rule_set(choice)
+    folder = out or Path(f"{model_name(src)}-{rule_set.name}")
+    if not dry_run:
+        _refuse_overwriting(folder, emitted, force)
+    model = options.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
+    planned = options.make_plan(screen, model, rule_set, seed)
+    planned.command = shlex.join(["binarize", *sys.argv[1:]])
+    if dry_run:
+        _refuse_warnings(planned, strict)
+        report = planned.report
+    else:
+        with screen.stage("rewriting and checking"):
+            # The loaded model is nobody else's: rewriting it in place saves a copy.
+            converted = planned.apply(inplace=True, strict=strict)
+        with screen.stage("writing"):
+            report = _write(converted, folder, emitted, formats, force)
+    if "term" in formats:
+        _show(screen, report, all_rows)
+    if not dry_run:
+        screen.note(f"wrote {', '.join(str(path) for path in _targets(folder, emitted))}")
+    screen.document(
+        {
+            "folder": None if dry_run or "folder" not in emitted else str(folder),
+            "report": report.to_json(),
+            "seconds": screen.seconds,
+        }
+    )
+
+
+def model_name(src: str) -> str:
+    """What the model is called in file names: vgg11.pt, torchvision:vgg11 and models.py:vgg11() are vgg11."""
+    last = (
+        src.rstrip("/").rpartition("/")[2] if Path(src).exists() else re.split(r"[:/]", src.split("(")[0])[-1]
+    )
+    stem = Path(last).stem if Path(src).exists() else last
+    return re.sub(r"[^\w.-]+", "_", stem) or "model"
+
+
+def _several(option: str, words: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """The words of a list option. Raises UsageError for an unknown one."""
+    for word in words:
+        if word not in known:
+            raise UsageError(f'{option} "{word}" is none of {", ".join(known)}{did_you_mean(word, known)}')
+    return tuple(words)
+
+
+def _targets(folder: Path, emitted: Sequence[str]) -> list[Path]:
+    places = {"folder": folder, "pt": folder.with_name(f"{folder.name}.pt")}
+    return [places[kind] for kind in _EMIT if kind in emitted]
+
+
+def _refuse_overwriting(folder: Path, emitted: Sequence[str], force: bool) -> None:
+    """Before anything is loaded: nobody waits for a conversion that cannot be written."""
+    for target in _targets(folder, emitted):
+        empty = target.is_dir() and not any(target.iterdir())
+        if target.exists() and not (force or empty):
+            raise UsageError(f"{target} exists already; --force replaces it, -o names another")
+
+
+def _refuse_warnings(planned: PlannedConversion, strict: bool) -> None:
+    found = [f"rule {item.rule}: {item.pattern} matched no layer" for item in planned.plan.unmatched]
+    found += planned.plan.warnings
+    if strict and found:
+        raise StrictError("\n".join(["strict: there are warnings", *found]))
+
+
+def _write(
+    model: nn.Module, folder: Path, emitted: Sequence[str], formats: Sequence[str], force: bool
+) -> Report:
+    """Writes what was asked for; the report with the sizes of the files and what to do next."""
+    import torch
+
+    from binarize.checkpoint import save
+
+    files: dict[str, int] = {}
+    if "folder" in emitted:
+        save(model, folder, force=force)
+        for form in ("md", "html"):
+            if form not in formats:
+                (folder / f"report.{form}").unlink(missing_ok=True)
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    if "pt" in emitted:
+        target = folder.with_name(f"{folder.name}.pt")
+        draft = target.with_name(f".{target.name}.draft")
+        torch.save(model, draft)
+        draft.replace(target)
+    commands = [f"binarize report {folder} --all"] if "folder" in emitted else []
+    return replace(options.report_of(model), files=files, next_commands=tuple(commands))
+
+
+def _show(screen: Screen, report: Report, all_rows: bool) -> None:
+    from binarize.report.terminal import render
+
+    screen.show(render(report, all_rows=all_rows))

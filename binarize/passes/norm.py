@@ -33,6 +33,8 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 # Points of a standard normal distribution, equally probable: enough for a mean that calibration will refine.
 _QUANTILES = 64
+# Weights of a filter that its second moment is estimated from.
+_ENOUGH = 4096
 
 
 def new_norm(name: str, channels: int) -> nn.Module:
@@ -48,13 +50,15 @@ def start_variance(layer: BinaryLayer, norm: nn.Module) -> None:
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:
         return
     with torch.no_grad():
-        weight = layer.weight_binarizer(layer.weight)
+        weight = layer.weight
         if getattr(layer, "transposed", False):
-            per_channel = weight.float().square().sum([0, *range(2, weight.dim())])
-            per_channel = per_channel.repeat(norm.num_features // per_channel.numel())
+            squares = layer.weight_binarizer(weight).float().square().sum([0, *range(2, weight.dim())])
+            squares = squares.repeat(norm.num_features // squares.numel())
         else:
-            per_channel = weight.float().square().flatten(1).sum(1)
-        norm.running_var.copy_(per_channel.clamp_min(norm.eps))
+            # A part of each filter tells enough for a start, and a fully connected layer has very many.
+            part = weight.flatten(1)[:, :_ENOUGH]
+            squares = layer.weight_binarizer(part).float().square().mean(1) * weight[0].numel()
+        norm.running_var.copy_(squares.clamp_min(norm.eps))
 
 
 def mean_behind(norm: nn.Module, activation: str, window: int = 1) -> Tensor | None:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.sign import Pure, WeightBinarizer
+from binarize.errors import UsageError
 
 if TYPE_CHECKING:
     from binarize.layers import BinaryLayer
@@ -111,7 +112,7 @@ class _Recomputed(torch.autograd.Function):
     def forward(
         ctx: Any, layer: BinaryLayer, size: list[int] | None, x: Tensor, weight: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.layer, ctx.size = layer, size
+        ctx.layer, ctx.size, ctx.parameters = layer, size, _parameters(layer)
         ctx.save_for_backward(x, weight, *parameters)
         y, scale, trained = _sliced_product(layer, layer.operand(x), weight, size)
         if scale is not None and not trained:
@@ -126,6 +127,11 @@ class _Recomputed(torch.autograd.Function):
         _, _, need_x, need_w, *_ = ctx.needs_input_grad
         # The layer's own objects: a saved parameter may come back as a copy, which no gradient is known for.
         parameters = _parameters(layer)
+        if any(now is not then for now, then in zip(parameters, ctx.parameters, strict=True)):
+            raise UsageError(
+                f"{type(layer).__name__}: its parameters were exchanged between the forward and the backward pass; "
+                "call backward() first"
+            )
         sums: dict[Tensor, Tensor] = {}
         with torch.enable_grad():
             x = x.detach().requires_grad_(need_x)

@@ -9,6 +9,7 @@ from layer_tables import LAYERS, METHODS, channels, convert, made
 from torch import nn
 
 from binarize import binary_product
+from binarize.errors import UsageError
 from binarize.layers import Threshold
 
 torch.set_num_threads(1)
@@ -33,6 +34,55 @@ def test_gradients_are_those_of_plain_autograd(kind, method):
     for (name, p), (_, q) in zip(binary.named_parameters(), plain.named_parameters()):
         assert p.grad is not None, name
         torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_tensors_may_come_back_as_copies(method):
+    # As they do when they are kept in another memory.
+    layer, x = made("conv2d")
+    binary = convert(layer, method, threshold=Threshold(4))
+    twin = copy.deepcopy(binary)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t):
+        y = binary(x)
+    y.square().sum().backward()
+    twin(x).square().sum().backward()
+    for (name, p), (_, q) in zip(binary.named_parameters(), twin.named_parameters()):
+        assert torch.equal(p.grad, q.grad), name
+
+
+def test_parameters_changed_before_the_backward_pass_are_refused():
+    layer, x = made("conv2d")
+    binary = convert(layer)
+    y = binary(x)
+    with torch.no_grad():
+        binary.input_binarizer.alpha.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+    y = binary(x)
+    binary.input_binarizer.alpha = nn.Parameter(torch.ones(1))
+    with pytest.raises(UsageError, match="BinaryConv2d: its parameters were exchanged"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "frozen", ["weight", "input_binarizer.alpha", "all but the input", "all but the weight"]
+)
+def test_what_is_frozen_gets_no_gradient_and_the_rest_keeps_its_own(frozen):
+    layer, x = made("conv2d")
+    free = convert(layer)
+    some = copy.deepcopy(free)
+    x_free, x_some = x.clone().requires_grad_(), x.clone().requires_grad_(frozen != "all but the weight")
+    for name, p in some.named_parameters():
+        p.requires_grad_(name not in (frozen,) and not frozen.startswith("all"))
+    some.weight.requires_grad_(frozen in ("input_binarizer.alpha", "all but the weight"))
+    free(x_free).square().sum().backward()
+    some(x_some).square().sum().backward()
+    pairs = [(x_some, x_free), *zip(some.parameters(), free.parameters())]
+    for ours, theirs in pairs:
+        if ours.requires_grad:
+            assert torch.equal(ours.grad, theirs.grad)
+        else:
+            assert ours.grad is None
 
 
 def test_autocast_gradients_are_those_of_plain_autograd():

@@ -18,6 +18,7 @@ from binarize.binarizers.statistics import (
     EPS,
     channel_sum,
     filter_axes,
+    filter_blocks,
     filter_size,
     mean_and_variance,
     per_channel,
@@ -50,14 +51,17 @@ class _AdaptiveWeight(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         w, alpha, beta = ctx.saved_tensors
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
-        g = wide(g)
-        u = (wide(w) - beta).div_(alpha)
         # Where the clamp of alpha acts, alpha does not follow w.
-        moves = (alpha > EPS).to(u.dtype)
-        gh = ctx.estimator.gradient(u, g)
-        shift = (g.sum(axes, keepdim=True) - gh.sum(axes, keepdim=True)) / n
-        stretch = sign(u).mul_(g).addcmul_(gh, u, value=-1).sum(axes, keepdim=True).mul_(moves / n)
-        return u.mul_(stretch).add_(gh).add_(shift).to(w.dtype), None, None
+        moves = (alpha > EPS).to(alpha.dtype) / n
+        dw = torch.empty_like(w)
+        for at in filter_blocks(w, ctx.axis):
+            g_wide = wide(g[at])
+            u = (wide(w[at]) - beta[at]).div_(alpha[at])
+            gh = ctx.estimator.gradient(u, g_wide)
+            shift = (g_wide.sum(axes, keepdim=True) - gh.sum(axes, keepdim=True)) / n
+            stretch = sign(u).mul_(g_wide).addcmul_(gh, u, value=-1).sum(axes, keepdim=True)
+            dw[at] = u.mul_(stretch * moves[at]).add_(gh).add_(shift)
+        return dw, None, None
 
 
 class AdaptiveWeight(WeightBinarizer):
@@ -99,17 +103,14 @@ class _AdaptiveInput(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, alpha, beta = ctx.saved_tensors
         wider = torch.promote_types(x.dtype, torch.float32)
-        # Division by a tiny alpha may overflow 16 bits; beyond the largest number z only says "far outside".
-        z = (x - beta.to(x.dtype)).div_(alpha.to(x.dtype)).clamp_(*_finite(x.dtype))
+        z = (x - beta.to(x.dtype)).div_(alpha.to(x.dtype))
+        if x.dtype == torch.float16:
+            # Division by a tiny alpha may overflow; beyond the largest number z only says "far outside".
+            z.clamp_(-torch.finfo(x.dtype).max, torch.finfo(x.dtype).max)
         dx = ctx.estimator.gradient(z, g)
         dbeta = g.sum(dtype=wider) - dx.sum(dtype=wider)
         dalpha = sign(z).mul_(g).sub_(z.mul_(dx)).sum(dtype=wider)
         return dx, dalpha.to(alpha.dtype).view_as(alpha), dbeta.to(beta.dtype).view_as(beta), None
-
-
-def _finite(dtype: torch.dtype) -> tuple[float, float]:
-    info = torch.finfo(dtype)
-    return info.min, info.max
 
 
 class AdaptiveInput(Pure):

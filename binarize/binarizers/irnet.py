@@ -15,6 +15,7 @@ from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
 from binarize.binarizers.statistics import (
     EPS,
     filter_axes,
+    filter_blocks,
     filter_size,
     mean_and_variance,
     smallest_divisor,
@@ -68,11 +69,13 @@ class StandardizedSign(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         w, mean, r = ctx.saved_tensors
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
-        u = (wide(w) - mean).div_(r)
-        v = ctx.estimator.gradient(u, wide(g))
-        slope = (v * u).sum(axes, keepdim=True).div_(max(n - 1, 1))
-        dw = (v - v.mean(axes, keepdim=True)).sub_(u.mul_(slope)).div_(r)
-        return dw.to(w.dtype), None, None, None
+        dw = torch.empty_like(w)
+        for at in filter_blocks(w, ctx.axis):
+            u = (wide(w[at]) - mean[at]).div_(r[at])
+            v = ctx.estimator.gradient(u, wide(g[at]))
+            slope = (v * u).sum(axes, keepdim=True).div_(max(n - 1, 1))
+            dw[at] = (v - v.mean(axes, keepdim=True)).sub_(u.mul_(slope)).div_(r[at])
+        return dw, None, None, None
 
 
 def standardization(w: Tensor, axis: int, eps: float) -> tuple[Tensor, Tensor]:

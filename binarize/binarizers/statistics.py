@@ -15,6 +15,7 @@ __all__ = [
     "channel_mean",
     "channel_sum",
     "filter_axes",
+    "filter_blocks",
     "filter_size",
     "mean_abs",
     "mean_and_variance",
@@ -25,6 +26,9 @@ __all__ = [
 
 # Divisors are kept at or above this number where a paper has no guard of its own.
 EPS = 1e-8
+
+# Weights per block: half a MiB of float32.
+BLOCK = 1 << 17
 
 
 def wide(x: Tensor) -> Tensor:
@@ -40,6 +44,20 @@ def filter_axes(w: Tensor, axis: int) -> tuple[int, ...]:
 def filter_size(w: Tensor, axis: int) -> int:
     """Weights per filter."""
     return w.numel() // max(w.shape[axis], 1)
+
+
+def filter_blocks(w: Tensor, axis: int) -> list[tuple[slice, ...]]:
+    """Indices that take a weight some filters at a time.
+
+    On a CPU a block stays in the cache and its intermediate results take little memory; elsewhere, and where a graph
+    is compiled, one block holds all.
+    """
+    axis %= w.dim()
+    before = (slice(None),) * axis
+    if w.device.type != "cpu" or w.numel() <= BLOCK or torch.compiler.is_compiling():
+        return [(*before, slice(None))]
+    filters = max(BLOCK // filter_size(w, axis), 1)
+    return [(*before, slice(start, start + filters)) for start in range(0, w.shape[axis], filters)]
 
 
 def mean_abs(w: Tensor, axis: int) -> Tensor:

@@ -5,7 +5,7 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "binarize/packed/kernels"
-FILES = ("module", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
+FILES = ("module", "plan", "classes", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
 # Float results must not depend on whether the compiler fuses a multiplication and an addition.
 FLAGS = [] if sys.platform == "win32" else ["-std=gnu11", "-O3", "-ffp-contract=off", "-pthread"]
 
@@ -14,7 +14,7 @@ setup(
         Extension(
             "binarize.packed.kernels._native",
             sources=[f"{FOLDER}/{name}.c" for name in FILES],
-            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "engine")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine")],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],
             extra_compile_args=FLAGS,
             py_limited_api=True,

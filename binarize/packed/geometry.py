@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from binarize.errors import UsageError
 
@@ -25,6 +25,7 @@ class Geometry:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     pad_value: int = 0
+    _hash: int = field(init=False, repr=False, compare=False, default=0)
 
     def __post_init__(self) -> None:
         sizes = (self.in_channels, self.out_channels, self.groups, *self.kernel, *self.stride, *self.dilation)
@@ -37,6 +38,11 @@ class Geometry:
             )
         if self.pad_value not in (-1, 0, 1):
             raise UsageError(f"pad_value {self.pad_value}: a binary convolution pads with -1, 0 or 1")
+        identity = (sizes, self.padding, self.pad_value)
+        object.__setattr__(self, "_hash", hash(identity))  # it is a key in every call of a kernel
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def group_in(self) -> int:

@@ -146,16 +146,10 @@ INLINE void activate(const ConvJob *job, int64_t o, float *y, const int LANE_COU
 }
 
 /* popcount -> dot, in place */
-INLINE void dots_of(const ConvJob *job, int64_t o, int32_t *pops, const int32_t *correction, const int LANE_COUNT)
+INLINE void dots_of(const ConvJob *job, const int32_t *base, int32_t *pops, const int LANE_COUNT)
 {
-    const int32_t *base = job->base + o;
-    const int shift = job->pop_shift;
-    if (correction)
-        for (int j = 0; j < LANE_COUNT; j++)
-            pops[j] = base[j] - (pops[j] << shift) + correction[o + j];
-    else
-        for (int j = 0; j < LANE_COUNT; j++)
-            pops[j] = base[j] - (pops[j] << shift);
+    for (int j = 0; j < LANE_COUNT; j++)
+        pops[j] = base[j] - (pops[j] << job->pop_shift);
 }
 
 /* What is rare: window sums, planes, residual, activation, the next layer's bits.  dot is [plane][...]. */
@@ -178,7 +172,7 @@ INLINE void finish_float(const ConvJob *job, int64_t o, int lanes, int64_t pixel
             y[j] = y[j] + job->window_scale[o + j] * other[j];
     }
     for (int j = 0; j < LANE_COUNT; j++)
-        y[j] = y[j] + constant[o + j];
+        y[j] = y[j] + constant[j];
     if (job->activation && job->activation_first)
         activate(job, o, y, LANE_COUNT);
     if (job->residual) {
@@ -200,30 +194,51 @@ INLINE void finish_float(const ConvJob *job, int64_t o, int lanes, int64_t pixel
         }
 }
 
-/* pops of one pixel and one block, in place -> whatever the job writes */
-INLINE void finish(const ConvJob *job, int64_t o, int64_t pixel, int32_t *pops, int64_t plane_step,
-                   const int32_t *correction, const float *constant, const int LANE_COUNT)
+/* Thresholds on the count itself: no dot is computed. */
+INLINE void finish_bits(const ConvJob *job, int64_t o, int64_t pixel, const int32_t *pops, int64_t class_start,
+                        const int LANE_COUNT)
+{
+    for (int word = 0; word < LANE_COUNT / 32; word++)
+        store_bits(job, pixel, o, word,
+                   less_i32(job->pop_limit + class_start + 32 * word, pops + 32 * word) ^ job->flip[o / 32 + word]);
+}
+
+/* The common case: scale and constant, nothing else, a whole block. */
+INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, const int32_t *pops, int64_t class_start,
+                          const int LANE_COUNT)
+{
+    const float *scale = job->scale + o, *constant = job->constant + class_start;
+    const int32_t *base = job->base + class_start;
+    float *y = job->result + pixel * job->out_channels + o;
+    const int shift = job->pop_shift;
+    for (int j = 0; j < LANE_COUNT; j++)
+        y[j] = scale[j] * (float)(base[j] - (pops[j] << shift)) + constant[j];
+}
+
+INLINE void finish_any(const ConvJob *job, int64_t o, int64_t pixel, int32_t *pops, int64_t plane_step,
+                       int64_t class_start, const int LANE_COUNT)
 {
     const int lanes = job->out_channels - o < LANE_COUNT ? (int)(job->out_channels - o) : LANE_COUNT;
+    if (job->pop_limit)
+        finish_bits(job, o, pixel, pops, class_start, LANE_COUNT);
     for (int64_t plane = 0; plane < job->planes; plane++)
-        dots_of(job, o, pops + plane * plane_step, correction, LANE_COUNT);
+        dots_of(job, job->base + class_start, pops + plane * plane_step, LANE_COUNT);
     if (job->dots)
         memcpy(job->dots + pixel * job->out_channels + o, pops, (size_t)lanes * sizeof(int32_t));
-    if (job->limit)
-        for (int word = 0; word < LANE_COUNT / 32; word++)
-            store_bits(job, pixel, o, word,
-                       less_i32(pops + 32 * word, job->limit + o + 32 * word) ^ job->flip[o / 32 + word]);
-    if (!job->scale)
-        return;
-    if (lanes == LANE_COUNT && job->planes == 1 && !job->window && !job->activation && !job->residual &&
-        !job->next_threshold) {
-        const float *scale = job->scale + o;
-        float *y = job->result + pixel * job->out_channels + o;
-        for (int j = 0; j < LANE_COUNT; j++)
-            y[j] = scale[j] * (float)pops[j] + constant[o + j];
-        return;
-    }
-    finish_float(job, o, lanes, pixel, pops, plane_step, constant, LANE_COUNT);
+    if (job->scale)
+        finish_float(job, o, lanes, pixel, pops, plane_step, job->constant + class_start, LANE_COUNT);
+}
+
+enum { FINISH_BITS, FINISH_AFFINE, FINISH_ANY };
+
+INLINE int finish_kind(const ConvJob *job, int64_t o, const int LANE_COUNT)
+{
+    if (job->pop_limit && !job->dots && !job->scale)
+        return FINISH_BITS;
+    if (job->scale && !job->pop_limit && !job->dots && !job->window && !job->activation && !job->residual &&
+        !job->next_threshold && job->planes == 1 && o + LANE_COUNT <= job->out_channels)
+        return FINISH_AFFINE;
+    return FINISH_ANY;
 }
 
 /* ---------------------------------------------------------------- tiles */
@@ -237,14 +252,15 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
     const int64_t o = block * LANE_COUNT;
     const int64_t plane_step = TILE_PIXELS * LANE_COUNT;
     int32_t pops[MAX_PLANES * TILE_PIXELS * MAX_LANES] __attribute__((aligned(64)));
+    const int kind = finish_kind(job, o, LANE_COUNT);
     int64_t y = begin / job->out_width, x = begin % job->out_width;
     for (int64_t pixel = begin; pixel < end; pixel += TILE_PIXELS) {
         const int n = end - pixel < TILE_PIXELS ? (int)(end - pixel) : TILE_PIXELS;
         const uint32_t *windows[TILE_PIXELS];
-        int64_t classes[TILE_PIXELS];
+        int64_t class_start[TILE_PIXELS]; /* where the block begins in a table over classes */
         for (int i = 0; i < n; i++) {
             windows[i] = image + y * job->row_step + x * job->pixel_step;
-            classes[i] = job->row_class[y] * job->column_classes + job->column_class[x];
+            class_start[i] = (job->row_class[y] * job->column_classes + job->column_class[x]) * job->padded + o;
             if (++x == job->out_width) {
                 x = 0;
                 y++;
@@ -263,9 +279,15 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
             for (int i = 0; i < n; i++)
                 windows[i] += job->plane_words;
         }
-        for (int i = 0; i < n; i++)
-            finish(job, o, pixel + i, pops + i * LANE_COUNT, plane_step, job->correction[classes[i]],
-                   job->constant + classes[i] * job->padded, LANE_COUNT);
+        if (kind == FINISH_BITS)
+            for (int i = 0; i < n; i++)
+                finish_bits(job, o, pixel + i, pops + i * LANE_COUNT, class_start[i], LANE_COUNT);
+        else if (kind == FINISH_AFFINE)
+            for (int i = 0; i < n; i++)
+                finish_affine(job, o, pixel + i, pops + i * LANE_COUNT, class_start[i], LANE_COUNT);
+        else
+            for (int i = 0; i < n; i++)
+                finish_any(job, o, pixel + i, pops + i * LANE_COUNT, plane_step, class_start[i], LANE_COUNT);
     }
 }
 

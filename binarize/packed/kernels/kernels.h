@@ -1,7 +1,8 @@
 /* What the files of this folder share: one call, the job made of it, and what a processor variant provides.
  *
  *     module.c    Python's door: integers in, a ConvCall out
- *     convolve.c  everything that does not depend on the processor: sizes, tables, memory, threads, images
+ *     plan.c classes.c   sizes, memory and tables of a call, none of which depends on the processor
+ *     convolve.c  images and threads
  *     engine.h    packing, tiling and the epilogue in plain C; each variant compiles its own copy
  *     avx512.c avx2.c neon.c scalar.c   the inner loops
  *     threads.c   a pool of sleeping workers
@@ -70,6 +71,8 @@ typedef struct {
 #define MAX_PLANES 8
 #define TILE_PIXELS 4   /* output pixels that an inner loop computes at once */
 #define MAX_LANES 64    /* filters that it computes at once */
+#define PACK_PIXELS 64  /* pixels that a [C][H][W] image is packed by */
+#define MAX_THREADS 64
 
 /* Float or word input of one image -> words in a buffer with a margin. */
 typedef struct {
@@ -91,16 +94,15 @@ typedef struct {
     const int32_t *starts;
 
     int64_t out_channels, padded, blocks, groups, planes, out_width, pixels, chunk_pixels;
-    int pop_shift;                    /* dot = base - (popcount << pop_shift) */
-    const int32_t *base;              /* [padded] */
-    const int16_t *row_class, *column_class;
+    const int16_t *row_class, *column_class; /* output pixels whose windows lie inside the image alike */
     int64_t column_classes;
-    const int32_t *const *correction; /* [class] -> [padded] added to dot, or NULL inside the image */
-    const float *constant;            /* [class][padded] added to the scaled dot */
+    int pop_shift;
+    const int32_t *base;              /* [class][padded]: dot = base - (popcount << pop_shift) */
+    const int32_t *pop_limit;         /* [class][padded]: dot < limit where popcount > pop_limit */
+    const float *constant;            /* [class][padded], added to the scaled dot */
 
     const float *scale, *window_scale, *activation, *next_threshold;
-    const int32_t *limit;
-    const uint32_t *flip;
+    const uint32_t *flip;             /* [padded / 32], inverts the bits of pop_limit */
     int64_t activation_first;
     const int32_t *window;            /* [pixels][groups] */
 
@@ -114,7 +116,8 @@ typedef struct {
 /* Sums of the input over each window. */
 typedef struct {
     const uint32_t *image;            /* word 0 of the margin's first pixel */
-    int64_t words, row_words, pixel_step, row_step, row_gap, column_gap;
+    int64_t pixel_step, row_step;     /* from output to output */
+    int64_t row_gap, column_gap;      /* from tap to tap */
     int64_t kernel_height, kernel_width, groups, group_channels, out_width;
     int pop_shift;
     int64_t pad_value;
@@ -125,17 +128,13 @@ typedef struct {
 typedef struct {
     const char *name, *layout;        /* layout of an unmasked weight: "lanes", "nibbles" or "rows" */
     int lanes, masked_lanes;
-    void (*pack)(const PackJob *, int64_t begin, int64_t end);     /* units of pack_units() */
+    void (*pack)(const PackJob *, int64_t begin, int64_t end);     /* rows, or of NCHW PACK_PIXELS pixels */
     void (*window)(const WindowJob *, int64_t begin, int64_t end); /* output rows */
     void (*dense)(const ConvJob *, int64_t begin, int64_t end);    /* units: chunk * blocks + block */
     void (*masked)(const ConvJob *, int64_t begin, int64_t end);
 } Variant;
 
 extern const Variant variant_avx512, variant_avx2, variant_neon, variant_scalar;
-
-/* Columns of pixels that one packing unit of a [C][H][W] image takes. */
-#define PACK_PIXELS 64
-int64_t pack_units(const PackJob *job);
 
 /* NULL, or what is wrong with the call. */
 const char *convolve(const Variant *variant, const ConvCall *call);

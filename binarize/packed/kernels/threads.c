@@ -4,8 +4,6 @@
  * child starts with an empty pool. */
 #include "kernels.h"
 
-#define MAX_THREADS 64
-
 static void range_of(int64_t n, int part, int parts, int64_t *begin, int64_t *end)
 {
     *begin = n * part / parts;

@@ -1,0 +1,159 @@
+"""Binary 3x3 convolutions against torch float32: one process, one thread, medians of interleaved rounds.
+
+    python benchmarks/kernels.py                 what this processor can do
+    python benchmarks/kernels.py --isa avx2      torch and the kernels both held to AVX2
+    python benchmarks/kernels.py --threads 2     wall clock; needs an idle machine
+
+A binary column holds all that a layer needs in a float network: signs and packing of a float image, convolution with
+zero padding, scale and shift in float32. "conv" alone reads and writes packed bits; its efficiency is given in bit
+products (one xor and one count) per cycle, against 341, which xor, vpopcntd and add reach on two 512-bit ports.
+Times are CPU time of the thread with one thread, so that other programs disturb less. The clock rate is measured
+with a chain of dependent multiplications between the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SHAPES = ((64, 56), (128, 28), (256, 14), (512, 7))
+PEAK = 341
+CHAIN = """
+long chain(long n) { long a = n;
+    for (long i = 0; i < n; i++) __asm__ volatile("imul %0,%0\\nimul %0,%0\\nimul %0,%0\\nimul %0,%0" : "+r"(a));
+    return a; }
+"""
+CHAIN_CYCLES = 12  # four dependent multiplications of three cycles
+
+
+def measure(
+    contenders: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Median seconds of each, one sample of at least 3 ms a round, all contenders in turn."""
+    repeats = {}
+    for name, run in contenders.items():
+        run()
+        start = clock()
+        run()
+        repeats[name] = max(1, int(0.003 / max(clock() - start, 1e-6)))
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = clock()
+            for _ in range(repeats[name]):
+                run()
+            samples[name].append((clock() - start) / repeats[name])
+    return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def clock_chain() -> Callable[[], object] | None:
+    """20000 steps of the chain, or None without a C compiler for this processor."""
+    folder = tempfile.mkdtemp()
+    source, library = Path(folder, "chain.c"), Path(folder, "chain.so")
+    source.write_text(CHAIN, encoding="utf-8")
+    built = subprocess.run(
+        ["cc", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)], capture_output=True
+    )
+    if built.returncode:
+        return None
+    chain = ctypes.CDLL(str(library)).chain
+    chain.argtypes, chain.restype = [ctypes.c_long], ctypes.c_long
+    return lambda: chain(20000)
+
+
+def compare(
+    channels: int, size: int, rounds: int, threads: int, chain: Callable[[], object] | None
+) -> dict[str, float]:
+    """Median seconds of the contenders on one shape."""
+    import torch
+    from torch.nn import functional
+
+    from binarize.packed import ops
+    from binarize.packed.geometry import Geometry
+    from binarize.packed.pack import pack_bits
+
+    generator = torch.Generator().manual_seed(0)
+    nchw = torch.randn(1, channels, size, size, generator=generator)
+    nhwc = nchw.contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3, generator=generator)
+    float_weight = weight.contiguous(memory_format=torch.channels_last)
+    scale, shift = torch.rand(channels, generator=generator), torch.randn(channels, generator=generator)
+    limit, flip = torch.zeros(channels, dtype=torch.int32), torch.zeros(channels // 32, dtype=torch.int32)
+    geometry = Geometry(channels, channels, (3, 3), padding=(1, 1, 1, 1))
+    bits, sizes = pack_bits(weight < 0), ops.sizes_of(geometry)
+    call, words = torch.ops.binarize, torch.ops.binarize.pack(nhwc)
+    contenders: dict[str, Callable[[], object]] = {
+        "float32": lambda: functional.conv2d(nhwc, float_weight, padding=1),
+        "nhwc": lambda: call.conv(nhwc, bits, sizes, scale, shift),
+        "nchw": lambda: call.conv(nchw, bits, sizes, scale, shift),
+        "conv": lambda: call.conv_bits(words, bits, sizes, limit, flip),
+        "pack": lambda: call.pack(nhwc),
+    }
+    if chain is not None:
+        contenders["chain"] = chain
+    clock = time.thread_time if threads == 1 else time.perf_counter
+    return measure(contenders, rounds, clock)
+
+
+def report(rounds: int, threads: int) -> None:
+    import torch
+
+    from binarize.packed import kernels
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    variant, chain = kernels.active(), clock_chain()
+    print(
+        f"kernels: {variant.name if variant else 'reference'}, torch {torch.__version__} "
+        f"({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), {rounds} rounds, medians in us"
+    )
+    header = (
+        "shape        float32   total NHWC      NCHW   conv   pack | float32 / total | bit products a cycle"
+    )
+    print(header)
+    total = {"float32": 0.0, "nhwc": 0.0, "nchw": 0.0}
+    for channels, size in SHAPES:
+        times = compare(channels, size, rounds, threads, chain)
+        for name in total:
+            total[name] += times[name]
+        us = {name: 1e6 * seconds for name, seconds in times.items()}
+        line = f"{channels:4d}@{size:<3d} {us['float32']:11.0f} {us['nhwc']:12.0f} {us['nchw']:9.0f} "
+        line += f"{us['conv']:6.0f} {us['pack']:6.0f} | {us['float32'] / us['nhwc']:14.1f}x |"
+        if chain is not None and threads == 1:
+            hertz = 20000 * CHAIN_CYCLES / times["chain"]
+            rate = 9 * channels**2 * size**2 / (times["conv"] * hertz)
+            line += f" {rate:4.0f} ({100 * rate / PEAK:.0f} % of {PEAK}, {hertz / 1e9:.2f} GHz)"
+        print(line)
+    print(
+        f"sum      {1e6 * total['float32']:11.0f} {1e6 * total['nhwc']:12.0f} {1e6 * total['nchw']:9.0f} "
+        f"               | {total['float32'] / total['nhwc']:14.1f}x |"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Binary convolutions against torch float32.")
+    parser.add_argument("--isa", choices=("best", "avx2", "scalar"), default="best")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    if options.isa != "best" and os.environ.get("BINARIZE_KERNELS") != options.isa:
+        # Both libraries read these when they are loaded, so a new process is needed.
+        limits = {
+            "ONEDNN_MAX_CPU_ISA": "AVX2",
+            "ATEN_CPU_CAPABILITY": "avx2",
+            "BINARIZE_KERNELS": options.isa,
+        }
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env={**os.environ, **limits}).returncode)
+    report(options.rounds, options.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Calls of the native kernels: checked tensors in, addresses and sizes to C.
+
+The kernels believe what they are told, so everything that they read by address is checked here: type, shape,
+device and memory format. What does not change from call to call is kept: the layout of a weight as long as the
+tensor of its bits lives unchanged, and the sizes of a geometry on an image size.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from binarize.errors import UsageError
+from binarize.packed import kernels, reference
+from binarize.packed.geometry import Geometry
+from binarize.packed.kernels import Variant
+from binarize.packed.layout import KernelWeight, make_layout
+from binarize.packed.pack import WORD, pack_words
+
+__all__ = ["convolve", "kernel_weight", "new_image", "new_words", "pack"]
+
+NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
+_Key = tuple[str, int, tuple[int, int], int, int]
+_layouts: dict[int, tuple[weakref.ref[Tensor], _Key, KernelWeight]] = {}
+
+
+def kernel_weight(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelWeight:
+    """The layout of a canonical stream; made on first use, and again after the tensor was written to."""
+    version = 0 if bits.is_inference() else bits._version
+    key = (variant.name, geometry.in_channels, geometry.kernel, geometry.groups, version)
+    name = id(bits)
+    known = _layouts.get(name)
+    if known is None or known[0]() is not bits or known[1] != key:
+        forget = weakref.ref(bits, lambda _: _layouts.pop(name, None))
+        known = _layouts[name] = (forget, key, make_layout(bits, geometry, variant))
+    return known[2]
+
+
+def new_image(x: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
+    """An unwritten result (N, O, H', W') with channels last in memory."""
+    n, height, width = image_size(x)
+    size = (n, geometry.out_channels, *geometry.output_size(height, width))
+    return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def new_words(x: Tensor, geometry: Geometry) -> Tensor:
+    """An unwritten packed result (N, H', W', ceil(O / 32))."""
+    n, height, width = image_size(x)
+    words = -(-geometry.out_channels // WORD)
+    return x.new_empty((n, *geometry.output_size(height, width), words), dtype=torch.int32)
+
+
+def image_size(x: Tensor) -> tuple[int, int, int]:
+    """(N, H, W) of a float image (N, C, H, W) or a packed one (N, H, W, words)."""
+    shape = x.shape
+    return (shape[0], shape[1], shape[2]) if x.dtype == torch.int32 else (shape[0], shape[2], shape[3])
+
+
+def convolve(
+    variant: Variant,
+    x: Tensor,
+    bits: Tensor,
+    geometry: Geometry,
+    threshold: Tensor | None,
+    zero_one: bool,
+    results: Mapping[str, Tensor],
+    *,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    window_scale: Tensor | None = None,
+    border: Tensor | None = None,
+    residual: Tensor | None = None,
+    activation: Tensor | None = None,
+    activation_first: bool = False,
+    limit: Tensor | None = None,
+    flip: Tensor | None = None,
+    next_threshold: Tensor | None = None,
+) -> None:
+    """Fills `results`, named as the fields of a call: `dots`, `result` or `bits`.
+
+    Raises: UsageError if a tensor has another type, shape or device than the geometry needs.
+    """
+    n, planes = geometry.out_channels, _planes(threshold)
+    if window_scale is not None and planes > 1:
+        raise UsageError("window sums are defined for one bit plane; threshold has several")
+    x, kind, threshold = _readable(x, geometry, threshold)
+    weight = kernel_weight(bits, geometry, variant)
+    fields = _sizes(geometry, *image_size(x)).copy()
+    fields["input"], fields["input_kind"] = x.data_ptr(), kind
+    fields["planes"], fields["zero_one"] = planes, int(zero_one)
+    fields["activation_first"], fields["threads"] = int(activation_first), torch.get_num_threads()
+    fields["weight"], fields["masked"] = weight.data.data_ptr(), int(weight.masked)
+    fields["starts"], fields["span"] = weight.starts.data_ptr(), weight.span
+    fields["corner_sums"] = weight.corner_sums.data_ptr()
+    # The tensors stay referenced until the call is over: some are contiguous copies.
+    given: dict[str, Tensor] = {**results}
+    if threshold is not None:
+        given["thresholds"] = threshold
+    if scale is not None:
+        shape = (n,) if planes == scale.dim() == 1 else (planes, n)
+        given["scale"] = _checked("scale", scale, shape)
+    if shift is not None:
+        given["shift"] = _checked("shift", shift, (n,))
+    if window_scale is not None:
+        given["window_scale"] = _checked("window_scale", window_scale, (n,))
+    if border is not None:
+        given["border"] = _checked("border", border, (2, n))
+    if activation is not None:
+        given["activation"] = _checked("activation", activation, (4, n))
+    if next_threshold is not None:
+        given["next_threshold"] = _checked("next_threshold", next_threshold, (n,))
+    if limit is not None and flip is not None:
+        given["limit"] = _checked("limit", limit, (n,), torch.int32)
+        given["flip"] = _checked("flip", flip, (-(-n // WORD),), torch.int32)
+    if residual is not None:
+        _check("residual", residual, results["result"].shape)
+        given["residual"] = residual.contiguous(memory_format=torch.channels_last)
+    for name, tensor in given.items():
+        fields[name] = tensor.data_ptr()
+    _call("conv", variant, fields)
+
+
+def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
+    """Words of a float image: `x < threshold` per channel.
+
+    Shapes: float (N, C, H, W), threshold (C,) -> int32 (N, H, W, ceil(C / 32)).
+    """
+    geometry = Geometry(x.shape[1], 1)
+    x, kind, threshold = _readable(x, geometry, threshold)
+    if kind == WORDS:
+        return x
+    n, height, width = image_size(x)
+    out = torch.empty((n, height, width, -(-x.shape[1] // WORD)), dtype=torch.int32)
+    fields = _sizes(geometry, n, height, width).copy()
+    fields["input"], fields["input_kind"], fields["bits"] = x.data_ptr(), kind, out.data_ptr()
+    fields["thresholds"] = 0 if threshold is None else threshold.data_ptr()
+    fields["planes"], fields["threads"] = 1, torch.get_num_threads()
+    _call("pack", variant, fields)
+    return out
+
+
+def _call(function: str, variant: Variant, fields: dict[str, int]) -> None:
+    # The kernels count the integers, so a misspelt field, which would make the dict longer, is an error there.
+    getattr(kernels.native(), function)(variant.index, *fields.values())
+
+
+@lru_cache(maxsize=4096)
+def _sizes(geometry: Geometry, batch: int, height: int, width: int) -> dict[str, int]:
+    """All fields of a call in their order, the sizes filled in and the rest 0."""
+    module = kernels.native()
+    assert module is not None
+    out_height, out_width = geometry.output_size(height, width)
+    top, bottom, left, right = geometry.padding
+    sizes = {
+        "batch": batch, "channels": geometry.in_channels, "height": height, "width": width,
+        "out_channels": geometry.out_channels, "out_height": out_height, "out_width": out_width,
+        "kernel_height": geometry.kernel[0], "kernel_width": geometry.kernel[1],
+        "stride_height": geometry.stride[0], "stride_width": geometry.stride[1],
+        "pad_top": top, "pad_bottom": bottom, "pad_left": left, "pad_right": right,
+        "dilation_height": geometry.dilation[0], "dilation_width": geometry.dilation[1],
+        "groups": geometry.groups, "pad_value": geometry.pad_value,
+    }  # fmt: skip
+    return {**dict.fromkeys(module.FIELDS, 0), **sizes}
+
+
+def _planes(threshold: Tensor | None) -> int:
+    return threshold.shape[0] if threshold is not None and threshold.dim() == 2 else 1
+
+
+def _checked(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    """The tensor, contiguous."""
+    _check(name, tensor, shape, dtype)
+    return tensor.contiguous()
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+    if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_cpu:
+        raise UsageError(
+            f"{name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}; "
+            f"expected {dtype} {tuple(shape)} on cpu"
+        )
+
+
+def _readable(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
+    """The input in one of the kernels' three forms, which one, and the thresholds still to be applied."""
+    channels, words = geometry.in_channels, -(-geometry.in_channels // WORD)
+    packed = x.dtype == torch.int32
+    if x.dim() != 4 or x.shape[3 if packed else 1] != (words if packed else channels) or not x.is_cpu:
+        expected = f"(N, H, W, {words})" if packed else f"(N, {channels}, H, W)"
+        raise UsageError(f"input is {x.dtype} {tuple(x.shape)} on {x.device}; expected {expected} on cpu")
+    if packed:
+        if threshold is not None:
+            raise UsageError("a packed input has its thresholds behind it; threshold must be None")
+        return x.contiguous(), WORDS, None
+    if threshold is not None:
+        shape = (channels,) if threshold.dim() == 1 else (threshold.shape[0], channels)
+        threshold = _checked("threshold", threshold, shape)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    if x.dtype != torch.float32:  # a float32 image of it could round to zero and change signs
+        if threshold is not None and threshold.dim() == 2:
+            raise UsageError(
+                f"input is {x.dtype}; several thresholds a channel need a 32 or 16 bit float image"
+            )
+        (mask,) = reference.input_masks(x, geometry, threshold)
+        return pack_words(mask.permute(0, 2, 3, 1)), WORDS, None
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return x, NHWC, threshold
+    if x.is_contiguous():
+        return x, NCHW, threshold
+    return x.contiguous(memory_format=torch.channels_last), NHWC, threshold

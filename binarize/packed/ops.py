@@ -1,0 +1,244 @@
+"""Torch operators over the kernels: visible to torch.export and torch.compile.
+
+    binarize::pack           image -> words
+    binarize::conv_dot       image -> int32 dot products
+    binarize::conv           image -> float32: affine, residual, activation
+    binarize::conv_bits      image -> words: integer thresholds of the next layer's signs
+    binarize::conv_and_bits  image -> float32 as `conv`, and the words of `result < next_threshold`
+
+An image is float (N, C, H, W) in any memory format, or packed words int32 (N, H, W, ceil(C / 32)). Weights are the
+canonical stream (`pack.pack_bits`), so that an exported program does not depend on the processor. `sizes` are the
+13 integers of `sizes_of`. Results have channels last in memory. The meaning of every argument is in `reference`.
+On a CPU the native kernels run, elsewhere and without them the reference, with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from binarize.packed import kernels, native, reference
+from binarize.packed.geometry import Geometry
+from binarize.packed.pack import WORD, pack_words
+
+__all__ = ["geometry_of", "linear", "sizes_of"]
+
+INPUT = "Tensor? threshold=None, bool zero_one=False"
+EPILOGUE = (
+    "Tensor? window_scale=None, Tensor? border=None, Tensor? residual=None, Tensor? activation=None, "
+    "bool activation_first=False"
+)
+
+
+def sizes_of(geometry: Geometry) -> list[int]:
+    """The operators' argument `sizes`: in_channels, kernel, stride, padding, dilation, groups, pad_value."""
+    g = geometry
+    return [g.in_channels, *g.kernel, *g.stride, *g.padding, *g.dilation, g.groups, g.pad_value]
+
+
+def geometry_of(bits: Tensor, sizes: Sequence[int]) -> Geometry:
+    """The geometry that `sizes` and the number of filters stand for."""
+    return _geometry(bits.shape[0], tuple(sizes))
+
+
+@lru_cache(maxsize=4096)
+def _geometry(out_channels: int, sizes: tuple[int, ...]) -> Geometry:
+    channels, kh, kw, sh, sw, top, bottom, left, right, dh, dw, groups, pad_value = sizes
+    padding = (top, bottom, left, right)
+    return Geometry(channels, out_channels, (kh, kw), (sh, sw), padding, (dh, dw), groups, pad_value)
+
+
+def linear(x: Tensor, bits: Tensor, scale: Tensor, shift: Tensor, **options: Any) -> Tensor:
+    """A linear layer as `binarize::conv` of pixels; `options` are that operator's.
+
+    Shapes: x (..., C) -> float32 (..., O).
+    """
+    pixels = x.reshape(-1, x.shape[-1], 1, 1)
+    sizes = sizes_of(Geometry(x.shape[-1], bits.shape[0]))
+    y: Tensor = torch.ops.binarize.conv(pixels, bits, sizes, scale, shift, **options)
+    return y.reshape(*x.shape[:-1], bits.shape[0])
+
+
+# On a CPU
+
+
+def _pack_cpu(x: Tensor, threshold: Tensor | None = None) -> Tensor:
+    variant = kernels.active()
+    if variant is None:
+        return _pack_reference(x, threshold)
+    return native.pack(variant, x, threshold)
+
+
+def _conv_dot_cpu(
+    x: Tensor, bits: Tensor, sizes: Sequence[int], *, threshold: Tensor | None = None, zero_one: bool = False
+) -> Tensor:
+    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    if variant is None:
+        return _conv_dot_reference(x, bits, sizes, threshold=threshold, zero_one=zero_one)
+    out = native.new_image(x, geometry, torch.int32)
+    native.convolve(variant, x, bits, geometry, threshold, zero_one, {"dots": out})
+    return out
+
+
+def _conv_cpu(
+    x: Tensor,
+    bits: Tensor,
+    sizes: Sequence[int],
+    scale: Tensor,
+    shift: Tensor,
+    *,
+    threshold: Tensor | None = None,
+    zero_one: bool = False,
+    **options: Any,
+) -> Tensor:
+    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    if variant is None:
+        options |= {"threshold": threshold, "zero_one": zero_one}
+        return _conv_reference(x, bits, sizes, scale, shift, **options)
+    out = native.new_image(x, geometry, torch.float32)
+    native.convolve(
+        variant, x, bits, geometry, threshold, zero_one, {"result": out}, scale=scale, shift=shift, **options
+    )
+    return out
+
+
+def _conv_bits_cpu(
+    x: Tensor,
+    bits: Tensor,
+    sizes: Sequence[int],
+    limit: Tensor,
+    flip: Tensor,
+    *,
+    threshold: Tensor | None = None,
+    zero_one: bool = False,
+) -> Tensor:
+    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    if variant is None:
+        return _conv_bits_reference(x, bits, sizes, limit, flip, threshold=threshold, zero_one=zero_one)
+    out = native.new_words(x, geometry)
+    native.convolve(variant, x, bits, geometry, threshold, zero_one, {"bits": out}, limit=limit, flip=flip)
+    return out
+
+
+def _conv_and_bits_cpu(
+    x: Tensor,
+    bits: Tensor,
+    sizes: Sequence[int],
+    scale: Tensor,
+    shift: Tensor,
+    next_threshold: Tensor,
+    *,
+    threshold: Tensor | None = None,
+    zero_one: bool = False,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    if variant is None:
+        options |= {"threshold": threshold, "zero_one": zero_one}
+        return _conv_and_bits_reference(x, bits, sizes, scale, shift, next_threshold, **options)
+    results = {"result": native.new_image(x, geometry, torch.float32), "bits": native.new_words(x, geometry)}
+    options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold}
+    native.convolve(variant, x, bits, geometry, threshold, zero_one, results, **options)
+    return results["result"], results["bits"]
+
+
+# Elsewhere, and without the extension
+
+
+def _channels_last(y: Tensor) -> Tensor:
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def _pack_reference(x: Tensor, threshold: Tensor | None = None) -> Tensor:
+    (mask,) = reference.input_masks(x, Geometry(x.shape[1], 1), threshold)
+    return pack_words(mask.permute(0, 2, 3, 1))
+
+
+def _conv_dot_reference(
+    x: Tensor, bits: Tensor, sizes: Sequence[int], *, threshold: Tensor | None = None, zero_one: bool = False
+) -> Tensor:
+    geometry = geometry_of(bits, sizes)
+    (mask,) = reference.input_masks(x, geometry, threshold)
+    return _channels_last(reference.dot(mask, bits, geometry, zero_one))
+
+
+def _conv_reference(
+    x: Tensor, bits: Tensor, sizes: Sequence[int], scale: Tensor, shift: Tensor, **options: Any
+) -> Tensor:
+    y = reference.conv_affine(x, bits, geometry_of(bits, sizes), scale, shift, **options)
+    return _channels_last(y)
+
+
+def _conv_bits_reference(
+    x: Tensor, bits: Tensor, sizes: Sequence[int], limit: Tensor, flip: Tensor, **options: Any
+) -> Tensor:
+    return reference.below(_conv_dot_reference(x, bits, sizes, **options), limit, flip)
+
+
+def _conv_and_bits_reference(
+    x: Tensor,
+    bits: Tensor,
+    sizes: Sequence[int],
+    scale: Tensor,
+    shift: Tensor,
+    next_threshold: Tensor,
+    **options: Any,
+) -> tuple[Tensor, Tensor]:
+    y = _conv_reference(x, bits, sizes, scale, shift, **options)
+    return y, reference.below(y, next_threshold)
+
+
+# Shapes alone
+
+
+def _pack_shape(x: Tensor, threshold: Tensor | None = None) -> Tensor:
+    n, channels, height, width = x.shape
+    return x.new_empty((n, height, width, -(-channels // WORD)), dtype=torch.int32)
+
+
+def _image_shape(dtype: torch.dtype) -> Callable[..., Tensor]:
+    def shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
+        return native.new_image(x, geometry_of(bits, sizes), dtype)
+
+    return shape
+
+
+def _words_shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
+    return native.new_words(x, geometry_of(bits, sizes))
+
+
+def _both_shapes(
+    x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    geometry = geometry_of(bits, sizes)
+    return native.new_image(x, geometry, torch.float32), native.new_words(x, geometry)
+
+
+_LAYER = "Tensor x, Tensor bits, int[] sizes"
+# schema: implementation on a CPU, elsewhere, and for shapes alone
+_OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
+    "pack(Tensor x, Tensor? threshold=None) -> Tensor": (_pack_cpu, _pack_reference, _pack_shape),
+    f"conv_dot({_LAYER}, *, {INPUT}) -> Tensor": (
+        _conv_dot_cpu, _conv_dot_reference, _image_shape(torch.int32),
+    ),
+    f"conv({_LAYER}, Tensor scale, Tensor shift, *, {INPUT}, {EPILOGUE}) -> Tensor": (
+        _conv_cpu, _conv_reference, _image_shape(torch.float32),
+    ),
+    f"conv_bits({_LAYER}, Tensor limit, Tensor flip, *, {INPUT}) -> Tensor": (
+        _conv_bits_cpu, _conv_bits_reference, _words_shape,
+    ),
+    f"conv_and_bits({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, *, {INPUT}, {EPILOGUE}) "
+    "-> (Tensor, Tensor)": (_conv_and_bits_cpu, _conv_and_bits_reference, _both_shapes),
+}  # fmt: skip
+
+_library = torch.library.Library("binarize", "DEF")
+for _schema, (_cpu, _elsewhere, _shape) in _OPERATORS.items():
+    _name = _schema.partition("(")[0]
+    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
+    _library.impl(_name, _cpu, "CPU")
+    _library.impl(_name, _elsewhere, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"binarize::{_name}", _shape, lib=_library)

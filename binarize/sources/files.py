@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -72,6 +71,8 @@ def kind_of(path: Path, *, trust_pickle: bool = False) -> FileKind:
         raise SourceError(f"{path}: the file is empty")
     if head[:4] == ARCHIVE_MAGIC:
         return _kind_of_zip(path)
+    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT:
+        return _checked_safetensors(path, size, int.from_bytes(head[:8], "little"))
     if head[:1] == b"\x80" and LEGACY_MAGIC in head:
         return "legacy torch"
     if head[:1] == b"\x80" and trust_pickle:
@@ -81,8 +82,6 @@ def kind_of(path: Path, *, trust_pickle: bool = False) -> FileKind:
             f"{path}: a plain pickle, which cannot be read without running code; save the model with "
             "torch.save(model, PATH), or add --trust-pickle if you trust whoever made the file"
         )
-    if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < SAFETENSORS_HEADER_LIMIT:
-        return _checked_safetensors(path, size, int.from_bytes(head[:8], "little"))
     if path.suffix == ".py":
         raise SourceError(f"{path}: say which function or class builds the model, as in {path}:make_model")
     if head_tar == b"ustar":
@@ -161,15 +160,20 @@ def damaged_record(path: Path) -> str | None:
 
 
 def _is_whole(file: IO[bytes], entry: zipfile.ZipInfo) -> bool:
-    # A local header is 30 bytes; the last four are the lengths of the name and the extra field that follow it.
-    file.seek(entry.header_offset + 26)
-    name, extra = int.from_bytes(file.read(2), "little"), int.from_bytes(file.read(2), "little")
-    file.seek(name + extra, os.SEEK_CUR)
+    file.seek(record_start(file, entry))
     checksum, left = 0, entry.file_size
     while left > 0 and (block := file.read(min(BLOCK, left))):
         checksum = zlib.crc32(block, checksum)
         left -= len(block)
     return left == 0 and checksum == entry.CRC
+
+
+def record_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
+    """Where the content of an uncompressed record begins."""
+    # A local header is 30 bytes; the last four are the lengths of the name and the extra field that follow it.
+    file.seek(entry.header_offset + 26)
+    name, extra = int.from_bytes(file.read(2), "little"), int.from_bytes(file.read(2), "little")
+    return entry.header_offset + 30 + name + extra
 
 
 def missing_file(path: Path) -> str:

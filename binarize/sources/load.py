@@ -271,10 +271,12 @@ def _meant_builder(name: str) -> str:
 
 
 def _exists(spec: str) -> bool:
+    if "\0" in spec:
+        raise SourceError(f"{spec!r}: not a name that a file can have")
     try:
         return Path(spec).exists()
-    except (OSError, ValueError):  # too long, or with a zero byte
-        raise SourceError(f"{spec[:80]!r}: not a name that a file can have") from None
+    except OSError as error:
+        raise SourceError(f"{spec[:80]!r}: not a name that a file can have: {error.strerror}") from error
 
 
 def _refuse(name: str, why: str, **given: object) -> None:

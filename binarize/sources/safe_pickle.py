@@ -8,6 +8,7 @@ that. Everything else is refused by name. This narrows what a file can do; it pr
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 import struct
@@ -24,7 +25,7 @@ from torch import nn, serialization
 
 from binarize.errors import SourceError, UntrustedSourceError
 from binarize.sources import allow_list
-from binarize.sources.files import LEGACY_MAGIC, is_archive
+from binarize.sources.files import LEGACY_MAGIC, is_archive, record_start
 from binarize.sources.float_check import quantizer_of
 from binarize.sources.pickle_scan import Named, Scan, scan
 
@@ -184,10 +185,12 @@ def _scan_archive(path: Path) -> Scan:
         entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise ValueError("two of its records have one name")
-        if entries["data.pkl"].file_size > path.stat().st_size:
-            raise ValueError("its pickle unpacks to more than the file")
-        with archive.open(entries["data.pkl"]) as file:
-            found = scan(file)
+    entry = entries["data.pkl"]
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError("its pickle is compressed, which torch.save never does")
+    with path.open("rb") as raw:
+        raw.seek(record_start(raw, entry))
+        found = scan(io.BytesIO(raw.read(entry.file_size)))
     for stored in found.stored:
         _, key, count, width = _storage(stored.reference)
         if f"data/{key}" not in entries or entries[f"data/{key}"].file_size != count * width:

@@ -89,7 +89,7 @@ def find_weights(content: object, path: str) -> Checkpoint:
     where, value = found
     what = "model" if isinstance(value, nn.Module) else "weights"
     notes = [f"took the {what} under {where!r}"] if where else []
-    averaged = [key for key in AVERAGED if content.get(key) is not None and key != where]
+    averaged = [key for key in AVERAGED if _is_weights(content.get(key)) and not where.startswith(key)]
     if averaged:
         notes.append(f"the averaged weights under {averaged[0]!r} were left")
     archs = tuple(dict.fromkeys(_written_archs(content)))
@@ -121,11 +121,15 @@ def _inside(content: Mapping[Any, Any], depth: int) -> Iterator[tuple[str, Any]]
         return
     for key in (*KEYS, *AVERAGED):
         value = content.get(key)
-        if isinstance(value, nn.Module) or (isinstance(value, Mapping) and _is_state_dict(value)):
+        if _is_weights(value):
             yield key, value
         elif isinstance(value, Mapping) and depth:
             for inner, found in _inside(value, depth - 1):
                 yield f"{key}.{inner}" if inner else key, found
+
+
+def _is_weights(value: object) -> bool:
+    return isinstance(value, nn.Module) or (isinstance(value, Mapping) and _is_state_dict(value))
 
 
 def _is_state_dict(content: Mapping[Any, Any]) -> bool:

@@ -11,6 +11,7 @@ import inspect
 import re
 import sys
 import traceback
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -80,11 +81,13 @@ def _imported(place: str) -> ModuleType:
     if not path.is_file():
         raise SourceError(missing_file(path))
     path = path.resolve()
-    loaded = sys.modules.get(path.stem)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return loaded
     # Under its own name, as if it had been imported from its folder; another one if that name is taken.
-    name = path.stem if loaded is None else f"{path.stem}_{abs(hash(str(path))):x}"
+    for name in (path.stem, f"{path.stem}_{zlib.crc32(str(path).encode()):08x}"):
+        loaded = sys.modules.get(name)
+        if loaded is None:
+            break
+        if getattr(loaded, "__file__", None) == str(path):
+            return loaded
     return _run(place, lambda: _execute(name, path))
 
 

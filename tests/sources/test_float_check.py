@@ -1,0 +1,101 @@
+"""What is no plain float model is refused with its reason."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from binarize.errors import SourceError
+from binarize.sources import load
+from binarize.sources.float_check import quantizer_of
+
+
+def poisoned(value: float) -> nn.Module:
+    module = nn.Sequential(nn.Linear(4, 4))
+    with torch.no_grad():
+        module[0].weight[1, 2] = value
+    return module
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "0.weight holds 1 NaN values among 16"),
+        (float("inf"), "0.weight holds 1 infinite values"),
+    ],
+)
+@pytest.mark.parametrize("saved", [True, False])
+def test_weights_that_are_not_finite_are_named(value: float, message: str, saved: bool, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model: str | nn.Module = poisoned(value)
+    if saved:
+        torch.save(model, tmp_path / "net.pt")
+        model = str(tmp_path / "net.pt")
+    with pytest.raises(SourceError, match=message):
+        load(model)
+
+
+def test_large_weights_are_finite_though_their_sum_is_not() -> None:
+    module = nn.Linear(4, 4).half()
+    with torch.no_grad():
+        module.weight.fill_(60000)
+    load(module)
+
+
+def test_buffers_may_be_infinite_but_not_nan() -> None:
+    module = nn.Linear(4, 4)
+    module.register_buffer("mask", torch.full((2, 2), -torch.inf))
+    load(module)
+    module.mask.fill_(torch.nan)
+    with pytest.raises(SourceError, match="mask holds 4 NaN"):
+        load(module)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_quantized_modules_are_refused() -> None:
+    quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2)))
+    with pytest.raises(SourceError, match=r"already quantized: 0 is torch\.ao\.nn\.quantized\.dynamic"):
+        load(quantized)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+def test_quantized_files_are_refused_as_such(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    torch.save(torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(2, 2))), tmp_path / "net.pt")
+    with pytest.raises(SourceError, match=r"already quantized \(it needs torch\.ao\.nn\.quantized"):
+        load(str(tmp_path / "net.pt"))
+
+
+def test_quantized_tensors_are_refused() -> None:
+    module = nn.Linear(2, 2)
+    module.register_buffer("w", torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8))
+    with pytest.raises(SourceError, match=r"already quantized: w is torch\.qint8"):
+        load(module)
+
+
+def test_binarized_modules_are_refused() -> None:
+    from binarize.binarizers import bnn, xnor
+    from binarize.layers import BinaryLinear
+
+    layer = BinaryLinear.from_float(
+        nn.Linear(2, 2), weight_binarizer=xnor.ScaledSign(), input_binarizer=bnn.SteSign()
+    )
+    with pytest.raises(SourceError, match=r"already binarized: 0 is binarize\.layers\.BinaryLinear"):
+        load(nn.Sequential(layer))
+
+
+def test_layers_without_shapes_are_refused() -> None:
+    with pytest.raises(SourceError, match=r"0\.weight has no shape yet \(a lazy layer\)"):
+        load(nn.Sequential(nn.LazyLinear(3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("bitsandbytes.nn.modules.Linear4bit", "bitsandbytes"),
+        ("torchao.dtypes.AffineQuantizedTensor", "torchao"),
+        ("torchaoish.Linear", None),
+        ("torch.nn.modules.linear.Linear", None),
+    ],
+)
+def test_quantizers_are_known_by_their_packages(name: str, library: str | None) -> None:
+    assert quantizer_of(name) == library

@@ -1,0 +1,80 @@
+"""The input when nobody gave it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from binarize.sources import load
+from binarize.sources.input_shapes import example_input, infer
+
+
+def flattened(channels: int, side: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 2, 3, padding=1), nn.Flatten(), nn.Linear(2 * side * side, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [
+        (nn.Conv2d(3, 4, 3), (1, 3, 224, 224)),
+        (flattened(3, 32), (1, 3, 32, 32)),
+        (flattened(1, 28), (1, 1, 28, 28)),
+        (flattened(1, 8), (1, 1, 8, 8)),
+        (nn.Linear(7, 3), (1, 7)),
+        (nn.Conv3d(3, 4, 3), (1, 3, 16, 112, 112)),
+        (nn.Conv1d(5, 4, 3), (1, 5, 16000)),
+        (nn.ReLU(), None),
+        (nn.Embedding(4, 4), None),
+    ],
+)
+def test_shape_is_inferred_from_the_first_layer_and_tried(
+    module: nn.Module, shape: tuple[int, ...] | None
+) -> None:
+    assert infer(module) == shape
+
+
+def test_no_shape_is_claimed_that_the_forward_refuses() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ValueError("only on weekdays")
+
+    assert infer(Odd()) is None
+
+
+def test_trial_leaves_the_module_alone() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2))
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    seen: list[object] = []
+    module.register_forward_hook(lambda *_: seen.append(1))
+    assert infer(module) == (1, 3, 224, 224)
+    assert seen == []
+    assert module.training
+    torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("torchvision:inception_v3", [(1, 3, 299, 299)]),
+        ("torchvision:r3d_18", [(1, 3, 16, 112, 112)]),
+        ("torchvision:swin_v2_t", [(1, 3, 256, 256)]),
+        ("torchvision:fcn_resnet50", [(1, 3, 224, 224)]),
+        ("torchvision:ssd300_vgg16", [(1, 3, 300, 300)]),
+        ("torchvision:raft_small", [(1, 3, 128, 128), (1, 3, 128, 128)]),
+    ],
+)
+def test_shapes_that_the_libraries_know(name: str, shapes: list[tuple[int, ...]]) -> None:
+    assert [tuple(x.shape) for x in load(name, meta=True).inputs()] == shapes
+
+
+def test_example_is_seeded_and_in_the_modules_precision() -> None:
+    module = nn.Linear(4, 2).to(torch.bfloat16)
+    (first,), (second,) = (example_input((3, 4), module) for _ in range(2))
+    assert first.dtype == torch.bfloat16
+    assert torch.equal(first, second)
+    assert not torch.equal(first, example_input((3, 4), module, seed=1)[0])

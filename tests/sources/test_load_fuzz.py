@@ -1,0 +1,93 @@
+"""Whatever bytes a file holds, only the project's own errors come out and nothing runs."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save
+from torch import nn
+
+from binarize.errors import SourceError
+from binarize.sources import load, load_structure
+
+MODEL = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+# A name that the fuzzed call would make if it ran.
+MARK = Path(tempfile.gettempdir()) / f"binarize-fuzz-{os.getpid()}"
+
+
+class MakesAFolder:
+    def __reduce__(self) -> object:
+        return (os.mkdir, (str(MARK),))
+
+
+def saved(content: object, *, zipped: bool = True) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
+    return file.getvalue()
+
+
+SEEDS = {
+    "module": saved(MODEL),
+    "state dict": saved(MODEL.state_dict()),
+    "checkpoint": saved({"model": MODEL.state_dict(), "epoch": 3}),
+    "old state dict": saved(MODEL.state_dict(), zipped=False),
+    "old module": saved(MODEL, zipped=False),
+    "code": saved({"model": MODEL, "x": MakesAFolder()}),
+    "old code": saved(MakesAFolder(), zipped=False),
+    "safetensors": save(MODEL.state_dict()),
+}
+
+
+def read(content: bytes, *, meta: bool = False) -> None:
+    """Loads `content` in every way; a SourceError or nothing at all may come out."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.pt"
+        path.write_bytes(content)
+        with suppress(SourceError):
+            load(str(path), meta=meta)
+        with suppress(SourceError):
+            load(str(path), arch="torchvision:squeezenet1_1", meta=meta)
+        with suppress(SourceError):
+            load_structure(path)
+    assert not MARK.exists()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200))
+def test_random_bytes(content: bytes) -> None:
+    read(content)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([b"PK\x03\x04", b"\x80\x02", b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", b"\x80\x04"]),
+    st.data(),
+)
+def test_random_bytes_behind_a_known_beginning(head: bytes, data: st.DataObject) -> None:
+    read(head + data.draw(st.binary(max_size=200)))
+
+
+@pytest.mark.parametrize("name", SEEDS)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_truncated(name: str, data: st.DataObject) -> None:
+    read(SEEDS[name][: data.draw(st.integers(0, len(SEEDS[name]) - 1))])
+
+
+@pytest.mark.parametrize("name", SEEDS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_changed_bytes(name: str, data: st.DataObject) -> None:
+    content = bytearray(SEEDS[name])
+    places = st.integers(0, len(content) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=4)):
+        content[place] = value
+    read(bytes(content), meta=data.draw(st.booleans()))

@@ -46,8 +46,7 @@ def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tup
     if torch.is_grad_enabled():
         values, scale = layer.binarized_weight(weight)
         return layer.multiply(a, values, size), scale
-    y, scale, _ = _sliced_product(layer, a, weight, size)
-    return y, scale
+    return _sliced_product(layer, a, weight, size)
 
 
 def _parameters(layer: BinaryLayer) -> list[nn.Parameter]:
@@ -88,21 +87,18 @@ def _slices(layer: BinaryLayer, weight: Tensor) -> list[slice]:
 
 def _sliced_product(
     layer: BinaryLayer, a: Tensor, weight: Tensor, size: list[int] | None
-) -> tuple[Tensor, Tensor | None, bool]:
-    """The product, the scale, and whether the scale has a gradient towards the weight."""
-    outputs, scales, trained = [], [], False
+) -> tuple[Tensor, Tensor | None]:
+    """The product and the scale, without gradients."""
+    outputs, scales = [], []
     for rows in _slices(layer, weight):
-        # The graph made here holds the weight alone and is dropped at once; it tells what has a gradient.
-        with torch.set_grad_enabled(weight.requires_grad):
-            values, scale = layer.binarized_weight(weight[rows])
-        outputs.append(layer.multiply(a, values.detach(), size))
+        values, scale = layer.binarized_weight(weight[rows])
+        outputs.append(layer.multiply(a, values, size))
         if scale is not None:
-            trained |= scale.requires_grad
-            scales.append(scale.detach())
+            scales.append(scale)
     y = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-    if not scales:
-        return y, None, False
-    return y, scales[0] if len(scales) == 1 else torch.cat(scales), trained
+    if len(scales) < 2:
+        return y, scales[0] if scales else None
+    return y, torch.cat(scales)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -114,8 +110,8 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         ctx.layer, ctx.size, ctx.parameters = layer, size, _parameters(layer)
         ctx.save_for_backward(x, weight, *parameters)
-        y, scale, trained = _sliced_product(layer, layer.operand(x), weight, size)
-        if scale is not None and not trained:
+        y, scale = _sliced_product(layer, layer.operand(x), weight, size)
+        if scale is not None and not layer.weight_binarizer.trains_scale:
             ctx.mark_non_differentiable(scale)
         return y, scale
 
@@ -137,8 +133,9 @@ class _Recomputed(torch.autograd.Function):
             x = x.detach().requires_grad_(need_x)
             a = layer.operand(x)
         ga: Tensor | None = None
-        dw: list[Tensor] = []
-        for rows in _slices(layer, weight):
+        dw: Tensor | None = None
+        slices = _slices(layer, weight)
+        for rows in slices:
             with torch.enable_grad():
                 part = weight.detach()[rows].requires_grad_(need_w)
                 values, scale = layer.binarized_weight(part)
@@ -152,11 +149,13 @@ class _Recomputed(torch.autograd.Function):
             if scale is not None and gscale is not None:
                 roots[scale] = gscale[rows]
             _add_gradients(sums, roots, [part, *parameters])
-            if need_w:
-                dw.append(sums.pop(part))
+            if need_w and len(slices) == 1:
+                dw = sums.pop(part)
+            elif need_w:
+                dw = torch.empty_like(weight) if dw is None else dw
+                dw[rows] = sums.pop(part)
         _add_gradients(sums, {a: ga}, [x, *parameters])
-        whole = None if not dw else dw[0] if len(dw) == 1 else torch.cat(dw)
-        return (None, None, sums.get(x), whole, *(sums.get(p) for p in parameters))
+        return (None, None, sums.get(x), dw, *(sums.get(p) for p in parameters))
 
 
 def _add_gradients(

@@ -45,6 +45,8 @@ class WeightBinarizer(Pure):
 
     # Whether a filter's binary values depend on that filter alone, so that a weight may be binarized in slices.
     per_filter = True
+    # Whether the scale passes a gradient on to w; else it is constant in the backward pass.
+    trains_scale = False
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """(two-valued tensor the convolution is run with, scale to be applied after it or None)."""

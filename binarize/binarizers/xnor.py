@@ -75,6 +75,7 @@ class ScaledSign(WeightBinarizer):
         super().__init__()
         self.estimator = SteSign() if estimator is None else estimator
         self.scale_grad = scale_grad
+        self.trains_scale = scale_grad == "exact"
         self.centre = centre
         self.axis = axis
 

@@ -169,6 +169,17 @@ def test_split_times_scale_is_the_binary_weight(name):
 
 
 @pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
+def test_what_a_weight_binarizer_says_of_itself_is_so(name):
+    module = build(WEIGHTS, name, torch.float64)
+    w = FILTERS["random"]().double().requires_grad_()
+    _, scale = module.split(w)
+    assert module.trains_scale == (scale is not None and scale.requires_grad)
+    torch.testing.assert_close(module(w)[1:] if module.per_filter else module(w[1:]), module(w[1:]))
+    if not module.per_filter:
+        assert not torch.equal(module(w)[1:], module(w[1:]))
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
 def test_other_output_axis_is_the_transposed_weight(name):
     module = build(WEIGHTS, name, torch.float64)
     turned = copy.deepcopy(module)

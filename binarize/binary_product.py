@@ -38,7 +38,7 @@ def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tup
 
     `size` is the output size that a transposed convolution was asked for.
     """
-    weight: Any = layer.weight
+    weight: Any = layer.real_weight()
     if _can_recompute(layer, x, weight):
         y, scale = _Recomputed.apply(layer, size, x, weight, *_parameters(layer))
         return y, scale

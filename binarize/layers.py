@@ -112,6 +112,10 @@ class BinaryLayer(nn.Module):
         new.__dict__.update(layer.__dict__)
         for own in ("_parameters", "_buffers", "_modules"):
             new.__dict__[own] = dict(layer.__dict__[own])
+        # A float layer may have attributes by these names (the `scale` of timm's ScaledStdConv2d).
+        for part_name in PARTS:
+            if part_name in new.__dict__:
+                new.__dict__[f"own_{part_name}"] = new.__dict__.pop(part_name)
         parts = (threshold, input_binarizer, weight_binarizer, scale, norm, shortcut, activation)
         for part_name, part in zip(PARTS, parts):
             new.register_module(part_name, part)
@@ -140,9 +144,13 @@ class BinaryLayer(nn.Module):
             x = self.threshold(x)
         return x if self.input_binarizer is None else self.input_binarizer(x)
 
+    def real_weight(self) -> Tensor:
+        """The real-valued weight that is binarized: the latent weight, or what the float layer makes of it."""
+        return cast(Tensor, self.weight)
+
     def binarized_weight(self, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """(two-valued weight, scale per output channel to be applied afterwards, or None), or some rows of them."""
-        weight = cast(Tensor, self.weight) if weight is None else weight
+        weight = self.real_weight() if weight is None else weight
         split = getattr(self.weight_binarizer, "split", None)
         if split is None:
             return self.weight_binarizer(weight), None
@@ -337,8 +345,14 @@ def binary_class(layer: nn.Module) -> type[BinaryLayer] | None:
         if isinstance(layer, base):
             methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
             same = all(getattr(type(layer), name) is getattr(base, name) for name in methods)
-            return binary if same else None
+            return binary if same else _foreign_class(layer)
     return None
+
+
+def _foreign_class(layer: nn.Module) -> type[BinaryLayer] | None:
+    from binarize.foreign_layers import foreign_class  # a subclass of ours: it cannot come first
+
+    return foreign_class(layer)
 
 
 def is_binary(module: nn.Module) -> bool:

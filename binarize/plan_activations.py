@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from binarize.dataflow import Flow
@@ -27,7 +28,7 @@ class Choice:
     rule: Rule
     scheme: Scheme
 
-    @property
+    @cached_property
     def signed(self) -> bool:
         """Whether the layer's input is replaced by its sign (not for binary weights alone, not for {0, 1} inputs)."""
         if self.scheme.input is None:

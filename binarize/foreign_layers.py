@@ -1,0 +1,72 @@
+"""Binary counterparts of timm's convolutions that compute in their own way.
+
+    StdConv2d         standardizes each filter before use (Qiao et al., 2019, https://arxiv.org/abs/1903.10520)
+    ScaledStdConv2d   and scales it by a learned gain (Brock et al., 2021, https://arxiv.org/abs/2101.08692)
+    ...Same           pad as TensorFlow does, by the size of the input
+
+The own computation stays: the binarizer sees the standardized weight, and the padding is that of the float layer, put
+on after the input was binarized. Classes are known by name, so that timm need not be imported.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from binarize.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+
+__all__ = ["foreign_class"]
+
+
+class BinaryStdConv2d(BinaryConv2d):
+    """`timm.layers.StdConv2d`, `ScaledStdConv2d`: weights standardized per filter, then binarized."""
+
+    def real_weight(self) -> Tensor:
+        layer = cast(Any, self)
+        weight = cast(Tensor, self.weight)
+        gain = (layer.gain * layer.own_scale).view(-1) if hasattr(layer, "gain") else None
+        flat = weight.reshape(1, weight.shape[0], -1)
+        # Statistics of each filter, as BatchNorm takes them in training mode; nothing is tracked.
+        return F.batch_norm(
+            flat, None, None, weight=gain, training=True, momentum=0.0, eps=layer.eps
+        ).reshape_as(weight)
+
+
+class BinaryConv2dSame(BinaryConv2d):
+    """`timm.layers.Conv2dSame`: as much padding as keeps ceil(size / stride) positions, more after than before."""
+
+    def operand(self, x: Tensor) -> Tensor:
+        a, conv = self.binarized_input(x), cast(Any, self)
+        if not getattr(conv, "same_pad", True):
+            return a
+        sides: list[int] = []
+        for axis in (1, 0):
+            size, stride = x.shape[2 + axis], conv.stride[axis]
+            reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+            total = max((math.ceil(size / stride) - 1) * stride + reach - size, 0)
+            sides += [total // 2, total - total // 2]
+        return F.pad(a, sides, value=self.pad_value)
+
+
+class BinaryStdConv2dSame(BinaryStdConv2d, BinaryConv2dSame):
+    """`timm.layers.StdConv2dSame`, `ScaledStdConv2dSame`: both of the above."""
+
+
+# Exact class name -> its binary class, for classes that timm defines.
+_TIMM: dict[str, type[BinaryLayer]] = {
+    "Conv2dSame": BinaryConv2dSame,
+    "Linear": BinaryLinear,
+    "ScaledStdConv2d": BinaryStdConv2d,
+    "ScaledStdConv2dSame": BinaryStdConv2dSame,
+    "StdConv2d": BinaryStdConv2d,
+    "StdConv2dSame": BinaryStdConv2dSame,
+}
+
+
+def foreign_class(layer: nn.Module) -> type[BinaryLayer] | None:
+    """The binary class for a layer of timm's own; None for any other."""
+    kind = type(layer)
+    return _TIMM.get(kind.__name__) if kind.__module__.startswith("timm.") else None

@@ -1,0 +1,56 @@
+"""timm's own convolutions keep their own computation: with nothing binarized, the binary class computes the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
+from torch import nn
+
+from binarize.binarizers.bnn import SteSign
+from binarize.layers import BinaryConv2d, binary_class
+
+KINDS = [Conv2dSame, StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (2, 1), (2, 2)])
+def test_without_binarizers_the_output_is_the_float_layers(
+    kind: type[nn.Conv2d], stride: int, dilation: int
+) -> None:
+    torch.manual_seed(0)
+    layer = kind(4, 6, 3, stride=stride, dilation=dilation)
+    x = torch.randn(2, 4, 11, 14)
+    cls = binary_class(layer)
+    assert cls is not None and issubclass(cls, BinaryConv2d)
+    same = cls.from_float(layer, weight_binarizer=nn.Identity())
+    torch.testing.assert_close(same(x), layer(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_keep_their_names_and_get_gradients(kind: type[nn.Conv2d]) -> None:
+    torch.manual_seed(0)
+    layer = kind(4, 6, 3)
+    names = [name for name, _ in layer.named_parameters()]
+    cls = binary_class(layer)
+    assert cls is not None
+    new = cls.from_float(layer, weight_binarizer=nn.Identity(), input_binarizer=SteSign())
+    new(torch.randn(2, 4, 9, 9)).square().sum().backward()
+    assert [name for name, _ in new.named_parameters()] == names
+    assert all(p.grad is not None and bool(p.grad.abs().sum() > 0) for p in new.parameters())
+
+
+def test_padding_comes_after_the_sign() -> None:
+    layer = Conv2dSame(1, 1, 3, bias=False)
+    cls = binary_class(layer)
+    assert cls is not None
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+    new = cls.from_float(layer, weight_binarizer=nn.Identity(), input_binarizer=SteSign())
+    # A padded 0 must stay 0: the corner sees 4 of the 9 positions.
+    assert new(torch.ones(1, 1, 3, 3))[0, 0, 0, 0].item() == 4.0
+
+
+def test_a_class_of_the_same_name_elsewhere_is_not_taken() -> None:
+    foreign = type("StdConv2d", (nn.Conv2d,), {"forward": lambda self, x: x, "__module__": "mine"})
+    assert binary_class(foreign(1, 1, 1)) is None

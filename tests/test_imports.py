@@ -24,7 +24,6 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
-    "binary_product": "layers",
     "channels": "shortcuts",
     "binary_product": "layers",
     "checks": "convert",
@@ -32,6 +31,7 @@ PART_OF = {
     "conversion": "convert",
     "dataflow": "analysis",
     "float_weights": "checkpoint",
+    "foreign_layers": "layers",
     "generated": "rewrite",
     "liveness": "calibrate",
     "migrations": "checkpoint",

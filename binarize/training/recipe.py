@@ -1,0 +1,131 @@
+"""What a training is made of, as data: the recipe of a scheme, changed by a file and by arguments.
+
+The keys are those of `training:` in a rule file. A recipe may have stages; each is a set of changes to it, with what is
+binary meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from binarize.conversion import conversion_of
+from binarize.errors import RuleError, did_you_mean
+from binarize.scheme import Scheme
+
+__all__ = ["Recipe", "recipe_of"]
+
+LrSchedule = Literal["cosine", "linear", "step", "exponential", "constant"]
+LabelLoss = Literal["cross_entropy", "square_hinge"]
+
+_CHOICES = {
+    "schedule": ("cosine", "linear", "step", "exponential", "constant"),
+    "loss": ("cross_entropy", "square_hinge"),
+    "weight_decay_on": ("all", "weights"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. Without a scheme to say otherwise: Adam, a cosine, no teacher."""
+
+    # Any name that timm.optim knows.
+    optimizer: str = "adam"
+    lr: float = 3e-3
+    momentum: float = 0.9
+    # None: what the optimizer has.
+    betas: tuple[float, ...] | None = None
+    weight_decay: float = 0.0
+    # "weights": float weights of layers, and binary ones where the binarizer standardizes them; "all": every parameter.
+    weight_decay_on: Literal["all", "weights"] = "weights"
+    schedule: LrSchedule = "cosine"
+    # Epochs at which a step schedule falls; none: after half and after three quarters.
+    milestones: tuple[int, ...] = ()
+    # Factor of each milestone (0.1 unless given), or of each epoch of an exponential fall (1/1000 over all).
+    gamma: float | None = None
+    # Share of the training in which the rate rises.
+    warmup: float = 0.0
+    epochs: int = 30
+    # Of all processes together.
+    batch_size: int = 128
+    loss: LabelLoss = "cross_entropy"
+    label_smoothing: float = 0.0
+    # "source": the float model that was converted; "none"; or what names a model.
+    teacher: str = "none"
+    # Share of the loss that the teacher has; the labels have the rest.
+    teacher_weight: float = 0.5
+    temperature: float = 1.0
+    # The data set a published recipe was used on; says nothing to us.
+    data: str = ""
+    # Changes to the recipe, one stage after another, with "binary": what is binary in it.
+    stages: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        for key, known in _CHOICES.items():
+            value = getattr(self, key)
+            if value not in known:
+                raise RuleError(
+                    f"recipe: {key} is {value!r}; expected {' or '.join(known)}{did_you_mean(str(value), known)}"
+                )
+        for key, low, high in _RANGES:
+            value = getattr(self, key)
+            if not (isinstance(value, (int, float)) and low <= value <= high and math.isfinite(value)):
+                raise RuleError(f"recipe: {key} is {value!r}; expected a number from {low:g} to {high:g}")
+
+    def changed(self, changes: Mapping[str, Any]) -> Recipe:
+        """This recipe with some keys changed; None leaves a key as it is. Raises RuleError for unknown keys."""
+        known = [f.name for f in fields(self)]
+        for key in changes:
+            if key not in known:
+                raise RuleError(f"recipe: unknown key {key!r}{did_you_mean(key, known)}")
+        given = {key: _plain(key, value) for key, value in changes.items() if value is not None}
+        return replace(self, **given)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every key as a JSON value."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
+
+
+# (key, least, most): beyond these nothing sensible can be meant.
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("lr", 0, 1e4),
+    ("momentum", 0, 1),
+    ("weight_decay", 0, 10),
+    ("warmup", 0, 1),
+    ("epochs", 1, 1_000_000),
+    ("batch_size", 1, 1_000_000),
+    ("label_smoothing", 0, 1),
+    ("teacher_weight", 0, 1),
+    ("temperature", 1e-3, 1e3),
+)
+
+
+def _plain(key: str, value: Any) -> Any:
+    if key in ("betas", "milestones"):
+        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    return tuple(dict(stage) for stage in value) if key == "stages" else value
+
+
+def recipe_of(model: nn.Module, published: bool = False) -> Recipe:
+    """The recipe that comes with the model's scheme, or the one its authors published.
+
+    Where layers have several schemes it is that of the most layers. A model that was not converted has the plain recipe.
+    """
+    scheme = _main_scheme(model)
+    if scheme is None:
+        return Recipe()
+    return Recipe().changed(scheme.training_paper if published else scheme.training)
+
+
+def _main_scheme(model: nn.Module) -> Scheme | None:
+    conversion = conversion_of(model)
+    if conversion is None or not conversion.plan.binarized:
+        return None
+    names = Counter(decision.scheme for decision in conversion.plan.binarized)
+    return conversion.plan.schemes[str(names.most_common(1)[0][0])]

@@ -131,7 +131,7 @@ def patch_part(old: object, patch: object) -> object:
 def _module_path(name: str) -> str:
     """The module of a part: `adabin.Maxout` is in binarize/binarizers/adabin.py, else it is a full path."""
     path = name.rpartition(".")[0]
-    return _BINARIZERS + path if (_FOLDER / f"{path}.py").is_file() else path
+    return _BINARIZERS + path if path in _files() else path
 
 
 def _resolve(name: str) -> type[nn.Module]:
@@ -156,6 +156,11 @@ def _resolve(name: str) -> type[nn.Module]:
 
 
 @cache
+def _files() -> list[str]:
+    return sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+@cache
 def _classes(file: str) -> dict[str, ast.ClassDef]:
     tree = ast.parse((_FOLDER / f"{file}.py").read_text(encoding="utf-8"))
     found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")
@@ -169,14 +174,13 @@ def _is_function(base: ast.expr) -> bool:
 
 def shipped_parts() -> list[str]:
     """The names of all parts in `binarize.binarizers`."""
-    files = sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
-    return [f"{file}.{name}" for file in files for name in _classes(file)]
+    return [f"{file}.{name}" for file in _files() for name in _classes(file)]
 
 
 def part_options(name: str) -> list[str] | None:
     """The arguments that a shipped part's own constructor names; None where its source does not say."""
     file, _, class_name = name.rpartition(".")
-    if not (_FOLDER / f"{file}.py").is_file() or class_name not in _classes(file):
+    if file not in _files() or class_name not in _classes(file):
         return None
     for node in _classes(file)[class_name].body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":

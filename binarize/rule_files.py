@@ -19,7 +19,7 @@ from binarize.scheme import Scheme
 __all__ = ["Loader", "builtin_rule_sets", "find_scheme", "join", "rule_file", "shipped_rule_set"]
 
 # More rules than any file has, fewer than files that extend each other twice over can reach.
-_MOST_RULES = 10_000
+_MOST_RULES = 2000
 
 
 def _folder() -> Path:

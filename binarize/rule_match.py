@@ -27,8 +27,9 @@ __all__ = [
     "test_number",
 ]
 
-# Longest run of numbers that [0-11] in a name may stand for.
-_MAX_RANGE = 10_000
+# Longest run of numbers that [0-11] in a name may stand for, and longest pattern: far more than names need.
+_MAX_RANGE = 1000
+_MAX_LENGTH = 1000
 
 # A layer that `first: 3` and `last: 3` count.
 _COUNTED_KINDS = ("conv", "conv_transpose", "linear")
@@ -56,6 +57,8 @@ def pattern(text: str) -> re.Pattern[str]:
     `[0-11]` is a number from a range; text after `re:` is a regular expression already. Raises ValueError
     with the reason where it is neither.
     """
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(f'"{text[:40]}..." has {len(text)} characters; a pattern has at most {_MAX_LENGTH}')
     if text.startswith("re:"):
         try:
             return re.compile(text[3:])
@@ -71,7 +74,7 @@ def _regex(piece: re.Match[str], text: str) -> str:
         return _GLOB.get(piece[0]) or re.escape(piece[0])
     low, high = int(piece[1]), int(piece[2])
     if not low <= high < low + _MAX_RANGE:
-        raise ValueError(f'"{text}": {piece[0]} is no range of numbers')
+        raise ValueError(f'"{text}": {piece[0]} is no range of up to {_MAX_RANGE} numbers')
     return "(?:" + "|".join(map(str, range(low, high + 1))) + ")"
 
 
@@ -98,9 +101,9 @@ def test_number(text: int | str, value: float) -> bool:
 
 @lru_cache(maxsize=4096)
 def _comparisons(text: int | str) -> list[tuple[str, float]]:
-    parts = [_COMPARISON.fullmatch(part) for part in str(text).split(",")]
+    parts = [_COMPARISON.fullmatch(part) for part in str(text)[:_MAX_LENGTH].split(",")]
     if None in parts:
-        raise ValueError(f'"{text}" is no number and no comparison such as ">=64" or ">=64, <512"')
+        raise ValueError(f'"{str(text)[:40]}" is no number and no comparison such as ">=64" or ">=64, <512"')
     return [(part[1], float(part[2])) for part in parts if part]
 
 

@@ -263,7 +263,8 @@ def _fault(detail: ErrorDetails) -> Fault:
     if detail["type"] == "value_error":
         return Fault(f"{_named(path)}: {context['error']}", path)
     if detail["type"] in _EXPECTED:
-        return Fault(f"{_named(path)} is {found(value)}; expected {_EXPECTED[detail['type']]}", path)
+        what = "this" if path and isinstance(path[-1], int) else _named(path)
+        return Fault(f"{what} is {found(value)}; expected {_EXPECTED[detail['type']]}", path)
     path = (*path, *context["at"])
     before = f"{_named(path)} " if detail["type"] == "unexpected" else ""
     return Fault(before + context["text"], path, at_key=detail["type"] == "key")

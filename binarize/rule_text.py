@@ -33,6 +33,8 @@ __all__ = [
 MAX_BYTES = 256 * 1024
 # rules > rule > match > any > not > ...: nobody nests deeper by hand.
 MAX_DEPTH = 24
+# As many values as a name for each of a few thousand layers; reading them takes seconds.
+MAX_VALUES = 20_000
 # Integers up to 2**64 (seeds) have 20 digits; more is a mistake.
 _MAX_DIGITS = 24
 
@@ -42,7 +44,7 @@ _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 # What YAML 1.2 readers count as the end of a line.
-_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+_BREAK = re.compile("\r\n|[\n\r]")
 
 # Where a value lies in the data: ("rules", 3, "match", "name").
 Path = tuple[str | int, ...]
@@ -54,10 +56,10 @@ _PLAINER = (
         "mapping values are not allowed here",
         "a colon after what is no key; put text with a colon into quotes, or mend the indentation",
     ),
-    ("but found '<stream end>'", "the file ends in the middle of a value; is a bracket or quote left open?"),
+    ("but found '<stream end>'", "the text ends in the middle of a value; is a bracket or quote left open?"),
     (
         "found unexpected end of stream",
-        "the file ends in the middle of a value; is a bracket or quote left open?",
+        "the text ends in the middle of a value; is a bracket or quote left open?",
     ),
     ("found character", "a character that no value may begin with; put the value into quotes"),
     ("but found '<block mapping start>'", "this line is indented otherwise than the lines it belongs to"),
@@ -116,13 +118,18 @@ class Document:
         )
 
     def _mark(self, fault: Fault) -> tuple[int, int]:
-        if fault.at_key and fault.path in self.keys:
-            return self.keys[fault.path]
-        # A value that a check split further than the text has no mark of its own: its parent's will do.
-        path = fault.path
-        while path and path not in self.values:
-            path = path[:-1]
-        return self.values.get(path, (0, 0))
+        path: Path = ()
+        marks = self.keys if fault.at_key else self.values
+        for step in fault.path:
+            inner = (*path, step)
+            if inner in self.values:
+                path = inner
+            elif step != 0:
+                # It lies deeper than the text is split: the value around it will do.
+                marks = self.values
+                break
+            # Else one value stands where the checked data has a list of one.
+        return marks.get(path) or self.values.get(path, (0, 0))
 
 
 def point_at(name: str, lines: Sequence[str], line: int, column: int, message: str) -> str:
@@ -287,6 +294,8 @@ class _Parser:
         from ruamel.yaml import events as kinds
 
         self.values[path] = _at(event)
+        if len(self.values) > MAX_VALUES:
+            raise self._fail(f"more than {MAX_VALUES} values", _at(event))
         if isinstance(event, kinds.AliasEvent):
             raise self._fail(f"*{event.anchor} reads as an alias; put a pattern into quotes", _at(event))
         if event.tag is not None:

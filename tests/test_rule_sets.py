@@ -1,0 +1,154 @@
+"""The shipped rule files: complete, built from parts that exist, and alike where they should be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from binarize.analysis import Layer
+from binarize.parts import Part
+from binarize.rules import RuleText, builtin_rule_sets, load_rule_set, rule_file
+
+NAMES = builtin_rule_sets()
+CONV = Layer(
+    name="layer1.0.conv1",
+    type="Conv2d",
+    kind="conv",
+    order=1,
+    kernel=(3, 3),
+    params=36864,
+    in_channels=64,
+    out_channels=64,
+)
+
+
+def test_all_schemes_are_there() -> None:
+    assert NAMES == [
+        "adabin",
+        "adabin_paper",
+        "binaryconnect",
+        "binaryconnect_stochastic",
+        "bireal",
+        "bireal_paper",
+        "bnn",
+        "bnnplus",
+        "dorefa",
+        "ienet",
+        "irnet",
+        "irnet_paper",
+        "reactnet",
+        "reactnet_paper",
+        "xnor",
+        "xnorpp",
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_defines_the_scheme_of_its_name_with_paper_and_recipes(name: str) -> None:
+    rules = load_rule_set(name)
+    scheme = rules.schemes[name]
+    assert (rules.name, list(rules.schemes)) == (name, [name])
+    assert "https://" in rules.paper
+    assert scheme.paper == rules.paper
+    assert scheme.description == rules.description != ""
+    recipe = {"optimizer": "adam", "lr": 3e-3, "schedule": "cosine", "warmup": 0.05, "epochs": 30}
+    assert scheme.training == {**recipe, "weight_decay": 0, "teacher": "source"}
+    assert scheme.training_paper["optimizer"] in ("adam", "sgd")
+    assert all(rule.optional and rule.where.endswith(tuple("0123456789")) for rule in rules.rules)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parts_are_built_and_give_finite_values(name: str) -> None:
+    torch.manual_seed(0)
+    scheme = load_rule_set(name).schemes[name]
+    context = {"channels": 4, "channel_dim": 1, "axis": 0}
+    w, x = torch.randn(6, 4, 3, 3), torch.randn(2, 4, 5, 5)
+    assert scheme.weight is not None
+    values, scale = scheme.weight.build(**context).split(w)
+    assert torch.isfinite(values if scale is None else values * scale).all()
+    for part in (scheme.input, scheme.scale, scheme.nonlinearity):
+        if part is not None:
+            assert part.shipped
+            assert torch.isfinite(part.build(**context)(x)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_schedules_aim_at_parts_that_are_there(name: str) -> None:
+    scheme = load_rule_set(name).schemes[name]
+    for entry in scheme.schedule:
+        slot, *inner = entry["target"].split(".")
+        part = getattr(scheme, slot)
+        assert isinstance(part, Part)
+        module = part.build(channels=4, channel_dim=1, axis=0)
+        for attribute in inner:
+            module = getattr(module, attribute)
+        assert {"t", "k"} <= dict(module.named_buffers()).keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, "body"),
+        ({"kind": "linear", "kernel": ()}, "body"),
+        ({"kind": "conv_transpose"}, "body"),
+        ({"groups": 64}, "depthwise"),
+        ({"groups": 2}, "body"),
+        ({"kernel": (1, 1), "downsample": True}, "downsample"),
+        ({"kernel": (1, 1)}, "body"),
+        ({"downsample": True}, "body"),
+        ({"gate": True}, "gate"),
+        ({"params": 255}, "tiny"),
+        ({"params": 256}, "body"),
+        ({"position": "first"}, "first"),
+        ({"position": "last"}, "last"),
+        ({"kind": "embedding"}, None),
+    ],
+)
+def test_common_rules(name: str, facts: dict[str, object], expected: str | None) -> None:
+    rule = load_rule_set(name).decide(replace(CONV, **facts))
+    assert (rule.id if rule else None) == expected
+    if rule is not None:
+        assert rule.use == (name if expected == "body" else "keep")
+        assert rule.why or expected == "body"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_effective_rule_set_is_re_run_equal(name: str) -> None:
+    rules = load_rule_set(name)
+    assert load_rule_set(rules=RuleText(rules.to_yaml())) == rules
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_paper")])
+def test_paper_variant_differs_by_its_shortcuts(name: str) -> None:
+    base = name.removesuffix("_paper")
+    variant, scheme = load_rule_set(name).schemes[name], load_rule_set(base).schemes[base]
+    assert (scheme.shortcut, variant.shortcut) == ("never", "every")
+    same = {"name": base, "shortcut": "never", "projection": "none", "description": scheme.description}
+    assert replace(variant, **same) == scheme
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("xnor", {"norm": "before_sign", "clip": (-1.0, 1.0), "nonlinearity": None}),
+        ("bnn", {"nonlinearity": Part("torch.nn.Hardtanh"), "clip": (-1.0, 1.0)}),
+        ("binaryconnect", {"input": None, "clip": (-1.0, 1.0)}),
+        ("binaryconnect_stochastic", {"input": None, "clip": (-1.0, 1.0)}),
+        ("reactnet", {"nonlinearity": Part("reactnet.RPReLU"), "position": "after_add"}),
+        ("dorefa", {"input": Part("dorefa.ZeroOne"), "clip": None}),
+        ("adabin", {"nonlinearity": Part("adabin.Maxout"), "norm": "missing"}),
+    ],
+)
+def test_what_makes_a_scheme_itself(name: str, facts: dict[str, object]) -> None:
+    scheme = load_rule_set(name).schemes[name]
+    assert {field: getattr(scheme, field) for field in facts} == facts
+
+
+def test_files_are_text_a_person_reads() -> None:
+    for name in NAMES:
+        lines = rule_file(name).read_text(encoding="utf-8").splitlines()
+        assert max(map(len, lines)) <= 126, name
+        assert len(lines) < 40, name

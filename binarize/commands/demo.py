@@ -42,6 +42,8 @@ def demo(
         from binarize.report.terminal import render
 
     torch.manual_seed(seed)
+    # Sharing out layers as small as these takes longer than computing them.
+    torch.set_num_threads(1)
     digits = load_digits()
     held_out = digits.held_out_images, digits.held_out_labels
     network = trained_vgg()

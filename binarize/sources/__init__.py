@@ -2,10 +2,12 @@
 
 load.py           the one call: `load(spec) -> Source`
 architectures.py  torchvision and timm builders
+calls.py          a name with literal arguments
 user_code.py      `file.py:make_model`, `package.module:Net(10)`
 files.py          what a file is, from its bytes
 pickle_scan.py    a pickle read without doing anything it says
-safe_pickle.py    the allow-list of what may be unpickled
+allow_list.py     what a pickle may name
+safe_pickle.py    pickles read by that list
 state_dicts.py    weights in checkpoints, and into architectures
 float_check.py    what is no plain float model is refused
 input_shapes.py   the input when nobody gave it

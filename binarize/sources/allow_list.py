@@ -30,9 +30,15 @@ PLAIN_CLASSES: dict[str, Any] = {
     "pathlib.PosixPath": pathlib.PurePosixPath,
     "pathlib.WindowsPath": pathlib.PureWindowsPath,
 }
+# Functions and plain classes that modules of these packages refer to, the hooks of weight and spectral norm too.
 HARMLESS = (
     "torch.nn.functional.gelu",
     "torch.nn.functional.relu",
+    "torch.nn.modules.module._WrappedHook",
+    "torch.nn.utils.spectral_norm.SpectralNorm",
+    "torch.nn.utils.spectral_norm.SpectralNormLoadStateDictPreHook",
+    "torch.nn.utils.spectral_norm.SpectralNormStateDictHook",
+    "torch.nn.utils.weight_norm.WeightNorm",
     "torchvision.models.detection._utils.BalancedPositiveNegativeSampler",
     "torchvision.models.detection._utils.BoxCoder",
     "torchvision.models.detection._utils.BoxLinearCoder",
@@ -60,9 +66,9 @@ class StandIn(nn.Module):
             self.__dict__.update(state)
 
 
-def stand_in(name: str) -> type[StandIn]:
+def stand_in() -> type[StandIn]:
     """A stand-in class for one foreign name."""
-    return type(name.rpartition(".")[2], (StandIn,), {})
+    return type("StandIn", (StandIn,), {})
 
 
 def resolve(name: str) -> list[Any]:

@@ -6,7 +6,6 @@ called with `weights_backbone=None` as well.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import inspect
 import re
@@ -19,15 +18,14 @@ import torch
 from torch import nn
 
 from binarize.errors import SourceError, UsageError
+from binarize.sources.calls import Call, parse_call
 
 __all__ = [
     "LIBRARIES",
     "Built",
-    "Call",
     "build",
     "known_names",
     "known_shape",
-    "parse_call",
     "replace_head",
     "split",
     "tag_of",
@@ -65,37 +63,6 @@ class Built:
     weights: str | None
     inputs: int = 1
     reproducible: bool = True
-
-
-@dataclass(frozen=True)
-class Call:
-    """A name with literal arguments."""
-
-    name: str
-    args: tuple[Any, ...] = ()
-    keywords: tuple[tuple[str, Any], ...] = ()
-
-
-def parse_call(text: str) -> Call:
-    """`Net(10, pretrained=False)` as a Call; a bare name is a call without arguments.
-
-    Raises: UsageError for anything but literals.
-    """
-    head = text.partition("(")[0].strip()
-    if "(" not in text:
-        return Call(head)
-    wanted = f"arguments must be literals, as in {head}(num_classes=10)"
-    try:
-        tree = ast.parse(f"_{text[len(text.partition('(')[0]) :]}", mode="eval").body
-        if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-            raise ValueError("not a call")
-        args = tuple(ast.literal_eval(arg) for arg in tree.args)
-        keywords = tuple((keyword.arg or "", ast.literal_eval(keyword.value)) for keyword in tree.keywords)
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
-        raise UsageError(f"{text}: {wanted}") from error
-    if any(not name for name, _ in keywords):
-        raise UsageError(f"{text}: {wanted}, without **")
-    return Call(head, args, keywords)
 
 
 def split(spec: str) -> tuple[str, str] | None:
@@ -217,8 +184,10 @@ def known_shape(module: nn.Module) -> tuple[int, ...] | None:
     """The usual input of a ready module of torchvision or timm."""
     library = type(module).__module__.partition(".")[0]
     if library == "timm":
-        size = (getattr(module, "pretrained_cfg", None) or {}).get("input_size")
-        return (1, *size) if size else None
+        configuration = getattr(module, "pretrained_cfg", None)
+        size = configuration.get("input_size") if isinstance(configuration, dict) else None
+        known = isinstance(size, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in size)
+        return (1, *size) if size and known else None
     if library == "torchvision":
         if type(module).__name__ == "Inception3":
             return (1, 3, 299, 299)

@@ -138,10 +138,10 @@ def _checked_safetensors(path: Path, size: int, header: int) -> FileKind:
     return "safetensors"
 
 
-def sha256(path: Path) -> str:
-    """The sha256 of a file, read in blocks with the interpreter lock released."""
+def sha256(file: IO[bytes]) -> str:
+    """The sha256 of an open file, which is closed; read in blocks with the interpreter lock released."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with file:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()

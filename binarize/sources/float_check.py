@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from binarize.errors import SourceError
 
-__all__ = ["check_float", "class_path", "quantizer_of", "unwrap"]
+__all__ = ["check_float", "check_whole", "class_path", "quantizer_of", "unwrap"]
 
 QUANTIZERS = (
     "aimet_torch",
@@ -41,19 +41,47 @@ WRAPPERS = {
     "torch.optim.swa_utils.AveragedModel": "module",
 }
 
+# What every module holds: parameters that are tensors, buffers that are tensors, modules that are modules.
+TABLES: dict[str, type] = {"_parameters": Tensor, "_buffers": Tensor, "_modules": nn.Module}
+
 
 def quantizer_of(name: str) -> str | None:
     """The quantization library that a dotted name belongs to, if any."""
     return next((library for library in QUANTIZERS if f"{name}.".startswith(f"{library}.")), None)
 
 
-def unwrap(module: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+def unwrap(module: nn.Module, spec: str) -> tuple[nn.Module, tuple[str, ...]]:
     """The model inside DataParallel, torch.compile and the like, and a note of each wrapper taken off."""
     notes: tuple[str, ...] = ()
-    while (inside := WRAPPERS.get(class_path(module))) is not None:
+    while (attribute := WRAPPERS.get(class_path(module))) is not None:
         notes = (*notes, f"took the model out of its {type(module).__name__}")
-        module = getattr(module, inside)
+        inside = getattr(module, attribute, None)
+        if not isinstance(inside, nn.Module):
+            raise SourceError(f"{spec}: damaged: a {type(module).__name__} without a model in it")
+        module = inside
     return module, notes
+
+
+def check_whole(module: nn.Module, spec: str) -> None:
+    """Raises SourceError where a module from a file lacks what its constructor would have given it.
+
+    Unpickling fills modules with whatever attributes the file has.
+    """
+    waiting, seen = [module], {id(module)}
+    while waiting:
+        part = waiting.pop()
+        for table, kind in TABLES.items():
+            entries = vars(part).get(table)
+            if not isinstance(entries, dict) or not all(
+                isinstance(key, str) and (value is None or isinstance(value, kind))
+                for key, value in entries.items()
+            ):
+                raise SourceError(f"{spec}: damaged: a {type(part).__name__} in it has no proper {table}")
+        if not isinstance(vars(part).get("_non_persistent_buffers_set"), set):
+            raise SourceError(f"{spec}: damaged: a {type(part).__name__} in it is not complete")
+        inner = [child for child in part._modules.values() if child is not None and id(child) not in seen]
+        seen.update(map(id, inner))
+        waiting.extend(inner)
 
 
 def check_float(module: nn.Module, spec: str, *, values: bool = True) -> None:
@@ -83,7 +111,8 @@ def _check_tensor(spec: str, name: str, tensor: Tensor, values: bool) -> None:
     if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
         raise SourceError(f"{spec}: {name} has no shape yet (a lazy layer); run the model once on an example")
     library = quantizer_of(f"{type(tensor).__module__}.{type(tensor).__qualname__}")
-    if library is not None or tensor.is_quantized:
+    eight_bit = tensor.is_floating_point() and tensor.dtype.itemsize == 1
+    if library is not None or tensor.is_quantized or eight_bit:
         kind = type(tensor).__name__ if library else str(tensor.dtype)
         raise SourceError(f"{spec}: already quantized: {name} is {kind}; give its float model instead")
     if values and not tensor.is_meta and tensor.is_floating_point():

@@ -21,7 +21,7 @@ def infer(module: nn.Module) -> tuple[int, ...] | None:
     """The first shape that the forward accepts, from what the first layer takes in; else None."""
     try:
         skeleton = without_data(module).eval()
-    except (RuntimeError, TypeError, ValueError, AttributeError):  # a module that cannot be copied
+    except Exception:  # the user's own __deepcopy__ or __setstate__ may raise anything
         return None
     for part in skeleton.modules():
         for table in HOOKS:  # the user's hooks must not see this trial
@@ -46,14 +46,16 @@ def example_input(
 
 def _candidates(module: nn.Module) -> Iterator[tuple[int, ...]]:
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            yield from ((1, layer.in_channels, side, side) for side in SIDES)
-        elif isinstance(layer, nn.Conv3d):
-            yield from ((1, layer.in_channels, 16, side, side) for side in (112, 64, 32))
-        elif isinstance(layer, nn.Conv1d):
-            yield from ((1, layer.in_channels, length) for length in LENGTHS)
-        elif isinstance(layer, nn.Linear):
-            yield (1, layer.in_features)
+        # Read from its attributes: a layer from a damaged file may lack them.
+        channels, features = vars(layer).get("in_channels"), vars(layer).get("in_features")
+        if isinstance(layer, nn.Conv2d) and isinstance(channels, int):
+            yield from ((1, channels, side, side) for side in SIDES)
+        elif isinstance(layer, nn.Conv3d) and isinstance(channels, int):
+            yield from ((1, channels, 16, side, side) for side in (112, 64, 32))
+        elif isinstance(layer, nn.Conv1d) and isinstance(channels, int):
+            yield from ((1, channels, length) for length in LENGTHS)
+        elif isinstance(layer, nn.Linear) and isinstance(features, int):
+            yield (1, features)
         else:
             continue
         return
@@ -64,6 +66,6 @@ def _accepts(skeleton: nn.Module, shape: tuple[int, ...]) -> bool:
     try:
         with torch.no_grad(), torch.device("meta"):
             skeleton(torch.empty(shape, dtype=first.dtype, device="meta"))
-    except (RuntimeError, ValueError, TypeError, AssertionError, LookupError, NotImplementedError):
+    except Exception:  # the user's own forward may raise anything
         return False
     return True

@@ -129,7 +129,7 @@ def _source(
     device: str | torch.device | None,
     meta: bool,
 ) -> Source:
-    module, unwrapped = float_check.unwrap(found.built.module)
+    module, unwrapped = float_check.unwrap(found.built.module, spec)
     float_check.check_float(module, spec, values=not meta)
     if meta and found.kind != "module":
         module = module.to("meta")
@@ -173,7 +173,7 @@ def _from_file(
     kind = files.kind_of(path, trust_pickle=trust_pickle)
     background = ThreadPoolExecutor(1)
     damaged = background.submit(files.damaged_record, path) if not meta else None
-    digest = background.submit(files.sha256, path).result if not meta else None
+    digest = background.submit(files.sha256, path.open("rb")).result if not meta else None
     background.shutdown(wait=False)
     checkpoint = _read(path, kind, arch, trust_pickle, meta)
     if damaged is not None and (record := damaged.result()) is not None:

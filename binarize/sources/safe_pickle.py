@@ -14,6 +14,7 @@ import re
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def load_with_stand_ins(path: str | Path, *, mmap: bool = False) -> tuple[object
     archive = is_archive(path)
     if not archive and any(_names_a_class(stored.reference) for stored in found.stored):
         raise UntrustedSourceError(_only_by_running(path, "a whole module in the format of torch before 1.6"))
-    stand_ins = [(allow_list.stand_in(name), name) for name in permission.foreign]
+    stand_ins = [(allow_list.stand_in(), name) for name in permission.foreign]
     with _allowing([*permission.allowed, *stand_ins]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about storage classes and protocols: nothing the user can change
         try:
@@ -152,9 +153,9 @@ def refusal(path: str | Path, called: list[str], foreign: list[str]) -> str:
             f"(then --arch module.py:make_model), or {trust}"
         )
     return (
-        f"{path}: loading it would import {_few(foreign)}, outside of {', '.join(allow_list.PACKAGES)}. Name "
-        f"code that builds the model, as in --arch module.py:make_model, to take only the weights from the file; "
-        f"or {trust}"
+        f"{path}: loading it would import {_few(foreign)}, which is beyond the modules of torch.nn, torchvision "
+        "and timm. Name code that builds the model, as in --arch module.py:make_model, to take only the weights "
+        f"from the file; or {trust}"
     )
 
 
@@ -190,7 +191,10 @@ def _scan_archive(path: Path) -> Scan:
         raise ValueError("its pickle is compressed, which torch.save never does")
     with path.open("rb") as raw:
         raw.seek(record_start(raw, entry))
-        found = scan(io.BytesIO(raw.read(entry.file_size)))
+        pickled = raw.read(entry.file_size)
+    if entry.CRC not in (0, zlib.crc32(pickled)):
+        raise ValueError("the checksum of its pickle is wrong")
+    found = scan(io.BytesIO(pickled))
     for stored in found.stored:
         _, key, count, width = _storage(stored.reference)
         if f"data/{key}" not in entries or entries[f"data/{key}"].file_size != count * width:

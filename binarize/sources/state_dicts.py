@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
+from binarize.sources.float_check import check_whole
 
 __all__ = [
     "Checkpoint",
@@ -73,6 +74,7 @@ def find_weights(content: object, path: str) -> Checkpoint:
     Raises: SourceError listing what was found instead.
     """
     if isinstance(content, nn.Module):
+        check_whole(content, path)
         return Checkpoint(content, {})
     if not isinstance(content, Mapping):
         raise SourceError(
@@ -94,6 +96,7 @@ def find_weights(content: object, path: str) -> Checkpoint:
         notes.append(f"the averaged weights under {averaged[0]!r} were left")
     archs = tuple(dict.fromkeys(_written_archs(content)))
     if isinstance(value, nn.Module):
+        check_whole(value, path)
         return Checkpoint(value, {}, tuple(notes), archs)
     state, segments = stripped({str(key): tensor for key, tensor in value.items()})
     if segments:
@@ -103,14 +106,12 @@ def find_weights(content: object, path: str) -> Checkpoint:
 
 def weights_of(module: nn.Module, path: str) -> dict[str, Tensor]:
     """The parameters and persistent buffers of a module from a file, without calling any of its code."""
+    check_whole(module, path)
     state = {}
-    try:
-        for prefix, part in nn.Module.named_modules(module, remove_duplicate=False):
-            for key, tensor in {**part._parameters, **part._buffers}.items():
-                if isinstance(tensor, Tensor) and key not in part._non_persistent_buffers_set:
-                    state[f"{prefix}.{key}" if prefix else key] = tensor
-    except (AttributeError, TypeError, RecursionError) as error:
-        raise SourceError(f"{path}: the model in it is not a torch.nn.Module ({error})") from error
+    for prefix, part in nn.Module.named_modules(module):
+        for key, tensor in {**part._parameters, **part._buffers}.items():
+            if isinstance(tensor, Tensor) and key not in part._non_persistent_buffers_set:
+                state[f"{prefix}.{key}" if prefix else key] = tensor
     return state
 
 
@@ -228,12 +229,22 @@ def fill(make: Callable[[bool], nn.Module], state: Mapping[str, Tensor], path: s
     if not whole and any(tensor.is_meta for tensor in module.state_dict().values()):
         module = make(False)
     wanted = module.state_dict()
-    fitted = {
-        key: value.to(wanted[key].dtype) if key in wanted and value.is_floating_point() else value
-        for key, value in state.items()
-    }
-    module.load_state_dict(fitted, strict=False, assign=whole)
+    fitted = {key: _converted(path, key, value, wanted[key]) for key, value in state.items() if key in wanted}
+    try:
+        module.load_state_dict(fitted, strict=False, assign=whole)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise SourceError(f"{path} does not fit --arch {arch}: {error}") from error
     return module
+
+
+def _converted(path: str, key: str, value: Tensor, wanted: Tensor) -> Tensor:
+    """A tensor in the architecture's precision; whole numbers and 8-bit floats do not stand for weights."""
+    if not isinstance(value, Tensor) or not isinstance(wanted, Tensor):  # a module's own extra state
+        return value
+    plain = value.is_floating_point() and value.dtype.itemsize > 1
+    if wanted.is_floating_point() and not plain:
+        raise SourceError(f"{path}: already quantized: {key} is {value.dtype}; {FLOAT}")
+    return value.to(wanted.dtype) if plain else value
 
 
 def _holds_more_than_its_state(module: nn.Module) -> bool:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
+from binarize.sources.float_check import check_whole
 from binarize.sources.safe_pickle import load_pickle_safely, refused_globals
 
 __all__ = ["load_structure", "save_structure", "tied_tensors", "without_data"]
@@ -59,6 +60,8 @@ def load_structure(path: str | Path, *, meta: bool = False) -> nn.Module:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SourceError(f"{path}: not a structure file of this version of binarize")
     module, tied = content.get("module"), content.get("tied")
+    if isinstance(module, nn.Module):
+        check_whole(module, str(path))
     if not isinstance(module, nn.Module) or tied != tied_tensors(module):
         raise SourceError(f"{path}: damaged: its module does not agree with its list of tied tensors")
     if not meta:

@@ -20,7 +20,8 @@ from typing import Any
 from torch import nn
 
 from binarize.errors import SourceError, UsageError, did_you_mean
-from binarize.sources.architectures import LIBRARIES, parse_call
+from binarize.sources.architectures import LIBRARIES
+from binarize.sources.calls import parse_call
 from binarize.sources.files import missing_file
 
 __all__ = ["call_user_code", "is_user_code"]

@@ -72,6 +72,24 @@ def test_quantized_tensors_are_refused() -> None:
         load(module)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_eight_bit_weights_are_refused(dtype: torch.dtype, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "eight.py").write_text("from torch import nn\ndef net(): return nn.Linear(2, 2)\n")
+    torch.save({"weight": torch.zeros(2, 2).to(dtype), "bias": torch.zeros(2)}, tmp_path / "net.pt")
+    with pytest.raises(SourceError, match=f"already quantized: weight is {dtype}"):
+        load(str(tmp_path / "net.pt"), arch=f"{tmp_path / 'eight.py'}:net")
+
+
+@pytest.mark.parametrize("table", ["_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"])
+def test_modules_that_are_not_whole_are_refused(table: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Unpickling gives a module whatever attributes the file has."""
+    module = nn.Sequential(nn.Linear(2, 2))
+    setattr(module[0], table, None)
+    torch.save(module, tmp_path / "net.pt")
+    with pytest.raises(SourceError, match="damaged: a Linear in it"):
+        load(str(tmp_path / "net.pt"))
+
+
 def test_binarized_modules_are_refused() -> None:
     from binarize.binarizers import bnn, xnor
     from binarize.layers import BinaryLinear

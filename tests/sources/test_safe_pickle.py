@@ -132,6 +132,15 @@ def test_what_training_scripts_write_beside_the_weights_is_read(tmp_path: Path) 
     assert read["history"].tolist() == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("normalised", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_layers_with_normalised_weights_are_read(normalised, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    module = nn.Sequential(normalised(nn.Linear(4, 3))).eval()
+    torch.save(module, tmp_path / "net.pt")
+    x = torch.ones(2, 4)
+    torch.testing.assert_close(load(str(tmp_path / "net.pt")).module(x), module(x), rtol=0, atol=0)
+
+
 def test_users_own_permissions_survive(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "net.pt")
     with torch.serialization.safe_globals([nn.Linear]):

@@ -10,7 +10,7 @@ from torch import nn
 
 from binarize.errors import SourceError, UsageError
 from binarize.sources import load
-from binarize.sources.architectures import Call, parse_call
+from binarize.sources.calls import Call, parse_call
 from binarize.sources.user_code import is_user_code
 
 CODE = """

@@ -1,0 +1,80 @@
+"""Terms of the loss that push latent weights towards two values, so that fewer of them change their sign at the end.
+
+    manhattan   sum | alpha - |w| |     Darabi et al., Regularized Binary Network Training, 2018,
+    euclidean   sum (alpha - |w|)^2     https://arxiv.org/abs/1812.11800 (R1 and R2)
+    bipolar     sum (1 - w^2)           Tang, Hua, Wang, AAAI 2017, https://doi.org/10.1609/aaai.v31i1.10862
+
+Sums over all weights, as published: the factors that go with them are tiny (1e-7, 1e-6, 5e-7). `bipolar` has no minimum; it
+is for weights that are clipped to [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import UsageError, did_you_mean
+from binarize.layers import BinaryLayer
+
+__all__ = ["REGULARIZERS", "bipolar", "euclidean", "manhattan", "regularization"]
+
+
+def manhattan(w: Tensor, alpha: Tensor) -> Tensor:
+    """sum | alpha - |w| |, with alpha per filter (first axis)."""
+    return (_per_filter(alpha, w) - _magnitude(w)).abs().sum()
+
+
+def euclidean(w: Tensor, alpha: Tensor) -> Tensor:
+    """sum (alpha - |w|)^2, with alpha per filter (first axis)."""
+    return (_per_filter(alpha, w) - _magnitude(w)).square().sum()
+
+
+def bipolar(w: Tensor) -> Tensor:
+    """sum (1 - w^2)."""
+    return (1 - w.square()).sum()
+
+
+def _magnitude(w: Tensor) -> Tensor:
+    """|w|, whose slope at 0 is that of the sign there: +1."""
+    return w * torch.where(w < 0, -1.0, 1.0).to(w.dtype)
+
+
+def _per_filter(alpha: Tensor, w: Tensor) -> Tensor:
+    return alpha.reshape(-1, *[1] * (w.dim() - 1))
+
+
+# Each alpha is where its own term is least, so that training it too would change nothing.
+def _manhattan(w: Tensor) -> Tensor:
+    return manhattan(w, w.detach().abs().flatten(1).median(1).values)
+
+
+def _euclidean(w: Tensor) -> Tensor:
+    return euclidean(w, w.detach().abs().flatten(1).mean(1))
+
+
+REGULARIZERS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "manhattan": _manhattan,
+    "euclidean": _euclidean,
+    "bipolar": bipolar,
+}
+
+
+def regularization(model: nn.Module, kind: str) -> Tensor:
+    """The sum of one term over the weights of all layers that binarize them now; zero where there is none.
+
+    Raises: UsageError for an unknown kind.
+    """
+    if kind not in REGULARIZERS:
+        raise UsageError(
+            f'no regularizer "{kind}" (known are {", ".join(REGULARIZERS)}){did_you_mean(kind, REGULARIZERS)}'
+        )
+    total = torch.zeros((), device=next(model.parameters()).device)
+    for layer in model.modules():
+        if isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, nn.Identity):
+            axis = getattr(layer.weight_binarizer, "axis", 0)
+            weight = layer.weight
+            assert isinstance(weight, Tensor)
+            total = total + REGULARIZERS[kind](weight.transpose(0, axis)).to(total)
+    return total

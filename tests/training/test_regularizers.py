@@ -1,0 +1,74 @@
+"""Regularizers against hand-computed sums and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import UsageError
+from binarize.layers import BinaryLayer
+from binarize.training.regularizers import bipolar, euclidean, manhattan, regularization
+
+W = [[0.5, -0.2, 0.1, -1.2], [0.3, 0.4, -0.6, 0.9]]
+ALPHA = [0.6, 0.5]
+
+
+def leaves() -> tuple[Tensor, Tensor]:
+    w = torch.tensor(W, dtype=torch.float64, requires_grad=True)
+    return w, torch.tensor(ALPHA, dtype=torch.float64, requires_grad=True)
+
+
+def close(found: Tensor | None, wanted: object) -> None:
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+def test_manhattan_sum_and_gradients() -> None:
+    w, alpha = leaves()
+    value = manhattan(w, alpha)
+    value.backward()
+    close(value.detach(), 2.4)
+    close(w.grad, [[-1.0, 1.0, -1.0, -1.0], [-1.0, -1.0, -1.0, 1.0]])
+    close(alpha.grad, [2.0, 0.0])
+
+
+def test_euclidean_sum_and_gradients() -> None:
+    w, alpha = leaves()
+    value = euclidean(w, alpha)
+    value.backward()
+    close(value.detach(), 1.0)
+    close(w.grad, [[-0.2, 0.8, -1.0, -1.2], [-0.4, -0.2, -0.2, 0.8]])
+    close(alpha.grad, [0.8, -0.4])
+
+
+def test_bipolar_sum_and_gradient() -> None:
+    w, _ = leaves()
+    value = bipolar(w)
+    value.backward()
+    close(value.detach(), 4.84)
+    close(w.grad, [[-1.0, 0.4, -0.2, 2.4], [-0.6, -0.8, 1.2, -1.8]])
+
+
+def test_a_weight_of_zero_is_pushed_up() -> None:
+    w = torch.zeros(1, 1, requires_grad=True)
+    manhattan(w, torch.ones(1)).backward()
+    assert w.grad is not None and w.grad.item() == -1
+
+
+def test_sums_run_over_the_latent_weights_of_all_binary_layers(converted: Callable[..., nn.Module]) -> None:
+    model = converted("ConvRelu", "bnnplus")
+    layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
+    wanted = sum((1 - layer.weight.double().square()).sum() for layer in layers)  # type: ignore[operator]
+    torch.testing.assert_close(regularization(model, "bipolar").double(), wanted, rtol=1e-5, atol=0)
+    regularization(model, "manhattan").backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {
+        f"{name}.weight" for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)
+    }
+
+
+def test_an_unknown_kind_is_named(converted: Callable[..., nn.Module]) -> None:
+    with pytest.raises(UsageError, match='did you mean "euclidean"'):
+        regularization(converted("ConvRelu"), "euclidian")

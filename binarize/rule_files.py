@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from binarize.errors import RuleError, did_you_mean
+from binarize.rule_document import Document, Fault
 from binarize.rule_schema import check_file
 from binarize.rule_set import Rule, RuleSet, make_rule
-from binarize.rule_text import Document, Fault, RuleText, parse, plain, read_text
+from binarize.rule_text import RuleText, parse, plain, read_text
 from binarize.rule_values import WEIGHTS_ONLY, found, hint
 from binarize.scheme import Scheme
 

@@ -31,7 +31,7 @@ __all__ = [
 _MAX_RANGE = 1000
 _MAX_LENGTH = 1000
 
-# A layer that `first: 3` and `last: 3` count.
+# Layers that `first: 3` and `last: 3` count, if they run.
 _COUNTED_KINDS = ("conv", "conv_transpose", "linear")
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -218,7 +218,8 @@ def name_counted(match: Mapping[str, Any], layers: Sequence[Layer]) -> dict[str,
     for key in ("not", "any"):
         if key in match:
             result[key] = [name_counted(one, layers) for one in match[key]]
-    ordered = sorted((one for one in layers if one.kind in _COUNTED_KINDS), key=lambda one: one.order)
+    counted = (one for one in layers if one.kind in _COUNTED_KINDS and one.calls)
+    ordered = sorted(counted, key=lambda one: one.order)
     for key in ("first", "last"):
         if key in match:
             n = match[key]

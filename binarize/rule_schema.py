@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from binarize.analysis import InputSign, Kind, Skip
-from binarize.rule_text import Document, Fault, Path
+from binarize.rule_document import Document, Fault, Path
 from binarize.rule_values import (
     ACTIVATION,
     CLIP,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from binarize.errors import RuleError
 from binarize.parts import Part
+from binarize.rule_document import Document
 from binarize.rule_match import counts, holds, name_counted, named, strays
 from binarize.rule_schema import check_file, check_rule
-from binarize.rule_text import Document, flow, plain
+from binarize.rule_text import flow, plain
 from binarize.rule_values import ACTIVATIONS, WEIGHTS_ONLY
 from binarize.scheme import Norm, Scheme, Shortcut
 
@@ -75,11 +76,11 @@ class Rule:
 
     def matches(self, layer: Layer) -> bool:
         """Whether every selector holds for the layer."""
-        assert not self.floating, "a rule that counts layers or asks a function was used before RuleSet.bind"
+        assert not self.unbound, "a rule that counts layers or asks a function was used before RuleSet.bind"
         return holds(self.match, layer)
 
     @property
-    def floating(self) -> bool:
+    def unbound(self) -> bool:
         """Whether it needs to see all layers first: it counts them, or it asks a function."""
         return self.function is not None or counts(self.match)
 
@@ -182,7 +183,7 @@ class RuleSet:
         for rule in self.rules:
             if rule.function is not None:
                 rules += _ask(rule, layers, schemes)
-            elif rule.floating:
+            elif rule.unbound:
                 rules.append(replace(rule, match=name_counted(rule.match, layers)))
             else:
                 rules.append(rule)

@@ -1,4 +1,4 @@
-"""Rule text -> plain data that remembers where each value stood, and messages that point there.
+"""Rule text -> a document of plain data, and plain data -> text.
 
 The subset of YAML 1.2 that JSON can hold: mappings with words as keys, lists, strings, numbers, booleans,
 null. No aliases, tags or second documents, so a small file cannot become large data. `no` and `off` are
@@ -10,17 +10,15 @@ from __future__ import annotations
 import math
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from binarize.errors import RuleError
+from binarize.rule_document import Document, Path, point_at, spell
 
 __all__ = [
     "MAX_BYTES",
-    "Document",
-    "Fault",
-    "Path",
     "RuleText",
     "flow",
     "parse",
@@ -46,9 +44,8 @@ _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 # What YAML 1.2 readers count as the end of a line.
 _BREAK = re.compile("\r\n|[\n\r]")
 
-# Where a value lies in the data: ("rules", 3, "match", "name").
-Path = tuple[str | int, ...]
-
+_CUT_SHORT = "the text ends in the middle of a value; is a bracket or quote left open?"
+_INDENTED = "this line is indented otherwise than the lines it belongs to"
 # What the parser says, and what to say instead.
 _PLAINER = (
     ("found character '\\t'", "a tab; YAML is indented with spaces"),
@@ -56,14 +53,11 @@ _PLAINER = (
         "mapping values are not allowed here",
         "a colon after what is no key; put text with a colon into quotes, or mend the indentation",
     ),
-    ("but found '<stream end>'", "the text ends in the middle of a value; is a bracket or quote left open?"),
-    (
-        "found unexpected end of stream",
-        "the text ends in the middle of a value; is a bracket or quote left open?",
-    ),
+    ("but found '<stream end>'", _CUT_SHORT),
+    ("found unexpected end of stream", _CUT_SHORT),
     ("found character", "a character that no value may begin with; put the value into quotes"),
-    ("but found '<block mapping start>'", "this line is indented otherwise than the lines it belongs to"),
-    ("but found '<block sequence start>'", "this line is indented otherwise than the lines it belongs to"),
+    ("but found '<block mapping start>'", _INDENTED),
+    ("but found '<block sequence start>'", _INDENTED),
 )
 
 
@@ -73,82 +67,6 @@ class RuleText:
 
     text: str
     name: str = "<text>"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong: what, at which path, and whether the key is meant rather than its value."""
-
-    message: str
-    path: Path = ()
-    at_key: bool = False
-
-
-@dataclass(frozen=True)
-class Document:
-    """Data and where it stood. Data that was given as Python objects has no lines."""
-
-    name: str
-    data: Any
-    lines: Sequence[str] = ()
-    # Path -> (line, column), from 0.
-    keys: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
-    values: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def file(self) -> str:
-        """The name without its folders, for reports."""
-        return pathlib.Path(self.name).name if self.lines else self.name
-
-    def line(self, path: Path) -> str:
-        """`adabin.yaml:12`, or `rules[3]` where there are no lines."""
-        if not self.lines:
-            return _spell(path)
-        return f"{self.file}:{self._mark(Fault('', path))[0] + 1}"
-
-    def error(self, *faults: Fault) -> RuleError:
-        """One error that shows every fault in its place, in the order of the text."""
-        if not self.lines:
-            return RuleError(
-                "\n".join(": ".join(filter(None, (self.name, _spell(f.path), f.message))) for f in faults)
-            )
-        ordered = sorted(faults, key=self._mark)
-        return RuleError(
-            "\n".join(point_at(self.name, self.lines, *self._mark(f), f.message) for f in ordered)
-        )
-
-    def _mark(self, fault: Fault) -> tuple[int, int]:
-        path: Path = ()
-        marks = self.keys if fault.at_key else self.values
-        for step in fault.path:
-            inner = (*path, step)
-            if inner in self.values:
-                path = inner
-            elif step != 0:
-                # It lies deeper than the text is split: the value around it will do.
-                marks = self.values
-                break
-            # Else one value stands where the checked data has a list of one.
-        return marks.get(path) or self.values.get(path, (0, 0))
-
-
-def point_at(name: str, lines: Sequence[str], line: int, column: int, message: str) -> str:
-    """`name:line:column  message`, the line and the one before it, and a caret under the column."""
-    width = len(str(line + 1))
-    # Lines are cut to what a terminal shows around the column.
-    start = max(0, column - 70)
-    shown = []
-    for i in (line - 1, line):
-        if i >= 0:
-            text = lines[i][start : start + 100] if i < len(lines) else ""
-            text = "".join(c if c.isprintable() else " " for c in text)
-            shown.append(f"    {i + 1:>{width}} | {text}".rstrip())
-    caret = f"    {'':>{width}} | {'':>{column - start}}^"
-    return "\n".join([f"{name}:{line + 1}:{column + 1}  {message}", *shown, caret])
-
-
-def _spell(path: Path) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
 
 
 def read_text(path: str | pathlib.Path) -> RuleText:
@@ -161,9 +79,7 @@ def read_text(path: str | pathlib.Path) -> RuleText:
     except ValueError as error:
         raise RuleError(f"{str(path)!r} is no path: {error}") from error
     if len(raw) > MAX_BYTES:
-        raise RuleError(
-            f"{path} is larger than {MAX_BYTES // 1024} KiB; a rule file is a page or two of YAML"
-        )
+        raise _too_large(str(path))
     try:
         return RuleText(raw.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
@@ -173,12 +89,14 @@ def read_text(path: str | pathlib.Path) -> RuleText:
         raise RuleError(f"{path}:{line}:{column}  {found}; is this a text file?") from error
 
 
+def _too_large(name: str) -> RuleError:
+    return RuleError(f"{name} is larger than {MAX_BYTES // 1024} KiB; a rule file is a page or two of YAML")
+
+
 def parse(source: RuleText) -> Document:
     """The one YAML document in a text. Raises RuleError with the place for everything else."""
     if len(source.text) > MAX_BYTES:
-        raise RuleError(
-            f"{source.name} is larger than {MAX_BYTES // 1024} KiB; a rule file is a page or two of YAML"
-        )
+        raise _too_large(source.name)
     return _Parser(source).document()
 
 
@@ -193,11 +111,11 @@ def parse_value(text: str, name: str) -> Any:
 def plain(value: object, name: str, path: Path = ()) -> Any:
     """Python data as the JSON values that `parse` gives. Raises RuleError for what no file could hold."""
     if len(path) > MAX_DEPTH:
-        raise RuleError(f"{name}: {_spell(path)} is nested deeper than {MAX_DEPTH}")
+        raise RuleError(f"{name}: {spell(path)} is nested deeper than {MAX_DEPTH}")
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise RuleError(f"{name}: {_spell(path)} has the key {key!r}; keys are words")
+                raise RuleError(f"{name}: {spell(path)} has the key {key!r}; keys are words")
         return {key: plain(item, name, (*path, key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, name, (*path, i)) for i, item in enumerate(value)]
@@ -210,7 +128,7 @@ def plain(value: object, name: str, path: Path = ()) -> Any:
     ):
         return value
     raise RuleError(
-        f"{name}: {_spell(path)} is {value!r}; expected text, numbers, booleans, lists or mappings"
+        f"{name}: {spell(path)} is {value!r}; expected text, numbers, booleans, lists or mappings"
     )
 
 

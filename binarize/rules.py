@@ -5,7 +5,7 @@ Example:
     >>> rules.decide(layer).use
     'keep'
 
-The parts: `rule_text.py` reads YAML and points at faults, `rule_schema.py` says what a file may hold,
+The parts: `rule_text.py` reads YAML, `rule_document.py` points at faults, `rule_schema.py` says what a file may hold,
 `rule_match.py` asks whether a rule holds for a layer, `rule_files.py` finds files and joins what they extend,
 `rule_set.py` has the types. This file joins all that one conversion was given: schemes, files, and what the
 command line adds.
@@ -20,11 +20,12 @@ from typing import Any, cast, get_args
 
 from binarize.errors import RuleError, UsageError, did_you_mean
 from binarize.parts import Part, shipped_parts
+from binarize.rule_document import Document
 from binarize.rule_files import Loader, builtin_rule_sets, find_scheme, join, rule_file, shipped_rule_set
 from binarize.rule_match import pattern
 from binarize.rule_schema import RULE_KEYS, check_rule, json_schema
 from binarize.rule_set import Rule, RuleSet, Unmatched, make_rule
-from binarize.rule_text import Document, RuleText, parse_value, plain
+from binarize.rule_text import RuleText, parse_value, plain
 from binarize.scheme import Scheme, Shortcut
 
 __all__ = [

@@ -41,6 +41,7 @@ PART_OF = {
     "plan_parts": "plan",
     "plan_shortcuts": "plan",
     "planner": "plan",
+    "rule_document": "rules",
     "rule_files": "rules",
     "rule_match": "rules",
     "rule_schema": "rules",

@@ -163,6 +163,7 @@ LAYERS = [
     layer(name="body.1", order=2),
     layer(name="head", order=9, kind="linear"),
     layer(name="body.2", order=3),
+    layer(name="unused", order=10, calls=0),
 ]
 
 
@@ -172,7 +173,7 @@ LAYERS = [
         ({"first": 2}, ["conv1", "body.1"]),
         ({"last": 2}, ["head", "body.2"]),
         ({"first": 99}, ["conv1", "body.1", "head", "body.2"]),
-        ({"not": [{"first": 2}]}, ["embed", "head", "body.2"]),
+        ({"not": [{"first": 2}]}, ["embed", "head", "body.2", "unused"]),
         ({"any": [{"first": 1}, {"last": 1}]}, ["conv1", "head"]),
         ({"first": 3, "last": 3}, ["body.1", "body.2"]),
         ({"first": 3, "name": ["body.*"]}, ["body.1", "body.2"]),

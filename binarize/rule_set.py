@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from binarize.errors import RuleError
+from binarize.errors import RuleError, did_you_mean
 from binarize.parts import Part
 from binarize.rule_document import Document
 from binarize.rule_match import counts, holds, name_counted, named, strays
@@ -160,6 +160,9 @@ class RuleSet:
         A scheme whose parts the rule changes has the rule's id in its name, so that names stay unique.
         """
         assert rule.scheme is not None, "a rule that keeps its layers has no scheme"
+        if rule.scheme not in self.schemes:
+            near = did_you_mean(rule.scheme, self.schemes)
+            raise RuleError(f'rule "{rule.id}": this rule set has no scheme "{rule.scheme}"{near}')
         scheme = self.schemes[rule.scheme].patched(rule.with_)
         if rule.weights_only:
             scheme = replace(scheme, name=f"{WEIGHTS_ONLY}{scheme.name}", input=None)

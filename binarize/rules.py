@@ -84,7 +84,7 @@ def load_rule_set(
             text = f'rules that extend "{later}" come after those of the scheme "{scheme}" and would decide'
             raise UsageError(f"{text} in its place; give one of the two")
         given.insert(0, shipped_rule_set(_known_scheme(scheme)))
-    elif scheme is None and all(rule.use == "keep" for rule_set in given for rule in rule_set.rules):
+    elif scheme is None and not any(map(_binarizes, given)):
         given.insert(0, shipped_rule_set(DEFAULT_SCHEME))
     result = join(given)
     result = replace(result, name=result.name or "rules")
@@ -95,6 +95,11 @@ def load_rule_set(
     for text in overrides:
         result = _override(result, text)
     return result
+
+
+def _binarizes(rule_set: RuleSet) -> bool:
+    """Whether it defines or uses a scheme, or asks a function that may."""
+    return bool(rule_set.schemes) or any(rule.use != "keep" for rule in rule_set.rules)
 
 
 def _known_scheme(name: str) -> str:

@@ -74,6 +74,12 @@ def test_scheme_as_a_rule_uses_it(rule: dict[str, Any], changes: dict[str, Any],
         assert used == BNN
 
 
+def test_scheme_that_is_missing_is_named() -> None:
+    rule = Rule({"in": 1}, "bn", id="r")
+    with pytest.raises(RuleError, match='rule "r": this rule set has no scheme "bn"; did you mean "bnn"'):
+        rule_set(rule).scheme(rule)
+
+
 def test_bind_puts_names_in_place_of_counts() -> None:
     rules = rule_set(Rule({"kind": "conv"}, "bnn"), Rule({"last": 2}, "keep"), Rule({"first": 1}, "keep"))
     with pytest.raises(AssertionError):

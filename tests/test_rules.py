@@ -73,6 +73,10 @@ def test_rules_with_a_scheme_of_their_own_stand_alone() -> None:
     assert uses(load_rule_set(rules=[{"match": {"name": "fc"}, "use": "bnn"}])) == [None, None, None, "bnn"]
 
 
+def test_scheme_that_no_rule_uses_is_not_replaced_by_adabin() -> None:
+    assert uses(load_rule_set(rules={"scheme": {"weight": "bnn.SteSign"}, "name": "mine"})) == [None] * 4
+
+
 def test_scheme_comes_before_the_rules() -> None:
     rules = load_rule_set("bnn", [{"match": {"name": "layer1.0.conv1"}, "use": "xnor", "why": "mine"}])
     assert uses(rules) == ["keep", "xnor", "bnn", "keep"]

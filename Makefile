@@ -17,7 +17,7 @@ endif
 endif
 
 demo: $(VENV)/.has-run
-	$(BIN)/binarize demo $(ARGS)
+	$(BIN)/binarize demo --out results/digits-adabin --force $(ARGS)
 
 test: $(VENV)/.has-test
 	$(BIN)/python -m pytest -n 2 $(ARGS)

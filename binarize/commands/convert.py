@@ -178,7 +178,7 @@ def _write(
         draft = target.with_name(f".{target.name}.draft")
         torch.save(model, draft)
         draft.replace(target)
-    commands = [f"binarize report {folder} --all"] if "folder" in emitted else []
+    commands = [f"{options.program()} report {folder} --all"] if "folder" in emitted else []
     return replace(options.report_of(model), files=files, next_commands=tuple(commands))
 
 

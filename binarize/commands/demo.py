@@ -72,7 +72,7 @@ def demo(
         binarize.save(binary, folder, force=True)
         _require_equal(binary, binarize.load(folder), digits.held_out_images)
 
-    sizes = report.totals
+    sizes, program = report.totals, options.program()
     screen.show("\nRight on the held-out digits, as measured in this run:")
     for name, share in found.items():
         screen.show(f"  {name:13} {_percent(share)}   {_bar(share)}")
@@ -83,9 +83,9 @@ def demo(
         f"  {folder}/report.md           every layer and why\n"
         f"  {folder}/rules.yaml          the rules, to change and run again\n"
         "next:\n"
-        f"  binarize report {folder} --all\n"
-        "  binarize plan torchvision:resnet18 --shortcuts every\n"
-        "  binarize convert torchvision:vgg11 --scheme adabin --add-shortcuts"
+        f"  {program} report {folder} --all\n"
+        f"  {program} plan torchvision:resnet18 --shortcuts every\n"
+        f"  {program} convert torchvision:vgg11 --scheme adabin --add-shortcuts"
     )
     screen.document({"accuracy": found, "folder": str(folder), "report": report.to_json()})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ __all__ = [
     "Model",
     "make_plan",
     "parse_shape",
+    "program",
     "report_of",
     "rule_set",
     "rule_source",
@@ -220,6 +223,11 @@ def make_plan(screen: Screen, model: Model, rules: RuleSet, seed: int = 0) -> Pl
     with screen.stage("planning"):
         assert planned.plan
     return planned
+
+
+def program() -> str:
+    """What to type to run this program again: its name, or its path where the shell would not find it."""
+    return "binarize" if shutil.which("binarize") else shlex.quote(sys.argv[0])
 
 
 def report_of(model: nn.Module) -> Report:

@@ -21,7 +21,7 @@ from binarize.packed.kernels import Variant
 from binarize.packed.layout import KernelWeight, make_layout
 from binarize.packed.pack import WORD, pack_words
 
-__all__ = ["convolve", "kernel_weight", "new_image", "new_words", "pack"]
+__all__ = ["convolve", "image_size", "kernel_weight", "new_image", "new_words", "pack"]
 
 NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
 _Key = tuple[str, int, tuple[int, int], int, int]
@@ -43,15 +43,15 @@ def kernel_weight(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelW
 def new_image(x: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
     """An unwritten result (N, O, H', W') with channels last in memory."""
     n, height, width = image_size(x)
-    size = (n, geometry.out_channels, *geometry.output_size(height, width))
-    return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
+    size = (n, geometry.out_channels, *_output_size(geometry, height, width))
+    return torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
 
 
 def new_words(x: Tensor, geometry: Geometry) -> Tensor:
     """An unwritten packed result (N, H', W', ceil(O / 32))."""
     n, height, width = image_size(x)
     words = -(-geometry.out_channels // WORD)
-    return x.new_empty((n, *geometry.output_size(height, width), words), dtype=torch.int32)
+    return torch.empty((n, *_output_size(geometry, height, width), words), dtype=torch.int32)
 
 
 def image_size(x: Tensor) -> tuple[int, int, int]:
@@ -149,11 +149,16 @@ def _call(function: str, variant: Variant, fields: dict[str, int]) -> None:
 
 
 @lru_cache(maxsize=4096)
+def _output_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
+    return geometry.output_size(height, width)
+
+
+@lru_cache(maxsize=4096)
 def _sizes(geometry: Geometry, batch: int, height: int, width: int) -> dict[str, int]:
     """All fields of a call in their order, the sizes filled in and the rest 0."""
     module = kernels.native()
     assert module is not None
-    out_height, out_width = geometry.output_size(height, width)
+    out_height, out_width = _output_size(geometry, height, width)
     top, bottom, left, right = geometry.padding
     sizes = {
         "batch": batch, "channels": geometry.in_channels, "height": height, "width": width,

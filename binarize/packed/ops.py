@@ -42,7 +42,7 @@ def sizes_of(geometry: Geometry) -> list[int]:
 
 def geometry_of(bits: Tensor, sizes: Sequence[int]) -> Geometry:
     """The geometry that `sizes` and the number of filters stand for."""
-    return _geometry(bits.shape[0], tuple(sizes))
+    return _geometry(int(bits.shape[0]), tuple(sizes))  # a weight's size is no symbol
 
 
 @lru_cache(maxsize=4096)
@@ -192,7 +192,7 @@ def _conv_and_bits_reference(
     return y, reference.below(y, next_threshold)
 
 
-# Shapes alone
+# Shapes alone; sizes may be symbols
 
 
 def _pack_shape(x: Tensor, threshold: Tensor | None = None) -> Tensor:
@@ -202,20 +202,21 @@ def _pack_shape(x: Tensor, threshold: Tensor | None = None) -> Tensor:
 
 def _image_shape(dtype: torch.dtype) -> Callable[..., Tensor]:
     def shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
-        return native.new_image(x, geometry_of(bits, sizes), dtype)
+        n, height, width = native.image_size(x)
+        size = (n, bits.shape[0], *geometry_of(bits, sizes).output_size(height, width))
+        return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
 
     return shape
 
 
 def _words_shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
-    return native.new_words(x, geometry_of(bits, sizes))
+    n, height, width = native.image_size(x)
+    size = geometry_of(bits, sizes).output_size(height, width)
+    return x.new_empty((n, *size, -(-bits.shape[0] // WORD)), dtype=torch.int32)
 
 
-def _both_shapes(
-    x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any
-) -> tuple[Tensor, Tensor]:
-    geometry = geometry_of(bits, sizes)
-    return native.new_image(x, geometry, torch.float32), native.new_words(x, geometry)
+def _both_shapes(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    return _image_shape(torch.float32)(*arguments, **options), _words_shape(*arguments, **options)
 
 
 _LAYER = "Tensor x, Tensor bits, int[] sizes"

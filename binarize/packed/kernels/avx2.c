@@ -81,6 +81,7 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
             const int64_t stop = flush - k < BYTE_RUN / 4 ? flush : k + BYTE_RUN / 4;
             for (; k < stop; k++) {
                 const int64_t at = offsets[k];
+#pragma GCC unroll 1
                 for (int b = 0; b < 4; b++, weights += LANES) {
                     const __m256i first = load(weights), second = load(weights + 32);
                     const __m256i low0 = _mm256_and_si256(first, low_nibble);
@@ -95,6 +96,8 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
                             _mm256_shuffle_epi8(low, low0), _mm256_shuffle_epi8(high, high0)));
                         bytes[i][1] = _mm256_add_epi8(bytes[i][1], _mm256_add_epi8(
                             _mm256_shuffle_epi8(low, low1), _mm256_shuffle_epi8(high, high1)));
+                        /* Keeps the compiler from adding in another order, which needs more registers than are. */
+                        __asm__("" : "+x"(bytes[i][0]), "+x"(bytes[i][1]));
                     }
                 }
             }

@@ -194,80 +194,79 @@ INLINE void finish_float(const ConvJob *job, int64_t o, int lanes, int64_t pixel
         }
 }
 
+/* What ends a tile. `at[i]` is where the block of the i-th pixel begins in a table over classes. */
+typedef void (*FinishFunction)(const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops,
+                               const int64_t *at);
+
 /* Thresholds on the count itself: no dot is computed. */
-INLINE void finish_bits(const ConvJob *job, int64_t o, int64_t pixel, const int32_t *pops, int64_t class_start,
-                        const int LANE_COUNT)
+INLINE void finish_bits(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+                        const int64_t *at, const int LANE_COUNT)
 {
-    for (int word = 0; word < LANE_COUNT / 32; word++)
-        store_bits(job, pixel, o, word,
-                   less_i32(job->pop_limit + class_start + 32 * word, pops + 32 * word) ^ job->flip[o / 32 + word]);
+    for (int i = 0; i < n; i++)
+        for (int word = 0; word < LANE_COUNT / 32; word++) {
+            const int32_t *limit = job->pop_limit + at[i] + 32 * word;
+            const uint32_t lower = less_i32(limit, pops + i * LANE_COUNT + 32 * word);
+            store_bits(job, pixel + i, o, word, lower ^ job->flip[o / 32 + word]);
+        }
 }
 
 /* The common case: scale and constant, nothing else, a whole block. */
-INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, const int32_t *pops, int64_t class_start,
-                          const int LANE_COUNT)
+INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+                          const int64_t *at, const int LANE_COUNT)
 {
-    const float *scale = job->scale + o, *constant = job->constant + class_start;
-    const int32_t *base = job->base + class_start;
-    float *y = job->result + pixel * job->out_channels + o;
+    const float *scale = job->scale + o;
     const int shift = job->pop_shift;
-    for (int j = 0; j < LANE_COUNT; j++)
-        y[j] = scale[j] * (float)(base[j] - (pops[j] << shift)) + constant[j];
+    for (int i = 0; i < n; i++, pops += LANE_COUNT) {
+        const int32_t *base = job->base + at[i];
+        const float *constant = job->constant + at[i];
+        float *y = job->result + (pixel + i) * job->out_channels + o;
+        for (int j = 0; j < LANE_COUNT; j++)
+            y[j] = scale[j] * (float)(base[j] - (pops[j] << shift)) + constant[j];
+    }
 }
 
-INLINE void finish_any(const ConvJob *job, int64_t o, int64_t pixel, int32_t *pops, int64_t plane_step,
-                       int64_t class_start, const int LANE_COUNT)
+INLINE void finish_any(const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops, const int64_t *at,
+                       const int LANE_COUNT)
 {
     const int lanes = job->out_channels - o < LANE_COUNT ? (int)(job->out_channels - o) : LANE_COUNT;
+    const int64_t plane_step = TILE_PIXELS * LANE_COUNT;
     if (job->pop_limit)
-        finish_bits(job, o, pixel, pops, class_start, LANE_COUNT);
-    for (int64_t plane = 0; plane < job->planes; plane++)
-        dots_of(job, job->base + class_start, pops + plane * plane_step, LANE_COUNT);
-    if (job->dots)
-        memcpy(job->dots + pixel * job->out_channels + o, pops, (size_t)lanes * sizeof(int32_t));
-    if (job->scale)
-        finish_float(job, o, lanes, pixel, pops, plane_step, job->constant + class_start, LANE_COUNT);
-}
-
-enum { FINISH_BITS, FINISH_AFFINE, FINISH_ANY };
-
-INLINE int finish_kind(const ConvJob *job, int64_t o, const int LANE_COUNT)
-{
-    if (job->pop_limit && !job->dots && !job->scale)
-        return FINISH_BITS;
-    if (job->scale && !job->pop_limit && !job->dots && !job->window && !job->activation && !job->residual &&
-        !job->next_threshold && job->planes == 1 && o + LANE_COUNT <= job->out_channels)
-        return FINISH_AFFINE;
-    return FINISH_ANY;
+        finish_bits(job, o, pixel, n, pops, at, LANE_COUNT);
+    for (int i = 0; i < n; i++, pixel++, pops += LANE_COUNT) {
+        for (int64_t plane = 0; plane < job->planes; plane++)
+            dots_of(job, job->base + at[i], pops + plane * plane_step, LANE_COUNT);
+        if (job->dots)
+            memcpy(job->dots + pixel * job->out_channels + o, pops, (size_t)lanes * sizeof(int32_t));
+        if (job->scale)
+            finish_float(job, o, lanes, pixel, pops, plane_step, job->constant + at[i], LANE_COUNT);
+    }
 }
 
 /* ---------------------------------------------------------------- tiles */
 
-/* One block of filters over a range of output pixels.  A tile takes any neighbours, so rows may end inside it. */
+/* One block of filters over a range of output pixels. A tile takes any neighbours, so rows may end inside it. */
 INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int64_t end, const int LANE_COUNT,
-                           TileFunction tile)
+                           TileFunction tile, FinishFunction finish)
 {
     const uint32_t *weights = job->weights + block * job->block_words;
     const uint32_t *image = job->image + job->starts[block];
     const int64_t o = block * LANE_COUNT;
-    const int64_t plane_step = TILE_PIXELS * LANE_COUNT;
     int32_t pops[MAX_PLANES * TILE_PIXELS * MAX_LANES] __attribute__((aligned(64)));
-    const int kind = finish_kind(job, o, LANE_COUNT);
     int64_t y = begin / job->out_width, x = begin % job->out_width;
     for (int64_t pixel = begin; pixel < end; pixel += TILE_PIXELS) {
         const int n = end - pixel < TILE_PIXELS ? (int)(end - pixel) : TILE_PIXELS;
         const uint32_t *windows[TILE_PIXELS];
-        int64_t class_start[TILE_PIXELS]; /* where the block begins in a table over classes */
+        int64_t at[TILE_PIXELS];
         for (int i = 0; i < n; i++) {
             windows[i] = image + y * job->row_step + x * job->pixel_step;
-            class_start[i] = (job->row_class[y] * job->column_classes + job->column_class[x]) * job->padded + o;
+            at[i] = (job->row_class[y] * job->column_classes + job->column_class[x]) * job->padded + o;
             if (++x == job->out_width) {
                 x = 0;
                 y++;
             }
         }
         for (int64_t plane = 0;;) {
-            int32_t *out = pops + plane * plane_step;
+            int32_t *out = pops + plane * TILE_PIXELS * LANE_COUNT;
             switch (n) {
             case 4: tile(windows, job->offsets, job->words, weights, 4, out); break;
             case 3: tile(windows, job->offsets, job->words, weights, 3, out); break;
@@ -279,33 +278,43 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
             for (int i = 0; i < n; i++)
                 windows[i] += job->plane_words;
         }
-        if (kind == FINISH_BITS)
-            for (int i = 0; i < n; i++)
-                finish_bits(job, o, pixel + i, pops + i * LANE_COUNT, class_start[i], LANE_COUNT);
-        else if (kind == FINISH_AFFINE)
-            for (int i = 0; i < n; i++)
-                finish_affine(job, o, pixel + i, pops + i * LANE_COUNT, class_start[i], LANE_COUNT);
-        else
-            for (int i = 0; i < n; i++)
-                finish_any(job, o, pixel + i, pops + i * LANE_COUNT, plane_step, class_start[i], LANE_COUNT);
+        finish(job, o, pixel, n, pops, at);
     }
 }
 
-INLINE void convolve_units(const ConvJob *job, int64_t begin, int64_t end, const int LANE_COUNT, TileFunction tile)
+/* finish: for bits alone, for the plain affine of whole blocks, for the rest */
+INLINE void convolve_units(const ConvJob *job, int64_t begin, int64_t end, const int LANE_COUNT, TileFunction tile,
+                           FinishFunction bits, FinishFunction affine, FinishFunction any)
 {
+    const int only_bits = job->pop_limit && !job->dots && !job->scale;
+    const int only_affine = job->scale && job->planes == 1 && !job->pop_limit && !job->dots && !job->window &&
+                            !job->activation && !job->residual && !job->next_threshold;
     for (int64_t unit = begin; unit < end; unit++) {
-        const int64_t first = unit / job->blocks * job->chunk_pixels;
+        const int64_t block = unit % job->blocks, first = unit / job->blocks * job->chunk_pixels;
         const int64_t last = first + job->chunk_pixels < job->pixels ? first + job->chunk_pixels : job->pixels;
-        convolve_block(job, unit % job->blocks, first, last, LANE_COUNT, tile);
+        const int whole = (block + 1) * LANE_COUNT <= job->out_channels;
+        convolve_block(job, block, first, last, LANE_COUNT, tile,
+                       only_bits ? bits : only_affine && whole ? affine : any);
     }
 }
 
-static TARGET void VARIANT(dense)(const ConvJob *job, int64_t begin, int64_t end)
-{
-    convolve_units(job, begin, end, LANES, dense_tile);
-}
+/* Ends of tiles are real functions, so that the loop over tiles is compiled once and not for each of them. */
+#define FINISH(end, weights, LANE_COUNT)                                                                      \
+    static __attribute__((noinline)) TARGET void VARIANT(finish_##end##_##weights)(                           \
+        const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops, const int64_t *at)                \
+    {                                                                                                         \
+        finish_##end(job, o, pixel, n, pops, at, LANE_COUNT);                                                 \
+    }
 
-static TARGET void VARIANT(masked)(const ConvJob *job, int64_t begin, int64_t end)
-{
-    convolve_units(job, begin, end, MASKED_LANES, masked_tile);
-}
+#define CONVOLVE(weights, LANE_COUNT, tile)                                                                   \
+    FINISH(bits, weights, LANE_COUNT)                                                                         \
+    FINISH(affine, weights, LANE_COUNT)                                                                       \
+    FINISH(any, weights, LANE_COUNT)                                                                          \
+    static TARGET void VARIANT(weights)(const ConvJob *job, int64_t begin, int64_t end)                       \
+    {                                                                                                         \
+        convolve_units(job, begin, end, LANE_COUNT, tile, VARIANT(finish_bits_##weights),                     \
+                       VARIANT(finish_affine_##weights), VARIANT(finish_any_##weights));                      \
+    }
+
+CONVOLVE(dense, LANES, dense_tile)
+CONVOLVE(masked, MASKED_LANES, masked_tile)

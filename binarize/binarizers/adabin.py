@@ -6,21 +6,21 @@ https://arxiv.org/abs/2208.08084
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
+from binarize.binarizers.blocks import index_blocks, pieces
 from binarize.binarizers.irnet import Ede
-from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign
+from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign, sign_
 from binarize.binarizers.statistics import (
     EPS,
     channel_sum,
     filter_axes,
-    filter_blocks,
     filter_size,
-    mean_and_variance,
     per_channel,
     wide,
 )
@@ -41,11 +41,18 @@ class _AdaptiveWeight(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, estimator: Estimator, axis: int) -> Tensor:
-        beta, variance = mean_and_variance(w, axis, correction=0)
-        alpha = variance.sqrt_().clamp_min_(EPS)
+        axes, root = filter_axes(w, axis), math.sqrt(filter_size(w, axis))
+        beta = wide(w).mean(axes, keepdim=True)
+        alpha = torch.empty_like(beta)
+        out = torch.empty_like(w)
+        for at in index_blocks(w, axis):
+            distance = wide(w[at]) - beta[at]
+            norm = torch.linalg.vector_norm(distance, dim=axes, keepdim=True)
+            alpha[at] = norm.div_(root).clamp_min_(EPS)
+            out[at] = sign_(distance).mul_(alpha[at]).add_(beta[at])
         ctx.save_for_backward(w, alpha, beta)
         ctx.estimator, ctx.axis = estimator, axis
-        return sign(wide(w) - beta).mul_(alpha).add_(beta).to(w.dtype)
+        return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
@@ -54,7 +61,7 @@ class _AdaptiveWeight(torch.autograd.Function):
         # Where the clamp of alpha acts, alpha does not follow w.
         moves = (alpha > EPS).to(alpha.dtype) / n
         dw = torch.empty_like(w)
-        for at in filter_blocks(w, ctx.axis):
+        for at in index_blocks(w, ctx.axis):
             g_wide = wide(g[at])
             u = (wide(w[at]) - beta[at]).div_(alpha[at])
             gh = ctx.estimator.gradient(u, g_wide)
@@ -97,20 +104,27 @@ class _AdaptiveInput(torch.autograd.Function):
         ctx.save_for_backward(x, alpha, beta)
         ctx.estimator = estimator
         alpha, beta = alpha.to(x.dtype), beta.to(x.dtype)
-        return sign(x - beta).mul_(alpha).add_(beta)
+        out = torch.empty_like(x)
+        for x_i, out_i in pieces(x, out):
+            out_i.copy_(sign_(x_i - beta).mul_(alpha).add_(beta))
+        return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, alpha, beta = ctx.saved_tensors
         wider = torch.promote_types(x.dtype, torch.float32)
-        z = (x - beta.to(x.dtype)).div_(alpha.to(x.dtype))
-        if x.dtype == torch.float16:
-            # Division by a tiny alpha may overflow; beyond the largest number z only says "far outside".
-            z.clamp_(-torch.finfo(x.dtype).max, torch.finfo(x.dtype).max)
-        dx = ctx.estimator.gradient(z, g)
-        dbeta = g.sum(dtype=wider) - dx.sum(dtype=wider)
-        dalpha = sign(z).mul_(g).sub_(z.mul_(dx)).sum(dtype=wider)
-        return dx, dalpha.to(alpha.dtype).view_as(alpha), dbeta.to(beta.dtype).view_as(beta), None
+        dx = torch.empty_like(x)
+        dalpha, dbeta = torch.zeros_like(alpha, dtype=wider), torch.zeros_like(beta, dtype=wider)
+        for x_i, g_i, dx_i in pieces(x, g, dx):
+            z = (x_i - beta.to(x.dtype)).div_(alpha.to(x.dtype))
+            if x.dtype == torch.float16:
+                # Division by a tiny alpha may overflow; beyond the largest number z only says "far outside".
+                z.clamp_(-torch.finfo(x.dtype).max, torch.finfo(x.dtype).max)
+            dx_i.copy_(ctx.estimator.gradient(z, g_i))
+            dbeta += g_i.sum(dtype=wider) - dx_i.sum(dtype=wider)
+            gz = z * dx_i
+            dalpha += sign_(z).mul_(g_i).sub_(gz).sum(dtype=wider)
+        return dx, dalpha.to(alpha.dtype), dbeta.to(beta.dtype), None
 
 
 class AdaptiveInput(Pure):
@@ -183,18 +197,27 @@ class _Maxout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, pos: Tensor, neg: Tensor, channel_dim: int) -> Tensor:
         ctx.save_for_backward(x, pos, neg)
         ctx.channel_dim = channel_dim
-        upper = x.clamp_min(0).mul_(per_channel(pos, x, channel_dim))
-        return upper.addcmul_(x.clamp_max(0), per_channel(neg, x, channel_dim))
+        a, b = per_channel(pos, x, channel_dim), per_channel(neg, x, channel_dim)
+        out = torch.empty_like(x)
+        for at in index_blocks(x):
+            out[at] = x[at].clamp_min(0).mul_(a).addcmul_(x[at].clamp_max(0), b)
+        return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, pos, neg = ctx.saved_tensors
         dim = ctx.channel_dim
-        # g where x > 0, and g where x < 0: one pass each.
-        g_upper = torch.ops.aten.threshold_backward(g, x, 0)
-        g_lower = torch.ops.aten.threshold_backward(g, -x, 0)
-        dpos, dneg = channel_sum(g_upper * x, dim), channel_sum(g_lower * x, dim)
-        dx = g_upper.mul_(per_channel(pos, x, dim)).addcmul_(g_lower, per_channel(neg, x, dim))
+        a, b = per_channel(pos, x, dim), per_channel(neg, x, dim)
+        dx = torch.empty_like(x)
+        wider = torch.promote_types(x.dtype, torch.float32)
+        dpos, dneg = torch.zeros_like(pos, dtype=wider), torch.zeros_like(neg, dtype=wider)
+        for at in index_blocks(x):
+            # g where x > 0, and g where x < 0.
+            upper = torch.ops.aten.threshold_backward(g[at], x[at], 0)
+            lower = torch.ops.aten.threshold_backward(g[at], -x[at], 0)
+            dpos += channel_sum(upper * x[at], dim)
+            dneg += channel_sum(lower * x[at], dim)
+            dx[at] = upper.mul_(a).addcmul_(lower, b)
         return dx, dpos.to(pos.dtype), dneg.to(neg.dtype), None
 
 

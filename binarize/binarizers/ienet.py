@@ -128,7 +128,7 @@ class MultiSign(Pure):
 
     def planes(self, x: Tensor) -> list[Tensor]:
         """sign(x + b_k) for each k."""
-        return [sign(x + per_channel(b, x, self.channel_dim)) for b in self.b]
+        return [sign(x + per_channel(b, x, self.channel_dim)) for b in self.b.detach()]
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _MultiSign.apply(x, self.b, self.factors(), self.estimator, self.channel_dim)

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
+from binarize.binarizers.blocks import index_blocks
+from binarize.binarizers.sign import Estimator, WeightBinarizer, sign_
 from binarize.binarizers.statistics import (
     EPS,
     filter_axes,
-    filter_blocks,
     filter_size,
     mean_and_variance,
     smallest_divisor,
@@ -63,14 +63,17 @@ class StandardizedSign(torch.autograd.Function):
         mean, r = standardization(w, axis, eps)
         ctx.save_for_backward(w, mean, r)
         ctx.estimator, ctx.axis = estimator, axis
-        return sign(wide(w) - mean).to(w.dtype)
+        out = torch.empty_like(w)
+        for at in index_blocks(w, axis):
+            out[at] = sign_(wide(w[at]) - mean[at])
+        return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         w, mean, r = ctx.saved_tensors
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
         dw = torch.empty_like(w)
-        for at in filter_blocks(w, ctx.axis):
+        for at in index_blocks(w, ctx.axis):
             u = (wide(w[at]) - mean[at]).div_(r[at])
             v = ctx.estimator.gradient(u, wide(g[at]))
             slope = (v * u).sum(axes, keepdim=True).div_(max(n - 1, 1))

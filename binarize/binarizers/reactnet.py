@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.binarizers.bireal import ApproxSign
-from binarize.binarizers.sign import Estimator, Pure, sign
+from binarize.binarizers.blocks import index_blocks
+from binarize.binarizers.sign import Estimator, Pure, sign_
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel
 
 __all__ = ["RPReLU", "RSign"]
@@ -27,13 +28,20 @@ class _RSign(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, tau: Tensor, estimator: Estimator, channel_dim: int) -> Tensor:
         ctx.save_for_backward(x, tau)
         ctx.estimator, ctx.channel_dim = estimator, channel_dim
-        return sign(x - per_channel(tau, x, channel_dim))
+        threshold, out = per_channel(tau, x, channel_dim), torch.empty_like(x)
+        for at in index_blocks(x):
+            out[at] = sign_(x[at] - threshold)
+        return out
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
         x, tau = ctx.saved_tensors
-        dx = ctx.estimator.gradient(x - per_channel(tau, x, ctx.channel_dim), g)
-        return dx, channel_sum(dx, ctx.channel_dim).neg_().to(tau.dtype), None, None
+        threshold, dx = per_channel(tau, x, ctx.channel_dim), torch.empty_like(x)
+        dtau = torch.zeros_like(tau, dtype=torch.promote_types(x.dtype, torch.float32))
+        for at in index_blocks(x):
+            dx[at] = ctx.estimator.gradient(x[at] - threshold, g[at])
+            dtau -= channel_sum(dx[at], ctx.channel_dim)
+        return dx, dtau.to(tau.dtype), None, None
 
 
 class RSign(Pure):

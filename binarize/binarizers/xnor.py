@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
 from binarize.binarizers.statistics import filter_size, mean_abs
@@ -35,7 +36,10 @@ class UnscaledSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None]:
         w, scale = ctx.saved_tensors
-        return ctx.estimator.gradient(w, v / scale), None, None
+        dw, scales = torch.empty_like(w), scale.expand_as(w)
+        for at in index_blocks(w):
+            dw[at] = ctx.estimator.gradient(w[at], v[at] / scales[at])
+        return dw, None, None
 
 
 class _PaperSign(torch.autograd.Function):

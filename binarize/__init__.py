@@ -23,27 +23,35 @@ if TYPE_CHECKING:
     from binarize.convert import convert as convert
     from binarize.convert import plan as plan
     from binarize.errors import BinarizeError as BinarizeError
+    from binarize.float_weights import load_float_state_dict as load_float_state_dict
     from binarize.plan import Decision as Decision
     from binarize.plan import Plan as Plan
+    from binarize.report.model import Report as Report
     from binarize.rules import Part as Part
     from binarize.rules import Rule as Rule
     from binarize.rules import RuleSet as RuleSet
     from binarize.rules import Scheme as Scheme
+    from binarize.rules import builtin_rule_sets as builtin_rule_sets
     from binarize.rules import load_rule_set as load_rule_set
+    from binarize.sources import load as load_source
 
-# Public name -> the module that makes it.
+# Public name -> where it is made; its own name there, unless another is given.
 _HOME = {
     "BinarizeError": "binarize.errors",
     "Decision": "binarize.plan",
     "Part": "binarize.rules",
     "Plan": "binarize.plan",
+    "Report": "binarize.report.model",
     "Rule": "binarize.rules",
     "RuleSet": "binarize.rules",
     "Scheme": "binarize.rules",
+    "builtin_rule_sets": "binarize.rules",
     "calibrate": "binarize.calibrate",
     "convert": "binarize.convert",
     "load": "binarize.checkpoint",
+    "load_float_state_dict": "binarize.float_weights",
     "load_rule_set": "binarize.rules",
+    "load_source": "binarize.sources:load",
     "plan": "binarize.convert",
     "save": "binarize.checkpoint",
 }
@@ -55,15 +63,19 @@ __all__ = [
     "Decision",
     "Part",
     "Plan",
+    "Report",
     "Rule",
     "RuleSet",
     "Scheme",
     "__version__",
+    "builtin_rule_sets",
     "calibrate",
     "convert",
     "errors",
     "load",
+    "load_float_state_dict",
     "load_rule_set",
+    "load_source",
     "plan",
     "save",
 ]
@@ -74,7 +86,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("binarize.errors")
     if name not in _HOME:
         raise AttributeError(f"module 'binarize' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    module, _, given = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(module), given or name)
     globals()[name] = value
     return value
 

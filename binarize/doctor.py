@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
+import warnings
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any, Literal
@@ -49,7 +51,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Versions, devices, extras, rule files and known bad releases. Imports torch; reaches no network."""
-    return [_python(), *_needed(), *_devices(), *_extras(), _rules(), *_bad_releases()]
+    return [_python(), *_needed(), *_devices(), _kernels(), *_extras(), _rules(), *_bad_releases()]
 
 
 def _version(distribution: str) -> str | None:
@@ -95,13 +97,32 @@ def _devices() -> list[Finding]:
     return findings
 
 
+def _kernels() -> Finding:
+    from binarize.errors import UsageError
+    from binarize.packed.kernels import active, variants
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = ", ".join(variant.name for variant in variants())
+    if not known:
+        remedy = "install again where there is a C compiler"
+        return Finding(
+            "kernels", "missing", "not built: packed models run through plain torch, slowly", remedy
+        )
+    try:
+        running = active()
+    except UsageError as error:
+        return Finding("kernels", "bad", str(error), "unset BINARIZE_KERNELS")
+    return Finding("kernels", "ok", f"{running.name if running else 'plain torch'} runs, of {known}")
+
+
 def _extras() -> list[Finding]:
     findings = []
     for extra, requirements in EXTRAS.items():
         names = [requirement.partition(">")[0] for requirement in requirements]
         absent = [name for name in names if _version(name) is None]
         if absent:
-            install = "pip install " + " ".join(f"'{requirement}'" for requirement in requirements)
+            install = "pip install " + shlex.join(requirements)
             findings.append(Finding(f"extra {extra}", "missing", f"without {', '.join(absent)}", install))
         else:
             present = ", ".join(f"{name} {_version(name)}" for name in names)

@@ -67,21 +67,27 @@ def check_whole(module: nn.Module, spec: str) -> None:
 
     Unpickling fills modules with whatever attributes the file has.
     """
+    usual = vars(nn.Module())
     waiting, seen = [module], {id(module)}
     while waiting:
         part = waiting.pop()
-        for table, kind in TABLES.items():
-            entries = vars(part).get(table)
-            if not isinstance(entries, dict) or not all(
-                isinstance(key, str) and (value is None or isinstance(value, kind))
-                for key, value in entries.items()
-            ):
-                raise SourceError(f"{spec}: damaged: a {type(part).__name__} in it has no proper {table}")
-        if not isinstance(vars(part).get("_non_persistent_buffers_set"), set):
-            raise SourceError(f"{spec}: damaged: a {type(part).__name__} in it is not complete")
+        found = vars(part)
+        for name, value in usual.items():
+            if value is not None and not _is_like(name, found.get(name), value):
+                raise SourceError(f"{spec}: damaged: a {type(part).__name__} in it has no proper {name}")
         inner = [child for child in part._modules.values() if child is not None and id(child) not in seen]
         seen.update(map(id, inner))
         waiting.extend(inner)
+
+
+def _is_like(name: str, found: object, usual: object) -> bool:
+    """Whether an attribute is of the usual kind, and the tables of tensors and modules hold just those."""
+    if name in TABLES:
+        return isinstance(found, dict) and all(
+            isinstance(key, str) and (value is None or isinstance(value, TABLES[name]))
+            for key, value in found.items()
+        )
+    return isinstance(found, dict if isinstance(usual, dict) else type(usual))
 
 
 def check_float(module: nn.Module, spec: str, *, values: bool = True) -> None:

@@ -9,6 +9,7 @@ and what it holds.
 from __future__ import annotations
 
 import pickletools
+import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -65,12 +66,14 @@ def scan(file: IO[bytes]) -> Scan:
     Raises: ValueError, IndexError, KeyError, TypeError where the pickle is damaged.
     """
     machine = _Machine()
-    for opcode, argument, _ in pickletools.genops(file):
-        step = getattr(machine, opcode.name, None)
-        if step is None:
-            machine.constant(opcode, argument)
-        else:
-            step(argument)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd escapes in what may well be a damaged file
+        for opcode, argument, _ in pickletools.genops(file):
+            step = getattr(machine, opcode.name, None)
+            if step is None:
+                machine.constant(opcode, argument)
+            else:
+                step(argument)
     return Scan(machine.stack[-1], machine.names, machine.called, machine.stored, machine.protocol)
 
 

@@ -80,7 +80,9 @@ def test_eight_bit_weights_are_refused(dtype: torch.dtype, tmp_path) -> None:  #
         load(str(tmp_path / "net.pt"), arch=f"{tmp_path / 'eight.py'}:net")
 
 
-@pytest.mark.parametrize("table", ["_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"])
+@pytest.mark.parametrize(
+    "table", ["_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "_forward_hooks"]
+)
 def test_modules_that_are_not_whole_are_refused(table: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
     """Unpickling gives a module whatever attributes the file has."""
     module = nn.Sequential(nn.Linear(2, 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,7 +44,22 @@ SEEDS = {
     "code": saved({"model": MODEL, "x": MakesAFolder()}),
     "old code": saved(MakesAFolder(), zipped=False),
     "safetensors": save(MODEL.state_dict()),
+    "structure": saved({"format": "binarize structure 1", "module": MODEL, "tied": []}),
 }
+
+
+def records(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def with_pickle(content: bytes, pickled: bytes) -> bytes:
+    """The same archive around another pickle, with checksums that agree."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, record in records(content).items():
+            archive.writestr(name, pickled if name.endswith("/data.pkl") else record)
+    return file.getvalue()
 
 
 def read(content: bytes, *, meta: bool = False) -> None:
@@ -91,3 +107,15 @@ def test_changed_bytes(name: str, data: st.DataObject) -> None:
     for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=4)):
         content[place] = value
     read(bytes(content), meta=data.draw(st.booleans()))
+
+
+@pytest.mark.parametrize("name", ["module", "state dict", "code", "structure"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_changed_pickle_under_a_right_checksum(name: str, data: st.DataObject) -> None:
+    original = next(record for key, record in records(SEEDS[name]).items() if key.endswith("/data.pkl"))
+    changed = bytearray(original)
+    places = st.integers(0, len(changed) - 1)
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=3)):
+        changed[place] = value
+    read(with_pickle(SEEDS[name], bytes(changed)), meta=data.draw(st.booleans()))

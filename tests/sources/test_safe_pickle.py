@@ -146,9 +146,9 @@ def test_users_own_permissions_survive(tmp_path: Path) -> None:
     with torch.serialization.safe_globals([nn.Linear]):
         load_pickle_safely(tmp_path / "net.pt")
         assert nn.Linear in torch.serialization.get_safe_globals()
-    before = torch.serialization.get_safe_globals()
+    before = set(torch.serialization.get_safe_globals())
     load_pickle_safely(tmp_path / "net.pt")
-    assert torch.serialization.get_safe_globals() == before
+    assert set(torch.serialization.get_safe_globals()) == before
 
 
 def test_allowed_globals_lists_modules_only(tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:
     channels = 7
     module = input_part.build(channels=channels, channel_dim=1)
     sizes = [p.numel() for p in module.parameters()]
-    return any(size % channels == 0 for size in sizes), hasattr(module, "calibrate")
+    movable = hasattr(module, "calibrate")
+    return movable and any(size % channels == 0 for size in sizes), movable
 
 
 def _statistics_in_front(

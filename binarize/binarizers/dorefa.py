@@ -57,6 +57,9 @@ class ZeroOne(Pure):
     Source: the paper's quantize_k with k = 1, on inputs clipped to [0, 1].
     """
 
+    # Made for values behind a ReLU, which may therefore stay in front.
+    nonnegative = True
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _ZeroOne.apply(x)
         return out

@@ -122,6 +122,11 @@ class MultiSign(Pure):
         self.b = nn.Parameter(torch.zeros(thresholds, channels))
         self.s = nn.Parameter(torch.rand(thresholds - 1) * self.START)
 
+    @property
+    def bitplanes(self) -> int:
+        """Binary convolutions that one output costs."""
+        return self.thresholds
+
     def factors(self) -> Tensor:
         """(1, s_2, ..., s_K)."""
         return torch.cat([self.s.new_ones(1), self.s])

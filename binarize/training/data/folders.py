@@ -1,0 +1,96 @@
+"""A folder of class folders: root/cat/1.jpg, or root/train/cat/1.jpg beside root/val/cat/7.jpg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch.utils.data import Dataset
+
+from binarize.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["SPLITS", "FolderImages", "split_folder"]
+
+# Names of subfolders that hold a split, the first that exists counts.
+SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "validation", "test", "eval")}
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+
+
+class FolderImages(Dataset["tuple[Image, int]"]):
+    """The images below a folder. A class is a subfolder; they are numbered in the order of their names, as text."""
+
+    def __init__(self, root: Path, mode: str = "RGB") -> None:
+        self.root = root
+        # As PIL calls it: "RGB", "L".
+        self.mode = mode
+        self.classes = tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
+        self.files: list[tuple[Path, int]] = []
+        self.others = 0
+        empty = []
+        for label, name in enumerate(self.classes):
+            paths = sorted(path for path in (root / name).rglob("*") if path.is_file())
+            images = [path for path in paths if path.suffix.lower() in _EXTENSIONS]
+            self.others += len(paths) - len(images)
+            self.files += [(path, label) for path in images]
+            if not images:
+                empty.append(name)
+        self.empty = tuple(empty)
+        if not self.classes:
+            raise UsageError(f"{root}: holds no folder; expected one a class, as in {root}/cat/1.jpg")
+        if not self.files:
+            raise UsageError(
+                f"{root}: its {len(self.classes)} folders hold no image ({', '.join(_EXTENSIONS)})"
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        """The file of an image."""
+        return str(self.files[index][0])
+
+    def __getitem__(self, index: int) -> tuple[Image, int]:
+        from PIL import Image
+
+        path, label = self.files[index]
+        with Image.open(path) as image:
+            return image.convert(self.mode), label
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know about the folder."""
+        found = []
+        if self.empty:
+            found.append(
+                f"{self.root}: no image in {len(self.empty)} class folders: {', '.join(self.empty[:3])}"
+            )
+        if self.others:
+            found.append(f"{self.root}: {self.others} files are no images by their names, and are left out")
+        if self.classes != tuple(sorted(self.classes, key=_natural)):
+            found.append(
+                f"{self.root}: classes are numbered as text: {', '.join(self.classes[:3])}, ...; "
+                "a model trained with timm numbers them naturally"
+            )
+        return tuple(found)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    import re
+
+    words = re.split(r"(\d+)", name.lower())
+    return [(int(word), "") if word.isdigit() else (-1, word) for word in words]
+
+
+def split_folder(root: Path, split: str, exists: Callable[[Path], bool] = Path.is_dir) -> Path | None:
+    """The subfolder of a split; the folder itself for "train" where it has no such subfolders; else None."""
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder")
+    for name in SPLITS[split]:
+        if exists(root / name):
+            return root / name
+    has_other = any(exists(root / name) for names in SPLITS.values() for name in names)
+    return root if split == "train" and not has_other else None

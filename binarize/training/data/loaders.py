@@ -1,0 +1,272 @@
+"""Loaders that can begin anywhere: the order of the images and all that is random in them follow from seed, epoch and image.
+
+So a training that was interrupted goes on with the very batches it would have had, and several processes together see
+the batches that one would. A loader of the user's own is replayed: seeded anew for each epoch, and read past what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    default_collate,
+)
+
+from binarize.errors import UsageError
+from binarize.training.data.augment import Augment, training_transform
+from binarize.training.data.batch import Batch, Key
+from binarize.training.data.named import ImageData
+from binarize.training.data.preprocessing import Preprocessing, evaluation_transform
+from binarize.training.data.samples import Samples
+from binarize.training.data.seeds import generator, seeded
+from binarize.training.data.tensors import TensorBatches, TensorImages
+
+__all__ = ["Batch", "Order", "Replayed", "evaluation_loader", "training_loader"]
+
+# (epoch, batches of it that are done) when an iteration begins.
+Position = Callable[[], tuple[int, int]]
+
+
+class Order(Sampler[list[Key]]):
+    """Keys (epoch, index) of the batches of one epoch, from where the training stands, for one of `world` processes.
+
+    Each epoch has its own permutation; a last incomplete batch is left out, unless there is no other.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        position: Position = lambda: (0, 0),
+        rank: int = 0,
+        world: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        self.count, self.batch_size, self.seed, self.position = count, batch_size, seed, position
+        self.rank, self.world, self.shuffle = rank, world, shuffle
+
+    def __len__(self) -> int:
+        return max(1, self.count // (self.batch_size * self.world))
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, done = self.position()
+        order = torch.randperm(self.count, generator=generator(self.seed, epoch)) if self.shuffle else None
+        step = self.batch_size * self.world
+        for start in range(done * step, len(self) * step, step):
+            chosen = (
+                torch.arange(start, min(start + step, self.count))
+                if order is None
+                else order[start : start + step]
+            )
+            # Where the images do not go round, the last processes take some again.
+            mine = chosen[self.rank :: self.world] if len(chosen) >= self.world else chosen
+            yield [(epoch, index) for index in mine.tolist()]
+
+
+class _Loader(DataLoader[Batch]):
+    """A loader with the two methods by which pytorch-lightning knows that it can begin in the middle of an epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the training's."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+class Replayed:
+    """A loader of the user's own, made repeatable: seeded by epoch and batch, and read past what is done."""
+
+    def __init__(self, loader: Any, seed: int, position: Position) -> None:
+        self.loader, self.seed, self.position = loader, seed, position
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, done = self.position()
+        with seeded(self.seed, epoch):
+            batches = iter(self.loader)
+        for number in range(len(self)):
+            with seeded(self.seed, epoch, number):
+                try:
+                    found = next(batches)
+                except StopIteration:
+                    return
+            if number >= done:
+                yield found if isinstance(found, Batch) else Batch.of(found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the training's."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to do."""
+
+
+def training_loader(
+    data: ImageData,
+    preprocessing: Preprocessing | None,
+    *,
+    batch_size: int,
+    augment: Augment | None = None,
+    seed: int = 0,
+    position: Position = lambda: (0, 0),
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> DataLoader[Batch] | Replayed:
+    """Shuffled batches of one process, from where `position` says the training stands.
+
+    `batch_size` is that of one process; a loader of the user's own keeps its own. Raises: UsageError.
+    """
+    dataset, collate, shuffle = data.dataset, default_collate, True
+    if isinstance(dataset, DataLoader):
+        plain = (
+            isinstance(dataset.sampler, (RandomSampler, SequentialSampler)) and dataset.batch_size is not None
+        )
+        if isinstance(dataset.dataset, IterableDataset) or not plain:
+            return _replayed(dataset, data.name, seed, position, world)
+        shuffle, collate = isinstance(dataset.sampler, RandomSampler), dataset.collate_fn
+        batch_size, workers, dataset = dataset.batch_size or batch_size, dataset.num_workers, dataset.dataset
+        data = replace(data, dataset=dataset)
+    if isinstance(dataset, IterableDataset):
+        transform = (
+            None
+            if preprocessing is None or data.ready
+            else training_transform(preprocessing, augment or Augment.usual(preprocessing))
+        )
+        loader = DataLoader(_Transformed(dataset, transform), batch_size, num_workers=workers, drop_last=True)
+        return _replayed(loader, data.name, seed, position, world)
+    if not len(data):
+        raise UsageError(f"data {data.name} holds no image")
+    prepared = _prepared(data, preprocessing, augment, seed, training=True, collate=collate)
+    order = Order(
+        len(data), batch_size, seed=seed, position=position, rank=rank, world=world, shuffle=shuffle
+    )
+    return _Loader(
+        prepared, batch_sampler=order, collate_fn=_as_it_is, num_workers=workers, pin_memory=_pin()
+    )
+
+
+def evaluation_loader(
+    data: ImageData,
+    preprocessing: Preprocessing | None,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+) -> DataLoader[Batch]:
+    """Every image once, in order, as the model takes it; with several processes each has its share. Raises: UsageError."""
+    dataset, collate = data.dataset, default_collate
+    if isinstance(dataset, DataLoader):
+        batch_size, collate = dataset.batch_size or batch_size, dataset.collate_fn
+        if isinstance(dataset.dataset, IterableDataset):
+            return dataset
+        workers, data = dataset.num_workers, replace(data, dataset=dataset.dataset)
+    elif isinstance(dataset, IterableDataset):
+        transform = None if preprocessing is None or data.ready else evaluation_transform(preprocessing)
+        return DataLoader(_Transformed(dataset, transform), batch_size, num_workers=workers)
+    if not len(data):
+        raise UsageError(f"data {data.name} holds no image")
+    prepared = _prepared(data, preprocessing, None, 0, training=False, collate=collate)
+    keys = [(0, index) for index in range(rank, len(data), world)]
+    batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
+    return DataLoader(
+        prepared, batch_sampler=batches, collate_fn=_as_it_is, num_workers=workers, pin_memory=_pin()
+    )
+
+
+def _prepared(
+    data: ImageData,
+    preprocessing: Preprocessing | None,
+    augment: Augment | None,
+    seed: int,
+    *,
+    training: bool,
+    collate: Callable[[list[Any]], Any],
+) -> Dataset[Batch]:
+    """The data set as batches of keys, images as the model takes them."""
+    dataset = data.dataset
+    assert isinstance(dataset, Dataset)
+    if data.ready or preprocessing is None:
+        if isinstance(dataset, TensorImages):
+            return TensorBatches(dataset)
+        return Samples(dataset, seed=seed, replace=training, collate=collate)
+    if training and augment is None:
+        augment = Augment.usual(preprocessing)
+    if isinstance(dataset, TensorImages) and not (augment is not None and augment.needs_images):
+        return TensorBatches(dataset, preprocessing, augment if training else None, seed)
+    if isinstance(dataset, TensorImages):
+        dataset = _AsPictures(dataset)
+    transform = (
+        training_transform(preprocessing, augment)
+        if augment is not None
+        else evaluation_transform(preprocessing)
+    )
+    return Samples(dataset, transform, seed=seed, replace=training, collate=collate)
+
+
+def _replayed(loader: Any, name: str, seed: int, position: Position, world: int) -> Replayed:
+    if world > 1:
+        raise UsageError(
+            f"data {name}: with {world} processes give a map-style Dataset; a loader cannot be divided among them"
+        )
+    try:
+        len(loader)
+    except TypeError as error:
+        raise UsageError(
+            f"data {name}: its length is not known, so neither is that of the training; give it a __len__"
+        ) from error
+    return Replayed(loader, seed, position)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _pin() -> bool:
+    return torch.cuda.is_available()
+
+
+class _Transformed(IterableDataset[Any]):
+    """(image, label) of an iterable, the image transformed."""
+
+    def __init__(self, dataset: IterableDataset[Any], transform: Callable[[Any], Any] | None) -> None:
+        self.dataset, self.transform = dataset, transform
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        for image, label in self.dataset:
+            yield (image if self.transform is None else self.transform(image)), label
+
+
+class _AsPictures(Dataset[Any]):
+    """Tensors as PIL images, for augmentations that work on those."""
+
+    def __init__(self, data: TensorImages) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Any, Tensor]:
+        from torchvision.transforms.functional import to_pil_image
+
+        image, label = self.data[index]
+        return (to_pil_image(image), label) if label is not None else (to_pil_image(image),)  # type: ignore[return-value]

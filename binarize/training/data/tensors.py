@@ -1,0 +1,133 @@
+"""Images that lie in memory as one tensor: a batch is cut out, moved, mirrored and normalized at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from binarize.training.data.augment import Augment
+from binarize.training.data.batch import Batch, Key
+from binarize.training.data.preprocessing import Preprocessing
+from binarize.training.data.seeds import generator
+
+__all__ = ["TensorBatches", "TensorImages", "augment_batch", "normalized", "to_size"]
+
+
+@dataclass
+class TensorImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images (N, C, H, W), uint8 in 0..255 or floating in 0..1, and labels (N,) or (N, ...)."""
+
+    images: Tensor
+    labels: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
+        return self.images[index], None if self.labels is None else self.labels[index]
+
+    def fitted(self, preprocessing: Preprocessing) -> TensorImages:
+        """The same images in the size and number of channels that the model takes."""
+        channels, *size = preprocessing.size
+        images = to_size(self.images, (size[0], size[1]))
+        if images.shape[1] == 1 and channels > 1:
+            images = images.expand(-1, channels, -1, -1)
+        elif images.shape[1] != channels:
+            images = _grey(images) if channels == 1 else images
+        return TensorImages(images, self.labels)
+
+
+def to_size(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images resized (bilinear, antialiased) where they have another size, in their own type."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    # In parts: the floating copy of all would be four times the data.
+    parts = [
+        F.interpolate(part.float(), size, mode="bilinear", antialias=True, align_corners=False)
+        for part in images.split(4096)
+    ]
+    if images.is_floating_point():
+        return torch.cat(parts).to(images.dtype)
+    return torch.cat([part.round_().clamp_(0, 255).to(images.dtype) for part in parts])
+
+
+def _grey(images: Tensor) -> Tensor:
+    """Luma of RGB images, one channel."""
+    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    grey = (images.float() * weights).sum(1, keepdim=True)
+    return grey.to(images.dtype) if images.is_floating_point() else grey.round_().to(images.dtype)
+
+
+def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Floating images, normalized."""
+    mean = torch.tensor(preprocessing.mean).view(1, -1, 1, 1)
+    std = torch.tensor(preprocessing.std).view(1, -1, 1, 1)
+    scaled = images if images.is_floating_point() else images.float() / 255
+    return (scaled - mean) / std
+
+
+class TensorBatches(Dataset[Batch]):
+    """Batches cut out of tensors; without a preprocessing the images are what the model takes already."""
+
+    def __init__(
+        self,
+        data: TensorImages,
+        preprocessing: Preprocessing | None = None,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.data = data if preprocessing is None else data.fitted(preprocessing)
+        self.preprocessing, self.augment, self.seed = preprocessing, augment, seed
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, key: Key) -> Batch:
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """The batch of some keys (epoch, index), all of one epoch."""
+        epoch, indices = keys[0][0], [index for _, index in keys]
+        images = self.data.images[torch.as_tensor(indices)]
+        if self.augment is not None:
+            images = augment_batch(images, self.augment, indices, len(self.data), self.seed, epoch)
+        if self.preprocessing is not None:
+            images = normalized(images, self.preprocessing)
+        labels = self.data.labels
+        return Batch(images, None if labels is None else labels[torch.as_tensor(indices)])
+
+
+def augment_batch(
+    images: Tensor, augment: Augment, indices: Sequence[int], count: int, seed: int, epoch: int
+) -> Tensor:
+    """Images shifted and mirrored. What happens to one depends on the seed, the epoch and its index, of `count`.
+
+    Shapes: (B, C, H, W) -> same. The rim that a shift brings in is 0.
+    """
+    draw = generator(seed, epoch)
+    chosen = torch.as_tensor(indices)
+    height, width = images.shape[-2:]
+    reach = augment.pixels(min(height, width))
+    if reach:
+        moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=draw)[chosen]
+        images = _shifted(images, moves, reach)
+    if augment.flip:
+        mirrored = (torch.rand(count, generator=draw) < 0.5)[chosen]
+        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    return images
+
+
+def _shifted(images: Tensor, moves: Tensor, reach: int) -> Tensor:
+    """Each image cut out of its padded self at its own place, `moves` (B, 2) from the upper left corner."""
+    height, width = images.shape[-2:]
+    padded = F.pad(images, (reach, reach, reach, reach))
+    rows = (moves[:, :1] + torch.arange(height))[:, :, None]  # (B, H, 1)
+    columns = (moves[:, 1:] + torch.arange(width))[:, None, :]  # (B, 1, W)
+    which = torch.arange(len(images))[:, None, None]
+    # Indices around a slice put its axis last: (B, H, W, C).
+    return padded[which, :, rows, columns].permute(0, 3, 1, 2).contiguous()

@@ -5,7 +5,7 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "binarize/packed/kernels"
-FILES = ("module", "plan", "classes", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
+FILES = ("module", "dispatch", "plan", "classes", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
 # Float results must not depend on whether the compiler fuses a multiplication and an addition.
 FLAGS = [] if sys.platform == "win32" else ["-std=gnu11", "-O3", "-ffp-contract=off", "-pthread"]
 

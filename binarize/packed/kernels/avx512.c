@@ -90,7 +90,8 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
     for (int64_t k = 0; k < words; k++, w += 64)
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
-            const __m512i weight = _mm512_loadu_si512(w + 16 * half), mask = _mm512_loadu_si512(w + 32 + 16 * half);
+            const __m512i weight = _mm512_loadu_si512(w + 16 * half);
+            const __m512i mask = _mm512_loadu_si512(w + 32 + 16 * half);
 #pragma GCC unroll 4
             for (int i = 0; i < pixels; i++) {
                 const __m512i word = _mm512_set1_epi32((int)x[i][offsets[k]]);

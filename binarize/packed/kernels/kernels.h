@@ -5,6 +5,7 @@
  *     convolve.c  images and threads
  *     engine.h    packing, tiling and the epilogue in plain C; each variant compiles its own copy
  *     avx512.c avx2.c neon.c scalar.c   the inner loops
+ *     dispatch.c  what this processor can run
  *     threads.c   a pool of sleeping workers
  *
  * Bit 0 is the upper value (+1), bit 1 the lower (-1).  Activations are words of 32 channels, pixels in rows. */
@@ -135,6 +136,8 @@ typedef struct {
 } Variant;
 
 extern const Variant variant_avx512, variant_avx2, variant_neon, variant_scalar;
+#define MAX_VARIANTS 4
+int available_variants(const Variant **found);
 
 /* NULL, or what is wrong with the call. */
 const char *convolve(const Variant *variant, const ConvCall *call);

@@ -17,35 +17,13 @@ enum {
     FIELD_COUNT
 };
 
-static const Variant *available[4];
+static const Variant *available[MAX_VARIANTS];
 static int available_count;
-
-static void find_variants(void)
-{
-    available_count = 0;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    const int popcnt = __builtin_cpu_supports("popcnt") != 0, avx2 = __builtin_cpu_supports("avx2") != 0;
-    if (popcnt && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vpopcntdq"))
-        available[available_count++] = &variant_avx512;
-    if (popcnt && avx2)
-        available[available_count++] = &variant_avx2;
-    if (popcnt)
-        available[available_count++] = &variant_scalar;
-#else
-#if defined(__aarch64__)
-    available[available_count++] = &variant_neon;
-#endif
-    available[available_count++] = &variant_scalar;
-#endif
-}
 
 static const Variant *read_call(PyObject *const *args, Py_ssize_t count, ConvCall *call)
 {
     if (count != FIELD_COUNT + 1) {
-        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd arguments", FIELD_COUNT, count);
+        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd", FIELD_COUNT, count);
         return NULL;
     }
     const long index = PyLong_AsLong(args[0]);
@@ -101,7 +79,8 @@ static PyObject *py_variants(PyObject *self, PyObject *args)
     PyObject *all = PyTuple_New(available_count);
     for (int i = 0; all && i < available_count; i++) {
         const Variant *variant = available[i];
-        PyObject *row = Py_BuildValue("ssii", variant->name, variant->layout, variant->lanes, variant->masked_lanes);
+        PyObject *row = Py_BuildValue("ssii", variant->name, variant->layout, variant->lanes,
+                                      variant->masked_lanes);
         if (!row || PyTuple_SetItem(all, i, row))
             Py_CLEAR(all);
     }
@@ -119,7 +98,7 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "Binary convo
 
 PyMODINIT_FUNC PyInit__native(void)
 {
-    find_variants();
+    available_count = available_variants(available);
     PyObject *module = PyModule_Create(&definition);
     if (!module)
         return NULL;

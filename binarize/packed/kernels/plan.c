@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a chunk of packed input may take, so that it stays in the second-level cache under every block of filters. */
+/* A chunk of packed input stays in the second-level cache under every block of filters. */
 enum { CHUNK_BYTES = 256 * 1024, CHUNKS_PER_THREAD = 8, LINE = 64, MAX_KERNEL = 4096 };
 
 static int64_t whole_lines(int64_t bytes)

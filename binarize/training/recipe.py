@@ -27,6 +27,8 @@ _CHOICES = {
     "schedule": ("cosine", "linear", "step", "exponential", "constant"),
     "loss": ("cross_entropy", "square_hinge"),
     "weight_decay_on": ("all", "weights"),
+    "match": ("none", "attention", "features"),
+    "regularizer": ("none", "manhattan", "euclidean", "bipolar"),
 }
 
 
@@ -60,6 +62,21 @@ class Recipe:
     # Share of the loss that the teacher has; the labels have the rest.
     teacher_weight: float = 0.5
     temperature: float = 1.0
+    # What is compared with the teacher on the way: "none", "attention", "features"; and its factor in the loss.
+    match: Literal["none", "attention", "features"] = "none"
+    match_weight: float = 1.0
+    # A term on latent weights: "none", "manhattan", "euclidean", "bipolar"; and its factor in the loss.
+    regularizer: Literal["none", "manhattan", "euclidean", "bipolar"] = "none"
+    regularizer_weight: float = 0.0
+    # What is done to training images, as "shift+flip"; "usual": by their size and colours.
+    augment: str = "usual"
+    # Strength of timm's mixup and cutmix, 0: none.
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    # Gradients are scaled down to this norm; 0: as they are.
+    clip_gradients: float = 0.0
+    # Batches a step of the optimizer.
+    accumulate: int = 1
     # The data set a published recipe was used on; says nothing to us.
     data: str = ""
     # Changes to the recipe, one stage after another, with "binary": what is binary in it.
@@ -103,6 +120,12 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("label_smoothing", 0, 1),
     ("teacher_weight", 0, 1),
     ("temperature", 1e-3, 1e3),
+    ("match_weight", 0, 1e6),
+    ("regularizer_weight", 0, 1e6),
+    ("mixup", 0, 10),
+    ("cutmix", 0, 10),
+    ("clip_gradients", 0, 1e6),
+    ("accumulate", 1, 1_000_000),
 )
 
 

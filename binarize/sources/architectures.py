@@ -112,7 +112,7 @@ def build(
             return _torchvision(call, tag, num_classes, meta)
         return _timm(library, call, tag, num_classes, meta)
     except (TypeError, ValueError, AssertionError) as error:
-        if not call.args and not call.keywords:
+        if not call.args and not call.keywords and num_classes is None:
             raise
         raise UsageError(f"{spec}: {error}") from error
 

@@ -95,6 +95,10 @@ def load(
     Raises: SourceError, UntrustedSourceError, UsageError.
     """
     name = spec if isinstance(spec, str) else float_check.class_path(spec)
+    if name in ("", "."):
+        raise UsageError("no model is named; expected for example torchvision:resnet18 or a file")
+    if "://" in name:
+        raise SourceError(f"{name}: nothing is fetched from an address; download the file and name it")
     weights = architectures.tag_of(weights)
     _check_shape(input_shape)
     if isinstance(spec, nn.Module):
@@ -190,16 +194,17 @@ def _from_file(
 def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool, meta: bool) -> Checkpoint:
     """The weights in a file, or the whole module where no architecture is given to put the weights into."""
     foreign: list[str] = []
+    trusted: list[str] = []
     if kind == "safetensors":
         content: object = state_dicts.read_safetensors(path)
     elif trust_pickle:
-        content = safe_pickle.load_trusted(path)
+        content, trusted = safe_pickle.load_trusted(path)
     else:
         content, foreign = safe_pickle.load_with_stand_ins(path, mmap=meta)
     checkpoint = state_dicts.find_weights(content, str(path))
     notes = checkpoint.notes
-    if kind != "safetensors" and trust_pickle:
-        notes = (*notes, "trusted the pickle: whatever code it names has run")
+    if trusted:
+        notes = (*notes, f"trusted the code that the file names: {', '.join(trusted)}")
     if checkpoint.module is not None and arch is None and foreign:
         raise UntrustedSourceError(safe_pickle.refusal(path, [], foreign))
     if checkpoint.module is not None and arch is not None:

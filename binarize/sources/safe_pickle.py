@@ -119,15 +119,19 @@ def load_with_stand_ins(path: str | Path, *, mmap: bool = False) -> tuple[object
     return content, permission.foreign
 
 
-def load_trusted(path: str | Path) -> object:
-    """What a file holds, running whatever it says. Only for `--trust-pickle`."""
-    try:
-        with Path(path).open("rb") as file:
-            plain = not is_archive(path) and LEGACY_MAGIC not in file.read(64)
+def load_trusted(path: str | Path) -> tuple[object, list[str]]:
+    """What a file holds, running whatever it says, and the names that were trusted. Only for `--trust-pickle`."""
+    with Path(path).open("rb") as file:
+        plain = not is_archive(path) and LEGACY_MAGIC not in file.read(64)
+        file.seek(0)
+        try:
+            found = scan(file) if plain else _scan(Path(path))
             file.seek(0)
-            return pickle.load(file) if plain else torch.load(file, map_location="cpu", weights_only=False)
-    except DAMAGE as error:
-        raise SourceError(f"{path}: cannot be unpickled: {first_line(error)}") from error
+            content = pickle.load(file) if plain else torch.load(file, map_location="cpu", weights_only=False)
+        except Exception as error:  # code from the file: it may raise anything
+            raise SourceError(f"{path}: cannot be unpickled: {first_line(error)}") from error
+    foreign = {name for name in found.names if not TORCH_OWN.fullmatch(name) and not allow_list.resolve(name)}
+    return content, sorted(foreign)
 
 
 def allowed_globals(path: str | Path) -> list[str]:

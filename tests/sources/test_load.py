@@ -229,7 +229,7 @@ def test_foreign_class_is_refused_by_name_unless_its_architecture_is_given(net: 
     same_tensors(load(path, arch=net).module, module)
     trusted = load(path, trust_pickle=True)
     assert type(trusted.module) is type(module)
-    assert "trusted the pickle: whatever code it names has run" in trusted.notes
+    assert trusted.notes == (f"trusted the code that the file names: {trusted.class_path}",)
 
 
 def test_foreign_objects_beside_a_state_dict_are_left_out(net: str, tmp_path: Path) -> None:
@@ -257,6 +257,9 @@ def test_foreign_objects_beside_a_state_dict_are_left_out(net: str, tmp_path: Pa
         ("torchvision:resnet18", {"arch": "timm:resnet18"}, UsageError, "--arch has no meaning"),
         ("torchvision:resnet18(depth=3)", {}, UsageError, "unexpected keyword argument 'depth'"),
         ("torchvision:resnet18(open('x'))", {}, UsageError, "arguments must be literals"),
+        ("torchvision:raft_small", {"num_classes": 3}, UsageError, "num_classes"),
+        ("https://example.org/net.pt", {}, SourceError, "nothing is fetched from an address"),
+        ("", {}, UsageError, "no model is named"),
         ("hf-hub:org/name", {}, UsageError, "add --weights default to allow that"),
         ("a\0b", {}, SourceError, "not a name that a file can have"),
         ("a" * 5000, {}, SourceError, "not a name that a file can have"),

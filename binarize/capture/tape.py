@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.fx
 from torch import nn
+from torch.nn.modules import module as module_hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -80,6 +81,8 @@ def written(view: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
     return view
 
 
+# In place of a module's output where its forward raised: torch then calls the hook without one.
+_RAISED = object()
 # Calls that yield a tensor but are no step of the computation.
 _NOT_RECORDED = frozenset({"requires_grad_", "__set__", "retain_grad", "register_hook"})
 
@@ -231,6 +234,8 @@ class _Recorder(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
+                # torch forgets this entry, and would then take every module call the slow way for ever after.
+                module_hooks._global_forward_hooks_with_kwargs.pop(handle.id, None)
 
     def enter(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         path = self.path_by_module.get(module)
@@ -247,9 +252,14 @@ class _Recorder(TorchFunctionMode):
                 if isinstance(tensor, torch.Tensor) and id(tensor) in self.node_by_tensor:
                     self.producers[path, index, id(tensor)] = self.node_by_tensor[id(tensor)]
 
-    def leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
         path = self.path_by_module.get(module)
         if path is None or (self.leaf is not None and self.leaf is not module):
+            return
+        if output is _RAISED:
+            if self.leaf is None:
+                self.frames.pop()
+            self.leaf = None
             return
         if self.leaf is None:
             frame = self.frames.pop()

@@ -18,8 +18,9 @@ import torch.fx
 from torch import nn
 
 from binarize.capture.tape import Recording, _Recorder
+from binarize.errors import UsageError
 
-__all__ = ["TraceError", "align", "concrete_arguments", "trace_container"]
+__all__ = ["TraceError", "align", "check_fixed", "concrete_arguments", "trace_container"]
 
 
 # What `+=` and its kin are recorded as.
@@ -50,10 +51,31 @@ class _Tracer(torch.fx.Tracer):
         finally:
             self.owners.pop()
 
+    def _proxy_placeholder(self, name: str, concrete_args: Any, sig: Any, fn_for_analysis: Any) -> Any:
+        if name not in (concrete_args or {}):
+            return super()._proxy_placeholder(name, concrete_args, sig, fn_for_analysis)
+        # torch.fx would call the argument `name_1`, and then nobody could give it by keyword any more.
+        argument = super()._proxy_placeholder(name, None, sig, fn_for_analysis)
+        self.create_proxy("call_function", check_fixed, (argument, concrete_args[name], name), {})
+        return concrete_args[name]
+
     def create_node(self, *args: Any, **kwargs: Any) -> torch.fx.Node:
         node = super().create_node(*args, **kwargs)
         node.meta["owner"] = self.owners[-1]
         return node
+
+
+def check_fixed(value: object, fixed: object, name: str) -> None:
+    """Stands in a rewritten forward: an argument that was fixed by the trace must have the value it had then.
+
+    Raises: UsageError.
+    """
+    if value is not fixed and (isinstance(value, torch.Tensor) or fixed is None or value != fixed):
+        raise UsageError(
+            f"argument {name!r} was {fixed!r} in the example that the model was converted on, and its rewritten forward "
+            f"takes nothing else, but it is {type(value).__name__ if isinstance(value, torch.Tensor) else repr(value)} "
+            f"now\n  convert the model on an example with that argument"
+        )
 
 
 def trace_container(
@@ -169,12 +191,15 @@ def _bind(container: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 def _placeholder_values(
     container: nn.Module, graph: torch.fx.Graph, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[Any]:
+    everything = inspect.signature(container.forward).bind(*args, **kwargs).arguments
     bound = _bind(container, args, kwargs)
     values = []
     for node in graph.nodes:
         if node.op != "placeholder":
             continue
-        name = str(node.target).lstrip("*")
+        name = str(node.target)
+        if name.startswith("*") and not everything.get(name.lstrip("*")):
+            continue  # *args and **kwargs come last, and the call gave none
         if name not in bound:
             raise TraceError(
                 f"argument {node.target!r} of its forward cannot be matched with the recorded call"

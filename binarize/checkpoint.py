@@ -11,15 +11,15 @@ Reloading rebuilds the float model, replays the plan's edits and loads the tenso
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +27,43 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 import binarize
-from binarize.capture.shadow import shadow
-from binarize.checks import silenced_hooks
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
-from binarize.errors import CheckError, SourceError, UsageError
-from binarize.liveness import evaluating
+from binarize.errors import (
+    CheckError,
+    RewriteError,
+    RuleError,
+    SourceError,
+    UntrustedSourceError,
+    UsageError,
+)
+from binarize.fingerprint import (
+    is_permuted,
+    machine,
+    output_digest,
+    record_digest,
+    tensor_digest,
+    tensors_of,
+    unique_tensors,
+)
 from binarize.migrations import FORMAT, migrate
 from binarize.plan import Plan
 from binarize.report.markdown import to_markdown
 from binarize.report.model import Report
 from binarize.rewrite import copy_model, rewrite
-from binarize.rules import RuleSet
+from binarize.rules import Part, RuleSet
+from binarize.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure, tied_tensors
 
 __all__ = ["load", "read_report", "save"]
 
+# What binarize.json has to hold beside its format.
+_KEYS = frozenset(
+    {"source", "plan", "rules", "seed", "command", "tied", "modes", "frozen", "strides", "fingerprint"}
+)
 _WEIGHTS, _RECORD, _STRUCTURE = "model.safetensors", "binarize.json", "structure.pt"
 
 
@@ -90,38 +107,41 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
     path = Path(folder)
     record = _read_record(path)
     plan = Plan.from_json(record["plan"])
+    _refuse_foreign_parts(plan, path)
     origin = SourceRecord.from_json(record["source"])
-    rebuilt = _float_model(path, origin, model, source)
-    float_skeleton = shadow(rebuilt) if origin.builder is None else None
-    rewrite(rebuilt, plan)
+    rules = RuleSet.from_json(record["rules"])
+    report = read_report(path)
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        rebuilt = _float_model(path, origin, model, source)
+        skeleton = Conversion.skeleton_of(rebuilt, origin.builder)
+        _replay(rebuilt, plan)
     _load_tensors(rebuilt, path / _WEIGHTS, record)
     for name, training in record["modes"].items():
         rebuilt.get_submodule(name).training = training
     frozen = set(record["frozen"])
     for name, parameter in rebuilt.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    report = Report.from_json(json.loads((path / "report.json").read_text("utf-8")))
-    rules = RuleSet.from_json(record["rules"])
-    remember(
-        rebuilt, Conversion(plan, origin, rules, report, float_skeleton, record["seed"], record["command"])
-    )
+    remember(rebuilt, Conversion(plan, origin, rules, report, skeleton, record["seed"], record["command"]))
     _check_output(rebuilt, origin, record)
     return rebuilt
 
 
 def read_report(folder: str | Path) -> Report:
-    """The report of a saved model, without loading the model."""
+    """The report of a saved model, without loading the model.
+
+    Raises: SourceError, where the folder is not one of ours, or damaged.
+    """
     path = Path(folder)
     _read_record(path)
-    return Report.from_json(json.loads((path / "report.json").read_text("utf-8")))
+    return Report.from_json(_read_json(path / "report.json"))
 
 
 # --- writing
 
 
 def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
-    tensors = _unique_tensors(model)
-    digest = _digest(tensors)
+    tensors = unique_tensors(model)
+    digest = tensor_digest(tensors)
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt", "binarize": str(FORMAT)})
     if conversion.skeleton is not None:
         save_structure(conversion.skeleton, folder / _STRUCTURE)
@@ -137,11 +157,14 @@ def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
         # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
         "modes": {name: module.training for name, module in model.named_modules()},
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        "fingerprint": {
-            "tensors": digest,
-            "machine": _machine(),
-            "output": _output_digest(model, conversion.source),
-        },
+        # Last digits of a convolution depend on how its weight lies in memory (channels_last).
+        "strides": {name: value.stride() for name, value in tensors_of(model).items() if is_permuted(value)},
+    }
+    record["fingerprint"] = {
+        "record": record_digest(record),
+        "tensors": digest,
+        "machine": machine(),
+        "output": output_digest(model, conversion.source),
     }
     (folder / _RECORD).write_text(json.dumps(record, indent=1), "utf-8")
     (folder / "rules.yaml").write_text(conversion.rules.to_yaml(), "utf-8")
@@ -152,31 +175,6 @@ def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
         from binarize.report.html import to_html
 
         (folder / "report.html").write_text(to_html(report), "utf-8")
-
-
-def _unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with tied tensors once and everything contiguous."""
-    tied = {name for group in tied_tensors(model) for name in group[1:]}
-    return {
-        name: value.detach().contiguous()
-        for name, value in model.state_dict().items()
-        if name not in tied and isinstance(value, Tensor)
-    }
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 over names, dtypes, shapes and bytes of all tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> Any:
-    """The tensor's memory, not copied: a numpy array, which is a buffer."""
-    return tensor.reshape(-1).view(torch.uint8).numpy()
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -250,11 +248,58 @@ def _read_record(folder: Path) -> dict[str, Any]:
         raise SourceError(
             f"{folder}: holds no {_RECORD}; expected a folder that binarize convert or binarize.save wrote"
         )
+    read = _read_json(path)
+    record = migrate(read, str(path))
+    missing = sorted(_KEYS - record.keys())
+    if missing or not isinstance(record["fingerprint"], dict):
+        raise SourceError(f"{path}: damaged: it has no {missing[0] if missing else 'fingerprint'!r}")
+    # Older formats were other records; what they said is checked by their tensors alone.
+    if read["format"] == FORMAT and record["fingerprint"].get("record") != record_digest(record):
+        raise CheckError(
+            f"{path}: was changed after it was saved (sha256 differs)\n  convert the float model again"
+        )
+    return record
+
+
+def _read_json(path: Path) -> Any:
     try:
-        record = json.loads(path.read_text("utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path}: damaged: {error}") from error
-    return migrate(record, str(path))
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: damaged or missing: {error}") from error
+
+
+def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:
+    """A part that is neither ours nor torch's is built only where its module is imported already.
+
+    Importing a module that a file names would run code because a file says so.
+    """
+    parts = [getattr(scheme, slot) for scheme in plan.schemes.values() for slot in PART_SLOTS]
+    for edit in plan.edits:
+        inner = edit.args.get("activation")
+        for holder in (edit.args, inner if isinstance(inner, dict) else {}):
+            parts.append(Part.from_json(holder["part"]) if holder.get("part") else None)
+    for part in parts:
+        if part is None or part.shipped:
+            continue
+        foreign = [name for name in part.names() if not Part(name).shipped]
+        unknown = [name for name in foreign if name.rpartition(".")[0] not in sys.modules]
+        if unknown:
+            module = unknown[0].rpartition(".")[0]
+            raise UntrustedSourceError(
+                f"{folder}: uses {unknown[0]}, which is not part of binarize; where you trust it, import {module} before load"
+            )
+
+
+def _replay(model: nn.Module, plan: Plan) -> None:
+    """Carry the plan out on a float model that may be another one than it was made for."""
+    try:
+        rewrite(model, plan)
+    except (RewriteError, AttributeError, KeyError, TypeError, ValueError, RuleError) as error:
+        text = error.args[0] if isinstance(error, KeyError) else error
+        raise CheckError(
+            f"the saved plan does not fit {type(model).__name__}: {text}\n"
+            "  it has to be the float model that was converted, in the versions that binarize.json names"
+        ) from error
 
 
 def _float_model(
@@ -280,9 +325,9 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise SourceError(f"{path}: damaged or missing: {error}") from error
-    if _digest(tensors) != record["fingerprint"]["tensors"]:
+    if tensor_digest(tensors) != record["fingerprint"]["tensors"]:
         raise CheckError(f"{path}: its tensors are not the ones that were saved (sha256 differs)")
-    own = model.state_dict(keep_vars=True)
+    own = tensors_of(model)
     tied = {name: group[0] for group in record["tied"] for name in group[1:]}
     missing = sorted(name for name in own if tied.get(name, name) not in tensors)
     unexpected = sorted(name for name in tensors if name not in own)
@@ -295,52 +340,21 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
     with torch.no_grad():
         for name, value in own.items():
             if name in tensors:
-                if value.dtype != tensors[name].dtype:
-                    value.data = value.data.to(tensors[name].dtype)
-                value.copy_(tensors[name])
+                _set(value, tensors[name], record["strides"].get(name, tensors[name].stride()))
+
+
+def _set(value: Tensor, saved: Tensor, strides: Sequence[int]) -> None:
+    if value.dtype != saved.dtype or value.stride() != tuple(strides):
+        value.data = torch.empty_strided(saved.shape, strides, dtype=saved.dtype, device=value.device)
+    value.copy_(saved)
 
 
 def _check_output(model: nn.Module, origin: SourceRecord, record: Mapping[str, Any]) -> None:
     """The reloaded model must compute what the saved one did; on another machine the last digits may differ."""
     fingerprint = record["fingerprint"]
-    if fingerprint["output"] is None or fingerprint["machine"] != _machine():
+    if fingerprint["output"] is None or fingerprint["machine"] != machine():
         return
-    if _output_digest(model, origin) != fingerprint["output"]:
+    if output_digest(model, origin) != fingerprint["output"]:
         raise CheckError(
             "the reloaded model computes something else than the saved one did on the same seeded input"
         )
-
-
-def _machine() -> dict[str, Any]:
-    """What the last digits of an output depend on."""
-    return {
-        "torch": str(torch.__version__),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
-    """sha256 of the output on a seeded input; None for a model that needs inputs of another kind or another device."""
-    parameter = next(model.parameters(), None)
-    if (
-        parameter is None
-        or parameter.device.type != "cpu"
-        or origin.keyword_shapes
-        or not origin.input_shapes
-    ):
-        return None
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(shape, generator=generator).to(parameter.dtype) for shape in origin.input_shapes]
-    with silenced_hooks(model), evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            output = model(*inputs)
-        except (RuntimeError, TypeError, ValueError, IndexError):
-            return None  # integer or structured inputs
-    digest = hashlib.sha256()
-    for value in pytree.tree_leaves(output):
-        if isinstance(value, Tensor):
-            digest.update(_bytes(value.detach().contiguous()))
-    return digest.hexdigest()

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.capture.shadow import HOOK_TABLES, computes_weights
 from binarize.report.model import Agreement, Check
 
-__all__ = ["compare_outputs", "same_top1", "silenced_hooks"]
+__all__ = ["compare_outputs", "same_top1", "undisturbed"]
 
 
 def compare_outputs(expected: Any, output: Any) -> list[Check]:
@@ -47,24 +46,11 @@ def same_top1(expected: Any, output: Any) -> Agreement | None:
 
 
 @contextmanager
-def silenced_hooks(model: nn.Module) -> Iterator[None]:
-    """Take the user's hooks out while we run the model, and put them back; those that compute weights stay."""
-    removed: list[tuple[Any, Any]] = []
-    for module in model.modules():
-        for name in HOOK_TABLES:
-            table = getattr(module, name)
-            mine = {key: hook for key, hook in table.items() if not computes_weights(hook)}
-            if mine:
-                removed.append((table, dict(table)))
-                for key in mine:
-                    del table[key]
-    try:
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Torch's random numbers go on afterwards as if nothing had run, and what is made inside can be trained."""
+    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices)), torch.inference_mode(False):
         yield
-    finally:
-        for table, content in removed:
-            added = dict(table)
-            table.clear()
-            table.update({**content, **added})
 
 
 def _shape(value: Any) -> Any:

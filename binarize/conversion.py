@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from binarize.capture.shadow import silenced_hooks
 from binarize.plan import Plan
 from binarize.report.model import Report
 from binarize.rules import RuleSet
@@ -77,9 +78,13 @@ class Conversion:
     command: str | None = None
 
     @staticmethod
-    def skeleton_of(module: nn.Module, source: Source) -> nn.Module | None:
+    def skeleton_of(module: nn.Module, builder: str | None) -> nn.Module | None:
         """A copy without data of a float model that no named builder makes."""
-        return None if source.builder is not None else without_data(module, keep_unsaved=True)
+        if builder is not None:
+            return None
+        # The user's hooks are code: no file can hold them, and they need not even be copyable.
+        with silenced_hooks(module):
+            return without_data(module, keep_unsaved=True)
 
 
 def remember(model: nn.Module, conversion: Conversion) -> None:

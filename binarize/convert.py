@@ -7,7 +7,7 @@ is `plan(...)` followed by `.apply()`. The model given is never touched: not its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,8 @@ from binarize.analysis import Analysis, analyse
 from binarize.calibrate import Calibration, as_batches
 from binarize.calibrate import calibrate as run_calibration
 from binarize.capture import capture
-from binarize.checks import compare_outputs, same_top1, silenced_hooks
+from binarize.capture.shadow import HOOK_TABLES, computes_weights, silenced_hooks
+from binarize.checks import compare_outputs, same_top1, undisturbed
 from binarize.conversion import Conversion, SourceRecord, remember
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.liveness import Images, call, evaluating, looks_like_noise, measure_liveness
@@ -129,7 +130,8 @@ def plan(
     given = None if example_input is None else _arguments(example_input)
     loaded = model if isinstance(model, Source) else load(model, input_shape=_shape(shape, given), **source)
     images = given if given is not None else (loaded.inputs(), {})
-    analysis = analyse(capture(loaded.module, *images))
+    with undisturbed(loaded.module):
+        analysis = analyse(capture(loaded.module, *images))
     return PlannedConversion(loaded, rule_set, analysis, images, given is not None, seed)
 
 
@@ -151,7 +153,8 @@ class PlannedConversion:
     def plan(self) -> Plan:
         """The plan as the rules are now."""
         if self._plan is None:
-            self._plan = make_plan(self.analysis, self.rules, self.source.spec)
+            with undisturbed(self.source.module):
+                self._plan = make_plan(self.analysis, self.rules, self.source.spec)
         return self._plan
 
     @property
@@ -181,6 +184,10 @@ class PlannedConversion:
 
         Raises: UsageError, CheckError, StrictError; the model given is then unchanged (unless `inplace`).
         """
+        with undisturbed(self.source.module):
+            return self._apply(calibrate, inplace, strict)
+
+    def _apply(self, calibrate: Any, inplace: bool, strict: bool) -> nn.Module:
         plan = self.plan
         if strict and (plan.unmatched or plan.warnings):
             first = [f"rule {item.rule}: {item.pattern} matched no layer" for item in plan.unmatched]
@@ -191,13 +198,13 @@ class PlannedConversion:
                 "the model has no weights (it lies on the meta device): load it with them to convert it"
             )
         calibration_data = self._calibration_data(calibrate)
-        skeleton = Conversion.skeleton_of(float_model, self.source)
+        skeleton = Conversion.skeleton_of(float_model, self.source.builder)
         model = float_model if inplace else copy_model(float_model)
         with silenced_hooks(model), evaluating(model), torch.no_grad():
             expected = call(model, self.images)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            hashes = rewrite(model, plan)
+        torch.manual_seed(self.seed)
+        hashes = rewrite(model, plan)
+        plan = replace(plan, warnings=(*plan.warnings, *_unheard_hooks(model, plan)))
         calibration = self._calibrate(model, calibration_data)
         plan = self._settled(plan, hashes, calibration, calibrate)
         report = self._report(model, plan, expected, calibration_data)
@@ -209,7 +216,9 @@ class PlannedConversion:
         if strict and report.warnings:
             raise StrictError("\n".join(["strict: there are warnings", *report.warnings]))
         record = SourceRecord.of(self.source, self.images)
-        remember(model, Conversion(plan, record, self.rules, report, skeleton, self.seed, self.command))
+        # A function among the rules has no file form; what it said about these layers has.
+        rules = self.rules.bind(self.analysis.layers)
+        remember(model, Conversion(plan, record, rules, report, skeleton, self.seed, self.command))
         return model
 
     def _calibration_data(self, calibrate: Any) -> list[Images] | None:
@@ -304,6 +313,26 @@ class PlannedLayer:
         return f"<{self.name}: {self.decision.action}, {self.decision.why}>"
 
 
+def _unheard_hooks(model: nn.Module, plan: Plan) -> list[str]:
+    """A warning for the user's hooks on modules whose forward became part of the forward around them."""
+    warnings = []
+    for edit in plan.edits:
+        if edit.op != "open":
+            continue
+        prefix = f"{edit.container}." if edit.container else ""
+        silent = []
+        for path in (prefix + child for child in edit.args["opened"]):
+            tables = [getattr(model.get_submodule(path), name) for name in HOOK_TABLES]
+            if any(not computes_weights(hook) for table in tables for hook in table.values()):
+                silent.append(path)
+        if silent:
+            around = edit.container or "the model"
+            warnings.append(
+                f"{', '.join(silent)}: its hooks fire no more, since its forward is part of that of {around}"
+            )
+    return warnings
+
+
 def _shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | None:
     if add_shortcuts is not None and shortcuts is not None:
         raise UsageError(
@@ -322,7 +351,7 @@ def _arguments(example: Any) -> Images:
         return (example,), {}
     if isinstance(example, Mapping):
         return (), dict(example)
-    if isinstance(example, Iterable):
+    if isinstance(example, (list, tuple)):
         return tuple(example), {}
     raise UsageError(f"example_input is a {type(example).__name__}; expected a tensor, a tuple or a dict")
 

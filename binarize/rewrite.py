@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Mapping
 
 import torch.fx
 from torch import nn
 
 from binarize.capture import TraceError, trace_container
+from binarize.capture.shadow import HOOK_TABLES, silenced_hooks
 from binarize.errors import CheckError, RewriteError
 from binarize.generated import give_forward, source_hash
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
@@ -25,10 +27,13 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
 
     Raises: RewriteError, where the module is not the one that was planned for; CheckError, where a hash differs.
     """
-    # Traced while every layer is still float: the plan's node names were taken from such a trace.
-    graphs = {
-        edit.container: _open(module, edit.container, edit.args) for edit in plan.edits if edit.op == "open"
-    }
+    # Traced while every layer is still float: the plan's node names were taken from such a trace, without hooks.
+    with silenced_hooks(module):
+        graphs = {
+            edit.container: _open(module, edit.container, edit.args)
+            for edit in plan.edits
+            if edit.op == "open"
+        }
     for edit in plan.edits:
         if edit.op == "swap":
             swap_layer(module, edit.container, edit.args, plan.schemes[edit.args["scheme"]])
@@ -46,8 +51,27 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
 
 
 def copy_model(module: nn.Module) -> nn.Module:
-    """A copy that shares no storage and no module with the original; hooks, flags, dtypes and devices carry over."""
-    return copy.deepcopy(module)
+    """A copy that shares no storage and no module with the original; hooks, flags, dtypes and devices carry over.
+
+    A hook is copied like everything else, so that it speaks to the copy where it holds a part of the model. One that
+    cannot be copied, since it holds an open file or an output of the model, is shared.
+    """
+    memo = {id(hook): hook for hook in _uncopyable_hooks(module)}
+    return copy.deepcopy(module, memo)
+
+
+def _uncopyable_hooks(module: nn.Module) -> list[object]:
+    parts = {id(part): part for part in module.modules()}
+    found: list[object] = []
+    for part in module.modules():
+        for table in HOOK_TABLES:
+            for hook in getattr(part, table).values():
+                try:
+                    # Modules stand for themselves: only what the hook holds besides is copied here.
+                    copy.deepcopy(hook, dict(parts))
+                except (TypeError, RuntimeError, pickle.PickleError):
+                    found.append(hook)
+    return found
 
 
 def _open(module: nn.Module, path: str, args: Mapping[str, object]) -> torch.fx.Graph:

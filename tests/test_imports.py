@@ -30,6 +30,7 @@ PART_OF = {
     "commands": "cli",
     "conversion": "convert",
     "dataflow": "analysis",
+    "fingerprint": "checkpoint",
     "float_weights": "checkpoint",
     "foreign_layers": "layers",
     "generated": "rewrite",

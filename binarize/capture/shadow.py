@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["HOOK_TABLES", "computes_weights", "meta_like", "shadow"]
+__all__ = ["HOOK_TABLES", "computes_weights", "meta_like", "shadow", "silenced_hooks"]
 
 HOOK_TABLES = (
     "_forward_hooks",
@@ -48,3 +50,24 @@ def meta_like(tensor: torch.Tensor) -> torch.Tensor:
 def computes_weights(hook: object) -> bool:
     """Whether a hook belongs to torch.nn.utils: without it the module would have no weight."""
     return type(hook).__module__.startswith("torch.nn.utils")
+
+
+@contextmanager
+def silenced_hooks(model: nn.Module) -> Iterator[None]:
+    """Take the user's hooks out while we run the model, and put them back; those that compute weights stay."""
+    removed: list[tuple[Any, Any]] = []
+    for module in model.modules():
+        for name in HOOK_TABLES:
+            table = getattr(module, name)
+            mine = {key: hook for key, hook in table.items() if not computes_weights(hook)}
+            if mine:
+                removed.append((table, dict(table)))
+                for key in mine:
+                    del table[key]
+    try:
+        yield
+    finally:
+        for table, content in removed:
+            added = dict(table)
+            table.clear()
+            table.update({**content, **added})

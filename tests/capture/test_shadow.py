@@ -1,0 +1,72 @@
+"""The copy that is run and traced in the model's place, and the hooks that must not notice."""
+
+from __future__ import annotations
+
+import threading
+
+import nets
+import torch
+from torch import nn
+
+from binarize.capture.shadow import HOOK_TABLES, shadow, silenced_hooks
+
+
+def test_shadow_holds_no_data_but_every_shape_name_and_flag() -> None:
+    model = nets.BasicBlocks()
+    model.stem.requires_grad_(False)
+    model.blocks[0].eval()
+    copy = shadow(model)
+    for (name, tensor), (its_name, its) in zip(model.state_dict().items(), copy.state_dict().items()):
+        assert its.is_meta
+        assert (name, tensor.shape, tensor.dtype) == (its_name, its.shape, its.dtype)
+    assert [p.requires_grad for p in copy.parameters()] == [p.requires_grad for p in model.parameters()]
+    assert [m.training for m in copy.modules()] == [m.training for m in model.modules()]
+    assert [type(m) for m in copy.modules()] == [type(m) for m in model.modules()]
+
+
+def test_shadow_on_the_device_shares_no_memory() -> None:
+    model = nets.BasicBlocks()
+    copy = shadow(model, meta=False)
+    for mine, its in zip(model.state_dict().values(), copy.state_dict().values()):
+        assert torch.equal(mine, its)
+        assert mine.data_ptr() != its.data_ptr()
+
+
+def test_tied_parameters_stay_tied() -> None:
+    copy = shadow(nets.Tied())
+    assert copy.conv1.weight is copy.conv2.weight
+
+
+def test_hooks_are_left_out_even_those_that_cannot_be_copied() -> None:
+    model = nets.BasicBlocks()
+    lock = threading.Lock()
+    model.blocks.register_forward_hook(lambda *_: lock.acquire())
+    model.stem.register_forward_pre_hook(lock.__enter__)
+    assert not any(getattr(module, name) for module in shadow(model).modules() for name in HOOK_TABLES)
+    assert model.blocks._forward_hooks
+
+
+def test_hooks_that_compute_a_weight_stay() -> None:
+    model = nets.Parametrized()
+    copy = shadow(model, meta=False).eval()
+    assert len(copy.conv3._forward_pre_hooks) == 1
+    assert torch.equal(copy(nets.pictures(2)), model.eval()(nets.pictures(2)))
+
+
+def test_silenced_hooks_do_not_fire_and_come_back_in_order() -> None:
+    model = nn.Sequential(nn.ReLU(), nn.ReLU())
+    fired: list[str] = []
+    handles = [model[i].register_forward_hook(lambda *_, i=i: fired.append(f"{i}")) for i in (0, 1, 0)]
+    with silenced_hooks(model):
+        model(torch.zeros(1))
+        model[0].register_forward_hook(lambda *_: fired.append("new"))
+        model(torch.zeros(1))
+    assert fired == ["new"]
+    fired.clear()
+    model(torch.zeros(1))
+    assert fired == ["0", "0", "new", "1"]
+    for handle in handles:
+        handle.remove()
+    fired.clear()
+    model(torch.zeros(1))
+    assert fired == ["new"]

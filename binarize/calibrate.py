@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
@@ -94,7 +95,7 @@ def _arguments(batch: Any) -> Images:
 
 def _count(images: Images) -> int:
     args, kwargs = images
-    tensors = [value for value in [*args, *kwargs.values()] if isinstance(value, Tensor)]
+    tensors = [value for value in pytree.tree_leaves((args, dict(kwargs))) if isinstance(value, Tensor)]
     return int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 0
 
 

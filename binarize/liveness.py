@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from binarize.layers import BinaryLayer
 from binarize.report.live import LiveShare
@@ -78,7 +79,7 @@ def upper_values(layer: BinaryLayer, x: Tensor) -> Tensor:
 def looks_like_noise(batches: Sequence[Images]) -> str | None:
     """Why these inputs are no images to calibrate on ("white noise", "constant"), None where they may be."""
     for args, kwargs in batches:
-        for value in [*args, *kwargs.values()]:
+        for value in pytree.tree_leaves((args, dict(kwargs))):
             if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta:
                 continue
             if value.numel() > 1 and bool((value == value.flatten()[0]).all()):

@@ -327,6 +327,8 @@ def _obstacle(module: nn.Module | None, name: str, shared: dict[str, str]) -> st
     """Why no binary layer can take this one's place, None where one can."""
     from binarize.layers import binary_class, is_binary
 
+    if not name:
+        return "it is the model itself; put it into a torch.nn.Sequential to have it replaced"
     if module is None:
         return "a functional call uses its weight, which no swap of modules reaches"
     if is_binary(module):

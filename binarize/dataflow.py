@@ -74,6 +74,7 @@ _IDENTITY_CALLS = frozenset(
         "channel_shuffle",
         "detach",
         "view_as",
+        "reshape_as",
         "checkpoint",
         "tile",
         "flip",
@@ -96,6 +97,11 @@ _ADD_CALLS = frozenset({"add", "__add__", "__iadd__", "__radd__", "add_"})
 _SUBTRACT_CALLS = frozenset({"sub", "__sub__", "__rsub__", "sub_", "__isub__"})
 _MULTIPLY_CALLS = frozenset({"mul", "__mul__", "__imul__", "__rmul__", "mul_", "multiply"})
 _CONCAT_CALLS = frozenset({"cat", "concat", "concatenate"})
+# These take shape and type from a tensor and do not read its values.
+_LIKE_CALLS = frozenset(
+    f"{made}_like" for made in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")
+)
+_NEW_CALLS = frozenset(f"new_{made}" for made in ("empty", "empty_strided", "full", "ones", "zeros"))
 # A residual block's bypass may hold these, and at most one site (the projection).
 _CLEAN = frozenset({"identity", "norm", "norm_act", "activation", "pool", "scale", "gate"})
 # Beyond this many layers an add joins branches of a network (FPN, U-Net); it is no shortcut around a layer.
@@ -128,8 +134,11 @@ class Flow:
         self.modules = dict(self.root.named_modules(remove_duplicate=False))
         self.nodes: list[Node] = list(recording.graph.nodes)
         self.index: dict[Node, int] = {node: i for i, node in enumerate(self.nodes)}
-        self.inputs = [[self.index[n] for n in node.all_input_nodes] for node in self.nodes]
-        self.users = [[self.index[n] for n in node.users] for node in self.nodes]
+        self.inputs = [[self.index[n] for n in _read_by(node)] for node in self.nodes]
+        self.users: list[list[int]] = [[] for _ in self.nodes]
+        for i, inputs in enumerate(self.inputs):
+            for j in inputs:
+                self.users[j].append(i)
         self.ancestors = self._closure(self.inputs, range(len(self.nodes)))
         self.descendants = self._closure(self.users, reversed(range(len(self.nodes))))
         placeholders = sum(1 << i for i, node in enumerate(self.nodes) if node.op == "placeholder")
@@ -448,6 +457,16 @@ class Flow:
             else:
                 result.append("any")
         return result
+
+
+def _read_by(node: Node) -> list[Node]:
+    """The nodes whose values a node reads, each once."""
+    op = str(node.meta.get("op", node.op))
+    if op in _LIKE_CALLS | _NEW_CALLS:
+        return []
+    if op.endswith("_as") and node.args:
+        return [argument for argument in node.args[:1] if isinstance(argument, torch.fx.Node)]
+    return node.all_input_nodes
 
 
 def _elements(shape: tuple[int, ...]) -> int:

@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+from binarize.capture.leaves import CONVOLUTIONS
 from binarize.dataflow import Flow
 from binarize.parts import Part
 from binarize.rules import Rule
 from binarize.scheme import Scheme
 
 __all__ = ["ActivationChange", "Choice", "change_activations", "channel_dim"]
+
+
+# Operations that may move the channels to another axis.
+_EXCHANGES = frozenset({"permute", "transpose", "movedim", "swapaxes", "swapdims", "mT", "T"})
 
 
 @dataclass(frozen=True)
@@ -90,18 +95,28 @@ def change_activations(
 
 
 def channel_dim(flow: Flow, i: int) -> int:
-    """The axis of the channels in what node `i` yields: 1, or -1 for tokens out of a linear layer."""
-    if len(flow.shape(i)) <= 2:
+    """The axis of the channels in what node `i` yields: 1, or -1 for tokens out of a linear layer.
+
+    Where axes were exchanged on the way, the channels are where the size is the layer's.
+    """
+    shape = flow.shape(i)
+    if len(shape) <= 2:
         return 1
-    seen, stack = {i}, [i]
-    while stack:
-        for j in flow.data_inputs[stack.pop()]:
-            module = flow.module(j)
+    # (node, whether axes were exchanged between it and node i)
+    seen, queue = {i}, [(i, False)]
+    for node, exchanged in queue:
+        exchanged ^= flow.op(node) in _EXCHANGES
+        for j in flow.data_inputs[node]:
             if flow.kinds[j] == "site":
-                return -1 if module is None or type(module).__name__.endswith("Linear") else 1
+                module = flow.module(j)
+                is_conv = "conv" in flow.op(j) if module is None else isinstance(module, CONVOLUTIONS)
+                own = 1 if is_conv else -1
+                channels, dim = flow.shape(j)[own], -own if exchanged else own
+                fitting = [axis for axis in (1, -1) if shape[axis] == channels]
+                return fitting[0] if len(fitting) == 1 else dim
             if j not in seen:
                 seen.add(j)
-                stack.append(j)
+                queue.append((j, exchanged))
     return 1
 
 

@@ -101,7 +101,9 @@ class Edits:
         if change.end < 0:
             return
         # A norm that applies an activation itself lends it to the layer: the add goes in between.
-        activation = self.flow.kinds[change.end] == "norm_act"
+        replaced = self.activations.get(change.end)
+        gone = replaced is not None and replaced.part is None
+        activation = self.flow.kinds[change.end] == "norm_act" and not gone
         after = self._traced(opened, change.end)
         if change.action == "own":
             source = self._traced(opened, self.nodes[change.layer][0])

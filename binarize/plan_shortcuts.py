@@ -63,14 +63,14 @@ def end_of(flow: Flow, site: int) -> int | None:
 
     None where pooling stands in between: a shortcut behind it would have to pool as well.
     """
-    i = site
+    i, pooled = site, False
     while len(flow.users[i]) == 1:
         i = flow.users[i][0]
         if flow.kinds[i] in ("norm", "norm_act"):
-            return i
+            return None if pooled else i
         if flow.kinds[i] == "pool":
-            return None
-        if flow.kinds[i] != "identity":
+            pooled = True
+        elif flow.kinds[i] != "identity":
             break
     return site
 
@@ -108,6 +108,8 @@ def _alone(analysis: Analysis, layer: Layer, choice: Choice, mode: str) -> Short
     end = end_of(flow, site)
     if end is None:
         return none("its norm stands behind a pooling")
+    if flow.shape(end) != flow.shape(site):
+        return none("its norm works on another shape")
     if end != site and len(sites) > 1:
         return none(f"it is called {len(sites)} times and its norm stands outside")
     return ShortcutChange(layer.name, "own", "", spec, end)

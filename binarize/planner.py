@@ -78,6 +78,9 @@ def _guard(layer: Layer) -> str | None:
         return f"there is no binary {layer.type}"
     if not layer.out_shape:
         return "its output is no tensor"
+    # Convolutions take (C, H, W) as well, norms do not.
+    if len(layer.out_shape) < len(layer.kernel) + 2:
+        return "its input has no batch axis"
     return None
 
 

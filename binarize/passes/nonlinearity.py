@@ -18,7 +18,11 @@ __all__ = ["attach_module", "replace_activation", "replace_module"]
 def replace_module(root: nn.Module, path: str, args: Mapping[str, Any]) -> None:
     """Put the nonlinearity (or nn.Identity) where an activation module stands that only one call uses."""
     old = root.get_submodule(path)
-    set_everywhere(root, path, _like(root, path, args, old.training))
+    new = _like(root, path, args, old.training)
+    # The tables of hooks themselves, so that the user's handles still remove them.
+    hooks = {name: value for name, value in vars(old).items() if "hook" in name and "state_dict" not in name}
+    vars(new).update(hooks)
+    set_everywhere(root, path, new)
 
 
 def attach_module(root: nn.Module, path: str, args: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/packed/kernel
 
 # A .venv that was copied here from elsewhere, or whose interpreter is gone, cannot be repaired: start anew.
 ifneq ($(wildcard $(VENV)),)
-ifneq ($(shell grep -qF "$(CURDIR)/$(VENV)" $(BIN)/activate && $(BIN)/python -m pip --version >/dev/null && echo sound),sound)
+SOUND := grep -qsF "$(CURDIR)/$(VENV)" $(BIN)/activate && $(BIN)/python -m pip --version && echo sound
+ifneq ($(lastword $(shell ($(SOUND)) 2>/dev/null)),sound)
 $(info $(VENV) is unusable and is made anew)
 $(shell rm -rf $(VENV))
 endif

@@ -164,7 +164,27 @@ def test_a_fault_of_ours_has_a_traceback_only_with_debug(monkeypatch: pytest.Mon
     assert "Traceback" in loud.stderr
 
 
+def test_an_interruption_is_exit_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("binarize.doctor.examine", interrupt)
+    result = run("doctor")
+    assert (result.exit_code, result.stderr) == (130, "error  interrupted\n")
+
+
 # convert, plan, report
+
+
+def test_nothing_is_asked_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    for source in ("torchvision:squeezenet1_1", "timm:resnet10t"):
+        result = run("convert", source, "-i", "1,3,64,64", "-o", tmp_path / source.partition(":")[2])
+        assert result.exit_code == 0, result.stderr
 
 
 def test_convert_writes_what_load_reads(converted: Path, model_file: Path) -> None:

@@ -64,6 +64,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(screen, **arguments)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
+        except KeyboardInterrupt:
+            screen.error("interrupted")
+            raise typer.Exit(130) from None
         except BinarizeError as error:
             raise typer.Exit(_explain(screen, str(error), error, error.exit_code)) from error
         except OSError as error:

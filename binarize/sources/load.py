@@ -90,7 +90,7 @@ def load(
     `spec` is `torchvision:NAME`, `timm:NAME`, `hf-hub:NAME`, `local-dir:PATH`, a file that holds a module, a
     state dict or a checkpoint (with `arch`), `file.py:make_model`, `package.module:Net(num_classes=10)`, or a
     module. Only `weights` may touch the network; only `trust_pickle` may run code from a file. `meta` leaves
-    out the parameter data and reads no more of a file than it must.
+    out the parameter data and reads no more of a file than it must; what your own code makes stays as it is.
 
     Raises: SourceError, UntrustedSourceError, UsageError.
     """
@@ -135,7 +135,7 @@ def _source(
 ) -> Source:
     module, unwrapped = float_check.unwrap(found.built.module, spec)
     float_check.check_float(module, spec, values=not meta)
-    if meta and found.kind != "module":
+    if meta and found.kind not in ("module", "factory"):
         module = module.to("meta")
     elif device is not None:
         module = module.to(device)

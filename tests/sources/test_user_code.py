@@ -69,6 +69,11 @@ def test_functions_classes_and_modules_are_called(call: str, shape: tuple[int, i
         assert tuple(source.module[1].weight.shape) == shape
 
 
+def test_ready_model_is_not_emptied(code: str) -> None:
+    load(f"{code}:ready", meta=True)
+    assert not any(p.is_meta for p in load(f"{code}:ready").module.parameters())
+
+
 def test_search_path_is_left_as_it_was(code: str) -> None:
     before = list(sys.path)
     load(f"{code}:Net")

@@ -22,6 +22,6 @@ files=
 for name in dispatch plan classes convolve threads avx512 avx2 neon scalar; do
     files="$files $kernels/$name.c"
 done
-$compiler -std=gnu11 -O2 -g -ffp-contract=off -pthread -Wall -Wextra -Werror $flags -I"$kernels" \
+$compiler -std=gnu11 -O2 -g -ffp-contract=off -fno-trapping-math -pthread -Wall -Wextra -Werror $flags -I"$kernels" \
     "$here/check_kernels.c" $files -o "$folder/check"
 ASAN_OPTIONS=detect_leaks=0 $runner "$folder/check" "${CASES:-200}" "${SEED:-1}"

@@ -139,9 +139,8 @@ INLINE void activate(const ConvJob *job, int64_t o, float *y, const int LANE_COU
     const float *pre = job->activation + o, *positive = pre + job->padded, *negative = positive + job->padded;
     const float *post = negative + job->padded;
     for (int j = 0; j < LANE_COUNT; j++) {
-        float z = y[j] + pre[j];
-        z = z > 0 ? positive[j] * z : negative[j] * z;
-        y[j] = z + post[j];
+        const float z = y[j] + pre[j], above = positive[j] * z, under = negative[j] * z;
+        y[j] = (z > 0 ? above : under) + post[j];
     }
 }
 

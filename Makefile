@@ -27,9 +27,9 @@ bench: $(VENV)/.has-run
 	$(BIN)/python benchmarks/convert.py $(ARGS)
 
 lint: $(VENV)/.has-dev
-	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy
+	@status=0; for check in "ruff check ." "ruff format --check ." mypy; do \
+		echo "$$check"; $(BIN)/python -m $$check || status=1; \
+	done; exit $$status
 
 # One stamp an extra: repeats cost nothing; what changes the installation (or its compiled part) installs again.
 $(VENV)/.has-run: $(INSTALLED) | $(BIN)/python

@@ -8,7 +8,11 @@ FOLDER = "binarize/packed/kernels"
 FILES = ("module", "dispatch", "plan", "classes", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
 # Float results must not depend on whether the compiler fuses a multiplication and an addition; that it may compute
 # both sides of a choice changes no result.
-FLAGS = [] if sys.platform == "win32" else ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-pthread"]
+FLAGS = (
+    []
+    if sys.platform == "win32"
+    else ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-pthread"]
+)
 
 setup(
     ext_modules=[

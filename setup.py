@@ -8,11 +8,7 @@ FOLDER = "binarize/packed/kernels"
 FILES = ("module", "dispatch", "plan", "classes", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
 # Float results must not depend on whether the compiler fuses a multiplication and an addition; that it may compute
 # both sides of a choice changes no result.
-FLAGS = (
-    []
-    if sys.platform == "win32"
-    else ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-pthread"]
-)
+FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-pthread"]
 
 setup(
     ext_modules=[
@@ -21,7 +17,7 @@ setup(
             sources=[f"{FOLDER}/{name}.c" for name in FILES],
             depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine")],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],
-            extra_compile_args=FLAGS,
+            extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,
             optional=True,  # without a compiler packed models run through plain torch
         )

@@ -104,12 +104,24 @@ def test_the_norm_is_found_behind_pooling_and_reshapes_but_not_behind_an_activat
     [
         (nets.Tied, "conv1", "it shares a parameter with conv2"),
         (nets.Tied, "conv2", "it shares a parameter with conv1"),
-        (nets.Parametrized, "conv1", "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it"),
-        (nets.Parametrized, "conv3", "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)"),
+        (
+            nets.Parametrized,
+            "conv1",
+            "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it",
+        ),
+        (
+            nets.Parametrized,
+            "conv3",
+            "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)",
+        ),
         (nets.Subclasses, "standardized", "nets.StandardizedConv has a forward of its own"),
-        (nets.FunctionalConv, "filters", "a functional call uses its weight, which no swap of modules reaches"),
+        (
+            nets.FunctionalConv,
+            "filters",
+            "a functional call uses its weight, which no swap of modules reaches",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_forbids_a_binary_layer_is_said(net: type[nets.Net], layer: str, obstacle: str) -> None:
     assert layers_of(net())[layer].obstacle == obstacle
 

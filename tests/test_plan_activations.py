@@ -27,9 +27,21 @@ def words(model: nets.Net, scheme: str = "adabin", **options: Any) -> dict[str, 
 @pytest.mark.parametrize(
     "net, expected",
     [
-        (nets.ConvRelu, {"features.2": ("ReLU -> adabin.Maxout", "none"), "features.5": ("ReLU -> adabin.Maxout", "none")}),
-        (nets.FunctionalRelu, {"conv1": ("F.relu -> adabin.Maxout", "none"), "conv2": ("F.relu -> adabin.Maxout", "none")}),
-        (nets.SharedRelu, {"conv1": ("ReLU -> adabin.Maxout", "none"), "conv2": ("ReLU -> adabin.Maxout", "none")}),
+        (
+            nets.ConvRelu,
+            {
+                "features.2": ("ReLU -> adabin.Maxout", "none"),
+                "features.5": ("ReLU -> adabin.Maxout", "none"),
+            },
+        ),
+        (
+            nets.FunctionalRelu,
+            {"conv1": ("F.relu -> adabin.Maxout", "none"), "conv2": ("F.relu -> adabin.Maxout", "none")},
+        ),
+        (
+            nets.SharedRelu,
+            {"conv1": ("ReLU -> adabin.Maxout", "none"), "conv2": ("ReLU -> adabin.Maxout", "none")},
+        ),
         # The sign works on what the norm in front has centred; the nonlinearity follows the new norm.
         (nets.Dense, {"convs.1": ("dropped F.relu, adabin.Maxout behind the new norm", "none")}),
         (nets.PreActivation, {"blocks.1.conv1": ("dropped F.relu", "none")}),
@@ -37,14 +49,24 @@ def words(model: nets.Net, scheme: str = "adabin", **options: Any) -> dict[str, 
         (nets.FeedsFloat, {"conv1": ("kept ReLU", "per channel")}),
         (nets.Silu, {"layers.2": ("kept SiLU", "per channel"), "layers.5": ("kept GELU", "per channel")}),
         # The gate reads them as well.
-        (nets.SqueezeExcite, {"conv1": ("F.relu -> adabin.Maxout", "none"), "conv2": ("none", "per channel")}),
+        (
+            nets.SqueezeExcite,
+            {"conv1": ("F.relu -> adabin.Maxout", "none"), "conv2": ("none", "per channel")},
+        ),
         # The float projection of a shortcut does not keep a ReLU alive.
         (nets.BasicBlocks, {"blocks.1.conv1": ("ReLU -> adabin.Maxout", "none")}),
-        (nets.Tokens, {"mlp1.0": ("none", "none"), "mlp1.2": ("kept GELU", "per channel"), "mlp2.2": ("ReLU -> adabin.Maxout", "none")}),
+        (
+            nets.Tokens,
+            {
+                "mlp1.0": ("none", "none"),
+                "mlp1.2": ("kept GELU", "per channel"),
+                "mlp2.2": ("ReLU -> adabin.Maxout", "none"),
+            },
+        ),
         (nets.NormActivation, {"conv2": ("ReLU -> adabin.Maxout", "none")}),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
-)  # fmt: skip
+)
 def test_an_activation_is_replaced_dropped_or_kept_behind_a_threshold(
     net: type[nets.Net], expected: dict[str, Any]
 ) -> None:
@@ -109,7 +131,7 @@ def axis(run: Any, **children: nn.Module) -> int:
         (lambda self, x: torch.cat([self.conv(x), self.conv(x)], 1), 1),
         (lambda self, x: torch.cat([self.conv(x), self.conv(x)], 1).permute(0, 2, 3, 1), -1),
     ],
-)  # fmt: skip
+)
 def test_the_channels_are_found_behind_exchanged_axes(run: Any, dim: int) -> None:
     children = {"conv": nets.conv(3, 24), "fc": nn.Linear(3, 24), "square": nets.conv(3, 16)}
     assert axis(run, **children) == dim

@@ -27,19 +27,43 @@ def test_never_means_none(name: str) -> None:
 @pytest.mark.parametrize(
     "net, expected",
     [
-        (nets.ConvRelu, {"features.2": "repeat2", "features.5": "identity", "classifier.0": "mean4", "classifier.3": "identity"}),
-        (nets.BasicBlocks, dict.fromkeys(("blocks.0.conv1", "blocks.0.conv2", "blocks.1.conv1", "blocks.1.conv2"), "(the block's shortcut goes around 2 layers)")),
+        (
+            nets.ConvRelu,
+            {
+                "features.2": "repeat2",
+                "features.5": "identity",
+                "classifier.0": "mean4",
+                "classifier.3": "identity",
+            },
+        ),
+        (
+            nets.BasicBlocks,
+            dict.fromkeys(
+                ("blocks.0.conv1", "blocks.0.conv2", "blocks.1.conv1", "blocks.1.conv2"),
+                "(the block's shortcut goes around 2 layers)",
+            ),
+        ),
         (nets.Dense, dict.fromkeys(("convs.0", "convs.1"), "(a concatenation carries its input on)")),
         (nets.Signal, {"layers.2": "avgpool2", "layers.5": "repeat2"}),
         (nets.Video, {"layers.3": "avgpool2", "layers.6": "repeat2"}),
         (nets.ConvPoolBn, {"layers.1": "(its norm stands behind a pooling)", "layers.5": "identity"}),
-        (nets.CalledTwice, {"conv": "(it is called 2 times and its norm stands outside)", "other": "identity"}),
+        (
+            nets.CalledTwice,
+            {"conv": "(it is called 2 times and its norm stands outside)", "other": "identity"},
+        ),
         (nets.TwoNames, {"conv1": "identity"}),
-        (nets.Geometry, {"layers.1": "identity", "layers.7": "(the size changes from 16 to 7, which stride 2 does not explain)", "layers.9": "(16 channels cannot be repeated or averaged to 24)"}),
+        (
+            nets.Geometry,
+            {
+                "layers.1": "identity",
+                "layers.7": "(the size changes from 16 to 7, which stride 2 does not explain)",
+                "layers.9": "(16 channels cannot be repeated or averaged to 24)",
+            },
+        ),
         (nets.FunctionalNorm, {"conv1": "identity", "conv2": "identity"}),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
-)  # fmt: skip
+)
 def test_missing_adds_what_the_graph_has_not(net: type[nets.Net], expected: dict[str, str]) -> None:
     found = shortcuts(net(), "missing")
     assert {name: found[name] for name in expected} == expected
@@ -48,13 +72,31 @@ def test_missing_adds_what_the_graph_has_not(net: type[nets.Net], expected: dict
 @pytest.mark.parametrize(
     "net, expected",
     [
-        (nets.BasicBlocks, {"blocks.0.conv1": "identity", "blocks.0.conv2": "identity", "blocks.1.conv1": "block", "blocks.1.conv2": "identity"}),
-        (nets.Bottlenecks, {"blocks.0.conv1": "(the block's shortcut goes around 3 layers)", "blocks.0.conv2": "identity", "blocks.0.conv3": "(the block's shortcut goes around 3 layers)"}),
+        (
+            nets.BasicBlocks,
+            {
+                "blocks.0.conv1": "identity",
+                "blocks.0.conv2": "identity",
+                "blocks.1.conv1": "block",
+                "blocks.1.conv2": "identity",
+            },
+        ),
+        (
+            nets.Bottlenecks,
+            {
+                "blocks.0.conv1": "(the block's shortcut goes around 3 layers)",
+                "blocks.0.conv2": "identity",
+                "blocks.0.conv3": "(the block's shortcut goes around 3 layers)",
+            },
+        ),
         (nets.Dense, {"convs.0": "identity", "convs.1": "mean2"}),
-        (nets.Decoder, {"down": "avgpool2+repeat2", "up": "(a transposed convolution has no parameter-free shortcut)"}),
+        (
+            nets.Decoder,
+            {"down": "avgpool2+repeat2", "up": "(a transposed convolution has no parameter-free shortcut)"},
+        ),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
-)  # fmt: skip
+)
 def test_every_gives_each_layer_its_own(net: type[nets.Net], expected: dict[str, str]) -> None:
     found = shortcuts(net(), "every")
     assert {name: found[name] for name in expected} == expected

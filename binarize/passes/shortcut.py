@@ -66,6 +66,17 @@ def _add(
     after.replace_all_uses_with(result, delete_user_cb=lambda user: user not in (total, value))
 
 
+def _out_of_place(function: Any) -> Any:
+    """`F.relu` for `F.relu_`; any other function as it is."""
+    name = str(getattr(function, "__name__", ""))
+    if not name.endswith("_") or name.startswith("_"):
+        return function
+    for home in (torch.nn.functional, torch):
+        if getattr(home, name, None) is function:
+            return getattr(home, name.rstrip("_"), function)
+    return function
+
+
 def _nodes_behind(node: torch.fx.Node) -> set[torch.fx.Node]:
     nodes = list(node.graph.nodes)
     return set(nodes[nodes.index(node) + 1 :])
@@ -86,7 +97,7 @@ def _hoist(graph: torch.fx.Graph, value: torch.fx.Node, before: torch.fx.Node) -
 
 def _keep_value(graph: torch.fx.Graph, container: nn.Module, tapped: torch.fx.Node) -> None:
     """Operations that would overwrite a value which a new add reads work out of place from now on."""
-    for user in tapped.users:
+    for user in list(tapped.users):
         if user.op == "call_module":
             module = container.get_submodule(str(user.target))
             if getattr(module, "inplace", False) and user.args[0] is tapped:
@@ -96,6 +107,8 @@ def _keep_value(graph: torch.fx.Graph, container: nn.Module, tapped: torch.fx.No
                 user.target = operator.add
             elif user.target is operator.imul and user.args[0] is tapped:
                 user.target = operator.mul
+            elif user.args and user.args[0] is tapped:
+                user.target = _out_of_place(user.target)
             if user.kwargs.get("inplace"):
                 user.kwargs = {**user.kwargs, "inplace": False}
         elif user.op == "call_method" and str(user.target).endswith("_") and user.args[0] is tapped:

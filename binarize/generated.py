@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import linecache
+import re
 import types
 from typing import Any
 
@@ -30,6 +31,8 @@ def give_forward(module: nn.Module, graph: torch.fx.Graph) -> str:
     names = {
         name: ("module", value.__name__) if isinstance(value, types.ModuleType) else ("object", value)
         for name, value in code.globals.items()
+        # torch.fx lists its own modules too, whether the code uses them or not.
+        if re.search(rf"\b{name}\b", code.src)
     }
     module.__class__ = _generated_class(type(module), code.src, names)
     return code.src

@@ -1,0 +1,278 @@
+"""One call from a float model to a binary one, and the plan one can still change before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nets
+import pytest
+import torch
+from test_laws import run
+from torch import Tensor, nn
+
+import binarize
+from binarize.analysis import Layer
+from binarize.errors import CaptureError, CheckError, StrictError, UsageError
+from binarize.layers import BinaryLayer, is_binary
+from binarize.rules import Rule
+
+
+def binary_names(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if is_binary(module)]
+
+
+def pictures_net() -> Any:
+    return nets.seeded(nets.ConvRelu)
+
+
+def test_convert_is_plan_and_apply() -> None:
+    model, x = pictures_net(), nets.pictures(8)
+    at_once = binarize.convert(model, "adabin", add_shortcuts=True, example_input=x)
+    planned = binarize.plan(model, "adabin", add_shortcuts=True, example_input=x)
+    assert not binary_names(model)
+    applied = planned.apply()
+    assert [d.layer.name for d in planned.decisions if d.binary] == binary_names(applied)
+    for expected, found in zip(run(at_once), run(applied)):
+        assert torch.equal(expected, found)
+    assert at_once.report.to_json() == applied.report.to_json()
+
+
+def test_the_plan_can_be_changed_layer_by_layer() -> None:
+    planned = binarize.plan(pictures_net(), "adabin", example_input=nets.pictures(8))
+    planned["features.5"].keep("sensitive")
+    planned["classifier.6"].binarize("bnn", why="for a test")
+    planned.add_rule(Rule({"name": "classifier.0"}, "keep", id="mine"))
+    decided = {d.layer.name: (d.action, d.why) for d in planned.decisions}
+    assert decided["features.5"] == ("keep", "sensitive")
+    assert decided["classifier.6"] == ("binarize", "for a test")
+    assert decided["classifier.0"][0] == "keep"
+    assert (planned["classifier.6"].scheme, planned["features.2"].scheme) == ("bnn", "adabin")
+    assert binary_names(planned.apply()) == ["features.2", "classifier.3", "classifier.6"]
+    with pytest.raises(UsageError, match=r'did you mean "features\.5"\?'):
+        planned["feature.5"].keep("x")
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"keep": ["features"]}, ["classifier.0", "classifier.3"]),
+        ({"keep_first": 0}, ["features.0", "features.2", "features.5", "classifier.0", "classifier.3"]),
+        ({"keep_first": 2, "keep_last": 3}, ["features.5"]),
+        (
+            {"binarize": ["classifier.6"], "keep": ["features", "classifier.0"]},
+            ["classifier.3", "classifier.6"],
+        ),
+        (
+            {"rules": {"rules": [{"match": {"kind": "conv"}, "use": "bnn"}]}},
+            ["features.0", "features.2", "features.5"],
+        ),
+        ({"rules": [{"match": {"name": "features.2"}, "use": "adabin"}]}, ["features.2"]),
+        ({"rules": lambda layer: "bnn" if layer.name == "features.5" else None}, ["features.5"]),
+        ({"scheme": "bnn", "overrides": ["last.use=bnn", "body.use=keep"]}, ["classifier.6"]),
+    ],
+)
+def test_options_decide_which_layers_become_binary(options: dict[str, Any], expected: list[str]) -> None:
+    model = binarize.convert(pictures_net(), **options, example_input=nets.pictures(4))
+    assert binary_names(model) == expected
+
+
+def test_a_function_sees_the_facts_of_every_layer() -> None:
+    seen: list[Layer] = []
+    with pytest.raises(binarize.errors.NothingToBinarizeError):
+        binarize.convert(
+            pictures_net(), rules=lambda layer: seen.append(layer), example_input=nets.pictures(4)
+        )
+    assert [layer.name for layer in seen] == [
+        "features.0", "features.2", "features.5", "classifier.0", "classifier.3", "classifier.6",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"shortcuts": "always"}, 'shortcuts=\'always\': expected "never", "missing" or "every"'),
+        ({"shortcuts": "every", "add_shortcuts": True}, "give add_shortcuts or shortcuts, not both"),
+        ({"example_input": "cat.png"}, "example_input is a str; expected a tensor, a tuple or a dict"),
+        ({"example_input": 5}, "example_input is a int"),
+        ({"scheme": "adabin", "calibrate": []}, "there is no calibration data"),
+        ({"scheme": "adabin", "calibrate": torch.zeros(0, 3, 16, 16)}, "there is no calibration data"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        binarize.convert(pictures_net(), **{"example_input": nets.pictures(2), **options})
+    assert message in str(caught.value)
+
+
+def test_a_model_whose_forward_raises_is_a_capture_error_with_the_line() -> None:
+    class Broken(nets.ConvRelu):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("out of order")
+
+    with pytest.raises(CaptureError, match=r"ValueError: out of order at test_convert\.py:"):
+        binarize.convert(Broken(), "adabin", example_input=nets.pictures(2))
+
+
+def test_a_model_without_weights_is_planned_but_not_converted() -> None:
+    with torch.device("meta"):
+        model = nets.ConvRelu()
+    planned = binarize.plan(model, "adabin", example_input=nets.pictures(2))
+    assert len(planned.plan.binarized) == 4
+    with pytest.raises(UsageError, match="has no weights"):
+        planned.apply()
+
+
+def test_a_non_finite_output_fails_the_self_check() -> None:
+    class Overflowing(nets.ConvRelu):
+        """Finite on what the float layers give, infinite on what the binary ones do."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            return out / (1.0 if type(self.features[2]) is nn.Conv2d else 0.0)
+
+    with pytest.raises(CheckError, match="self-check failed: output finite"):
+        binarize.convert(nets.seeded(Overflowing), "adabin", example_input=nets.pictures(2))
+
+
+def test_another_output_structure_fails_the_self_check() -> None:
+    class Changing(nets.ConvRelu):
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            return out if type(self.features[2]) is nn.Conv2d else out[:1]
+
+    with pytest.raises(
+        CheckError, match=r"output shapes equal the float model's: \[\(2, 10\)\] became \[\(1, 10\)\]"
+    ):
+        binarize.convert(nets.seeded(Changing), "adabin", example_input=nets.pictures(2))
+
+
+def test_strict_turns_warnings_into_errors() -> None:
+    x = nets.pictures(4)
+    with pytest.raises(StrictError, match="rule keep-1: nothing matched no layer"):
+        binarize.convert(pictures_net(), "adabin", keep=["nothing"], example_input=x, strict=True)
+    assert binarize.convert(nets.seeded(nets.BasicBlocks), "adabin", example_input=x, strict=True)
+
+
+def test_in_place_conversion_changes_the_object_itself() -> None:
+    model = pictures_net()
+    expected = run(binarize.convert(model, "adabin", example_input=nets.pictures(4)))
+    assert binarize.convert(model, "adabin", example_input=nets.pictures(4), inplace=True) is model
+    assert torch.equal(run(model)[0], expected[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["BasicBlocks", "ConvRelu", "Tokens", "Silu"])
+def test_the_dtype_carries_over_to_every_new_part(name: str, dtype: torch.dtype) -> None:
+    model = nets.seeded(nets.ALL[name]).to(dtype)
+    (x,) = nets.example(model, 4)
+    converted = binarize.convert(model, "adabin", shortcuts="every", example_input=x.to(dtype))
+    assert {p.dtype for p in converted.parameters()} == {dtype}
+    out = converted(x.to(dtype))
+    assert out.dtype == dtype and torch.isfinite(out).all()
+    out.sum().backward()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in converted.parameters())
+
+
+def test_frozen_parameters_stay_frozen_and_new_ones_learn() -> None:
+    model = nets.seeded(nets.ConvRelu).requires_grad_(False)
+    model.features[2].requires_grad_(True)
+    converted = binarize.convert(model, "adabin", example_input=nets.pictures(4))
+    learning = {name for name, p in converted.named_parameters() if p.requires_grad}
+    assert "features.2.weight" in learning and "features.2.norm.bias" in learning
+    # A bias that moved into a norm is as frozen as it was.
+    assert not {"features.5.weight", "features.5.norm.bias"} & learning
+    assert {"features.5.norm.weight", "features.5.input_binarizer.alpha"} <= learning
+
+
+def test_modes_carry_over_module_by_module() -> None:
+    model = nets.seeded(nets.BasicBlocks).train()
+    model.blocks[0].eval()
+    converted = binarize.convert(model, "adabin", shortcuts="every", example_input=nets.pictures(4))
+    assert converted.training and converted.blocks[1].conv1.norm is None
+    for path, module in converted.named_modules():
+        assert module.training == (not path.startswith("blocks.0")), path
+
+
+def test_conversion_in_inference_mode_gives_a_model_that_trains() -> None:
+    model = pictures_net()
+    with torch.inference_mode():
+        converted = binarize.convert(model, "adabin", example_input=nets.pictures(4))
+    converted(nets.pictures(2)).sum().backward()
+    assert converted.features[2].weight.grad is not None
+
+
+def test_users_hooks_never_fire_while_converting_and_fire_afterwards() -> None:
+    model = nets.seeded(nets.BasicBlocks)
+    fired: list[str] = []
+    for path, module in model.named_modules():
+        module.register_forward_hook(lambda *_, path=path: fired.append(path))
+        module.register_forward_pre_hook(lambda *_, path=path: fired.append(path))
+        if not isinstance(module, nn.ReLU):  # torch forbids it where an activation works in place
+            module.register_full_backward_hook(lambda *_, path=path: fired.append(path))
+    converted = binarize.convert(model, "adabin", shortcuts="every", example_input=nets.pictures(4))
+    assert fired == []
+    converted(nets.pictures(2)).sum().backward()
+    # The shared ReLU gave way to one nonlinearity a call; each other module still runs and is still watched.
+    assert {path for path, _ in model.named_modules()} - set(fired) == {"blocks.0.relu"}
+
+
+def test_hooks_that_cannot_fire_any_more_are_a_warning() -> None:
+    from test_rewrite import Opened
+
+    model = nets.seeded(Opened)
+    model.block.first.register_forward_hook(lambda *_: None)
+    converted = binarize.convert(model, "adabin", shortcuts="every", example_input=nets.pictures(4))
+    assert (
+        "block.first: its hooks fire no more, since its forward is part of that of block"
+        in converted.report.warnings
+    )
+
+
+def test_wrappers_are_taken_off() -> None:
+    model = nn.DataParallel(pictures_net())
+    assert isinstance(binarize.convert(model, "adabin", example_input=nets.pictures(4)), nets.ConvRelu)
+
+
+def test_an_optional_argument_fixed_by_the_example_is_an_error_when_it_comes_after_all() -> None:
+    model = nets.seeded(nets.Keywords)
+    converted = binarize.convert(model, "adabin", example_input=nets.example(model))
+    assert torch.isfinite(converted(**model.keywords(2))["scores"]).all()
+    with pytest.raises(UsageError, match="argument 'mask' was None in the example"):
+        converted(**model.keywords(2), mask=torch.ones(1))
+
+
+def test_random_numbers_go_on_as_if_nothing_had_run() -> None:
+    """Also where the model itself draws some in evaluation mode, and has to be run on real data to be recorded."""
+
+    class Drawing(nets.DataDependent):
+        def run(self, x: Tensor) -> Tensor:
+            return super().run(F_dropout(x)) + 0 * torch.rand_like(x)
+
+    def F_dropout(x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.5, True)
+
+    model = nets.seeded(Drawing)
+    state = torch.get_rng_state()
+    for scheme in ("adabin", "ienet", "binaryconnect_stochastic"):
+        binarize.convert(model, scheme, example_input=nets.pictures(4))
+        assert torch.equal(torch.get_rng_state(), state), scheme
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    first, second = (
+        binarize.convert(pictures_net(), "ienet", example_input=nets.pictures(4), seed=3) for _ in "ab"
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+
+
+def test_a_made_up_example_calibrates_nothing_and_the_report_says_so() -> None:
+    model = pictures_net()
+    converted = binarize.convert(model, "adabin", input_shape=(2, 3, 16, 16))
+    assert converted._binarize.plan.capture["calibration"] == "none: no images were given"
+    noise = binarize.convert(model, "adabin", example_input=torch.randn(4, 3, 16, 16))
+    assert noise._binarize.plan.capture["calibration"].startswith("none: the example input is white noise")
+    off = binarize.convert(model, "adabin", example_input=nets.pictures(4), calibrate=False)
+    assert off._binarize.plan.capture["calibration"] == "none: not asked for"
+    images = binarize.convert(model, "adabin", example_input=nets.pictures(4))
+    assert images._binarize.plan.capture["calibration"] == "thresholds and BatchNorm statistics from 4 images"
+    assert all(isinstance(m, BinaryLayer) for m in (noise.features[2], off.features[2]))

@@ -4,17 +4,19 @@
     python benchmarks/kernels.py --isa avx2      torch and the kernels both held to AVX2
     python benchmarks/kernels.py --threads 2     wall clock; needs an idle machine
 
-A binary column holds all that a layer needs in a float network: signs and packing of a float image, convolution with
-zero padding, scale and shift in float32. "conv" alone reads and writes packed bits; its efficiency is given in bit
-products (one xor and one count) per cycle, against 341, which xor, vpopcntd and add reach on two 512-bit ports.
-Times are CPU time of the thread with one thread, so that other programs disturb less. The clock rate is measured
-with a chain of dependent multiplications between the rounds.
+A binary column holds all that a layer needs in a float network: signs and packing of a float image, convolution
+with zero padding, scale and shift in float32. "conv" alone reads and writes packed bits; its efficiency is given in
+bit products (one xor and one count) a cycle, against 341, which xor, vpopcntd and add reach on two 512-bit ports.
+All include the call from Python. With one thread times are CPU time of the thread, so that other programs disturb
+less; they do disturb on shared cores, and "registers" tells how much: what a loop without memory reached of 341 in
+the same rounds. The clock rate is measured there too, with a chain of dependent multiplications.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import os
 import statistics
 import subprocess
@@ -26,12 +28,36 @@ from pathlib import Path
 
 SHAPES = ((64, 56), (128, 28), (256, 14), (512, 7))
 PEAK = 341
-CHAIN = """
-long chain(long n) { long a = n;
-    for (long i = 0; i < n; i++) __asm__ volatile("imul %0,%0\\nimul %0,%0\\nimul %0,%0\\nimul %0,%0" : "+r"(a));
-    return a; }
+PROBE = """
+#include <immintrin.h>
+long chain(long n)
+{
+    long a = n;
+    for (long i = 0; i < n; i++)
+        __asm__ volatile("imul %0,%0\\nimul %0,%0\\nimul %0,%0\\nimul %0,%0" : "+r"(a));
+    return a;
+}
+__attribute__((target("avx512f,avx512vpopcntdq"))) long registers(long n)
+{
+    __m512i sum[8], x = _mm512_set1_epi32((int)n), w = _mm512_set1_epi32(77);
+    if (!__builtin_cpu_supports("avx512vpopcntdq"))
+        return 0;
+    for (int i = 0; i < 8; i++)
+        sum[i] = x;
+    for (long k = 0; k < n; k++)
+        for (int i = 0; i < 8; i++) {
+            __m512i product = _mm512_xor_si512(x, w);
+            __asm__ volatile("" : "+v"(product), "+v"(x));
+            sum[i] = _mm512_add_epi32(sum[i], _mm512_popcnt_epi32(product));
+        }
+    for (int i = 1; i < 8; i++)
+        sum[0] = _mm512_add_epi32(sum[0], sum[i]);
+    return _mm512_reduce_add_epi32(sum[0]) | 1;
+}
 """
-CHAIN_CYCLES = 12  # four dependent multiplications of three cycles
+STEPS = 20000
+CHAIN_CYCLES = 12 * STEPS  # four dependent multiplications of three cycles
+REGISTER_PRODUCTS = 8 * 512 * STEPS
 
 
 def measure(
@@ -54,23 +80,26 @@ def measure(
     return {name: statistics.median(values) for name, values in samples.items()}
 
 
-def clock_chain() -> Callable[[], object] | None:
-    """20000 steps of the chain, or None without a C compiler for this processor."""
-    folder = tempfile.mkdtemp()
-    source, library = Path(folder, "chain.c"), Path(folder, "chain.so")
-    source.write_text(CHAIN, encoding="utf-8")
-    built = subprocess.run(
-        ["cc", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)], capture_output=True
-    )
-    if built.returncode:
-        return None
-    chain = ctypes.CDLL(str(library)).chain
-    chain.argtypes, chain.restype = [ctypes.c_long], ctypes.c_long
-    return lambda: chain(20000)
+def probes() -> dict[str, Callable[[], object]]:
+    """What tells the clock rate and the load; nothing without a C compiler for this processor."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder, "probe.c"), Path(folder, "probe.so")
+        source.write_text(PROBE, encoding="utf-8")
+        command = ["cc", "-O3", "-shared", "-fPIC", str(source), "-o", str(library)]
+        if subprocess.run(command, capture_output=True).returncode:
+            return {}
+        loaded = ctypes.CDLL(str(library))
+    found = {}
+    for name in ("chain", "registers"):
+        probe = getattr(loaded, name)
+        probe.argtypes, probe.restype = [ctypes.c_long], ctypes.c_long
+        if probe(1):
+            found[name] = functools.partial(probe, STEPS)
+    return found
 
 
 def compare(
-    channels: int, size: int, rounds: int, threads: int, chain: Callable[[], object] | None
+    channels: int, size: int, rounds: int, threads: int, extra: dict[str, Callable[[], object]]
 ) -> dict[str, float]:
     """Median seconds of the contenders on one shape."""
     import torch
@@ -97,10 +126,20 @@ def compare(
         "conv": lambda: call.conv_bits(words, bits, sizes, limit, flip),
         "pack": lambda: call.pack(nhwc),
     }
-    if chain is not None:
-        contenders["chain"] = chain
+    contenders.update(extra)
     clock = time.thread_time if threads == 1 else time.perf_counter
     return measure(contenders, rounds, clock)
+
+
+def efficiency(channels: int, size: int, times: dict[str, float]) -> str:
+    if "chain" not in times:
+        return ""
+    hertz = CHAIN_CYCLES / times["chain"]
+    rate = 9 * channels**2 * size**2 / (times["conv"] * hertz)
+    text = f" {rate:4.0f} ({100 * rate / PEAK:.0f} %) at {hertz / 1e9:.2f} GHz"
+    if "registers" in times:
+        text += f"; registers {REGISTER_PRODUCTS / (times['registers'] * hertz):.0f}"
+    return text
 
 
 def report(rounds: int, threads: int) -> None:
@@ -110,31 +149,27 @@ def report(rounds: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    variant, chain = kernels.active(), clock_chain()
+    variant, extra = kernels.active(), probes() if threads == 1 else {}
     print(
         f"kernels: {variant.name if variant else 'reference'}, torch {torch.__version__} "
         f"({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), {rounds} rounds, medians in us"
     )
-    header = (
-        "shape        float32   total NHWC      NCHW   conv   pack | float32 / total | bit products a cycle"
+    print(
+        f"shape     float32  total NHWC   NCHW   conv  pack | float32 / total | conv: bit products a cycle of {PEAK}"
     )
-    print(header)
     total = {"float32": 0.0, "nhwc": 0.0, "nchw": 0.0}
     for channels, size in SHAPES:
-        times = compare(channels, size, rounds, threads, chain)
+        times = compare(channels, size, rounds, threads, extra)
         for name in total:
             total[name] += times[name]
         us = {name: 1e6 * seconds for name, seconds in times.items()}
-        line = f"{channels:4d}@{size:<3d} {us['float32']:11.0f} {us['nhwc']:12.0f} {us['nchw']:9.0f} "
-        line += f"{us['conv']:6.0f} {us['pack']:6.0f} | {us['float32'] / us['nhwc']:14.1f}x |"
-        if chain is not None and threads == 1:
-            hertz = 20000 * CHAIN_CYCLES / times["chain"]
-            rate = 9 * channels**2 * size**2 / (times["conv"] * hertz)
-            line += f" {rate:4.0f} ({100 * rate / PEAK:.0f} % of {PEAK}, {hertz / 1e9:.2f} GHz)"
-        print(line)
+        print(
+            f"{channels:4d}@{size:<3d} {us['float32']:8.0f} {us['nhwc']:11.0f} {us['nchw']:6.0f} {us['conv']:6.0f} "
+            f"{us['pack']:5.0f} | {us['float32'] / us['nhwc']:14.1f}x |{efficiency(channels, size, times)}"
+        )
     print(
-        f"sum      {1e6 * total['float32']:11.0f} {1e6 * total['nhwc']:12.0f} {1e6 * total['nchw']:9.0f} "
-        f"               | {total['float32'] / total['nhwc']:14.1f}x |"
+        f"sum      {1e6 * total['float32']:8.0f} {1e6 * total['nhwc']:11.0f} {1e6 * total['nchw']:6.0f}"
+        f"              | {total['float32'] / total['nhwc']:14.1f}x |"
     )
 
 

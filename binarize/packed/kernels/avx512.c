@@ -52,9 +52,12 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
     for (int i = 0; i < 2 * pixels; i++)
         parity[i] = total[i] = _mm512_setzero_si512();
     int64_t k = 0;
+#pragma GCC unroll 2
     for (; k + 2 <= words; k += 2, w += 64) {
-        const __m512i w0 = _mm512_loadu_si512(w), w0b = _mm512_loadu_si512(w + 16);
-        const __m512i w1 = _mm512_loadu_si512(w + 32), w1b = _mm512_loadu_si512(w + 48);
+        __m512i w0 = _mm512_loadu_si512(w), w0b = _mm512_loadu_si512(w + 16);
+        __m512i w1 = _mm512_loadu_si512(w + 32), w1b = _mm512_loadu_si512(w + 48);
+        /* In registers: the compiler would load them again for every pixel, and loads become the limit. */
+        __asm__("" : "+v"(w0), "+v"(w0b), "+v"(w1), "+v"(w1b));
         const int64_t first = offsets[k], second = offsets[k + 1];
 #pragma GCC unroll 4
         for (int i = 0; i < pixels; i++) {

@@ -1,0 +1,300 @@
+"""Frozen and packed layers: a binary layer as the numbers that inference needs, computed in two ways.
+
+    x ─┬─ front ─ x >= threshold ─ dot, Sa ─ A * dot + C * Sa + ((E * Sw + F * n) + B) ─ norm ─ (+) ─ activation
+       └───────────────────────────────────── shortcut ─────────────────────────────────────────┘
+
+The formula, its sums and the order in which it is rounded are those of `packed.reference`. Everything that was
+an affine map of a channel (scales, bias, BatchNorm) is in A, C and B; `front`, `norm`, `shortcut` and `activation`
+are what is left in float, and mostly missing. A layer with float inputs has no threshold, and dot = sum of x * w.
+
+    FrozenLayer   keeps one byte a sign and computes in plain torch: exact sums in float32, then the formula
+    PackedLayer   keeps one bit a sign, the canonical stream, and computes with the operators of `packed.ops`
+
+Both give the same bits. They are made for inference: nothing here has a gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import CheckError, UsageError
+from binarize.layers import BinaryLayer
+from binarize.packed import ops, reference
+from binarize.packed.pack import pack_bits, stream_bytes, unpack_bits
+from binarize.packed.window import Window
+
+__all__ = ["Form", "FrozenLayer", "PackedLayer"]
+
+_PARTS = ("front", "norm", "shortcut", "activation")
+
+
+@dataclass(frozen=True)
+class Form:
+    """The numbers of a layer but its signs. Tensors are float32.
+
+    `outside` is E / A = F / C: what a tap outside the image is off by, in units of the input's radius.
+    """
+
+    window: Window
+    # (planes, O) and (O,).
+    scale: Tensor
+    shift: Tensor
+    # (O,); None where all filters are symmetric about 0.
+    window_scale: Tensor | None = None
+    # (planes, C); None compares with 0, or there is nothing to compare.
+    threshold: Tensor | None = None
+    outside: float = 0.0
+    # Of a binary input, +1 or -1 as one of its two values, or 0 as none; of a float input any number.
+    pad_value: float = 0
+    zero_one: bool = False
+    float_input: bool = False
+
+    def __post_init__(self) -> None:
+        out_channels, planes = self.window.out_channels, self.planes
+        expected = {
+            "scale": (planes, out_channels),
+            "shift": (out_channels,),
+            "window_scale": (out_channels,),
+            "threshold": (planes, self.window.in_channels),
+        }
+        for name, shape in expected.items():
+            tensor = getattr(self, name)
+            if tensor is not None and (tensor.dtype != torch.float32 or tuple(tensor.shape) != shape):
+                raise UsageError(
+                    f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected torch.float32 {shape}"
+                )
+        if not self.float_input and self.pad_value not in ((0, 1) if self.zero_one else (-1, 0, 1)):
+            raise UsageError(f"pad_value {self.pad_value} is none of the input's two values, and not 0")
+        if planes > 1 and (self.window_scale is not None or self.threshold is None):
+            raise UsageError("several planes need thresholds and filters that are symmetric about 0")
+        if self.float_input and (
+            self.threshold is not None or self.zero_one or self.outside or self.pad_value
+        ):
+            raise UsageError("a float input has no threshold, and pads with 0")
+
+    @property
+    def planes(self) -> int:
+        """Bit planes of one input."""
+        return self.scale.shape[0] if self.scale.dim() == 2 else 0
+
+    @property
+    def border(self) -> Tensor | None:
+        """(E, F) as (2, O); None where no tap outside the image differs from those inside."""
+        if not self.outside:
+            return None
+        centre = torch.zeros_like(self.shift) if self.window_scale is None else self.window_scale
+        return torch.stack([self.scale[0], centre]) * self.outside
+
+
+class FrozenLayer(nn.Module):
+    """A layer in its frozen form, computed in plain torch. Shapes: those of the layer it was made from."""
+
+    scale: Tensor
+    shift: Tensor
+    window_scale: Tensor | None
+    threshold: Tensor | None
+    border: Tensor | None
+    front: nn.Module | None
+    norm: nn.Module | None
+    shortcut: nn.Module | None
+    activation: nn.Module | None
+
+    def __init__(self, form: Form) -> None:
+        super().__init__()
+        self.window, self.outside, self.pad_value = form.window, form.outside, form.pad_value
+        self.zero_one, self.float_input = form.zero_one, form.float_input
+        for name in ("scale", "shift", "window_scale", "threshold"):
+            self.register_buffer(name, getattr(form, name))
+        self.register_buffer("border", form.border, persistent=False)
+        for name in _PARTS:
+            self.register_module(name, None)
+        self.shortcut_inside = self.activation_inside = True
+        self._be_asked_like_the_layer()
+
+    @classmethod
+    def of(cls, form: Form, lower: Tensor) -> FrozenLayer:
+        """A layer of this form; `lower` is True where a sign is -1, filters first."""
+        layer = cls(form)
+        layer.register_buffer("signs", 1 - 2 * lower.to(torch.int8))
+        return layer
+
+    @property
+    def form(self) -> Form:
+        """The numbers of this layer but its signs."""
+        tables = (self.scale, self.shift, self.window_scale, self.threshold)
+        return Form(self.window, *tables, self.outside, self.pad_value, self.zero_one, self.float_input)
+
+    @property
+    def lower(self) -> Tensor:
+        """Where a sign is -1, filters first."""
+        return cast(Tensor, self.signs) < 0
+
+    def float_signs(self) -> Tensor:
+        """+1 and -1 as float32, filters first."""
+        return cast(Tensor, self.signs).float()
+
+    def take_parts(self, layer: FrozenLayer | BinaryLayer) -> None:
+        """Share another layer's float parts, and who runs them."""
+        for name in ("norm", "shortcut", "activation"):
+            setattr(self, name, getattr(layer, name))
+        self.front = getattr(layer, "front", None)
+        self.shortcut_inside, self.activation_inside = layer.shortcut_inside, layer.activation_inside
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        read = x if self.front is None else self.front(x)
+        y = _laid_out_like(x, self.product(self.window.mirrored(read), output_size)).to(x.dtype)
+        if self.norm is not None:
+            y = self.norm(y)
+        if self.shortcut is not None and self.shortcut_inside:
+            y = y + self.shortcut(x)
+        if self.activation is not None and self.activation_inside:
+            y = self.activation(y)
+        return y
+
+    def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """The formula of this module on an input with its own padding around it, in float32."""
+        signs, linear = self.float_signs(), self.window.kind == "linear"
+        flat = x.reshape(-1, x.shape[-1]) if linear else x
+
+        def summed(values: Tensor, weight: Tensor, pad_value: float) -> Tensor:
+            y = self.window.slide(values, weight, pad_value, output_size)
+            # A sum of integers is one: rounding absorbs fast algorithms.
+            return y if self.float_input else y.round()
+
+        planes = [flat.float()] if self.float_input else self.planes_of(flat)
+        dots = [summed(plane, signs, self.pad_value) for plane in planes]
+        window = border = None
+        if self.window_scale is not None:
+            sums = summed(planes[0], self.window.group_ones(signs), self.pad_value)
+            window = self.window_scale, _column(sums)
+        if self.border is not None:
+            inside, padded = torch.ones_like(planes[0][:1]), abs(self.pad_value)
+            counts = [_column(summed(inside, weight, padded)) for weight in (signs, signs.abs())]
+            border = self.border, counts[0], counts[1]
+        columns = [_column(dot) for dot in dots]
+        y = reference.affine(columns, self.scale, self.shift, window=window, border=border)
+        return y.reshape(*x.shape[:-1], -1) if linear else y.reshape(dots[0].shape)
+
+    def planes_of(self, x: Tensor) -> list[Tensor]:
+        """The input's bit planes as float32: +1 / -1, or 1 / 0."""
+        shape = (-1,) if self.window.kind == "linear" else (1, -1, *[1] * len(self.window.kernel))
+        rows: list[Any] = [0] if self.threshold is None else [row.view(shape) for row in self.threshold]
+        masks = [x < row for row in rows]
+        return [(~mask).float() if self.zero_one else 1 - 2 * mask.float() for mask in masks]
+
+    def packed_bytes(self) -> int:
+        """What this layer takes at one bit a sign and four bytes a number, its float parts apart."""
+        tables = (self.scale, self.shift, self.window_scale, self.threshold)
+        floats = sum(_stored(table) for table in tables if table is not None)
+        return stream_bytes(self.window.weight_shape) + 4 * floats
+
+    def _be_asked_like_the_layer(self) -> None:
+        """The attributes by which models ask their layers for sizes."""
+        w = self.window
+        if w.kind == "linear":
+            self.in_features, self.out_features = w.in_channels, w.out_channels
+            return
+        self.in_channels, self.out_channels, self.groups = w.in_channels, w.out_channels, w.groups
+        self.kernel_size, self.stride, self.dilation = w.kernel, w.stride, w.dilation
+
+    def extra_repr(self) -> str:
+        w = self.window
+        words = [
+            w.kind if w.kind == "linear" else f"{w.kind}{len(w.kernel)}d",
+            f"{w.in_channels}, {w.out_channels}",
+        ]
+        words += [f"{name}={value}" for name, value in w.to_json().items() if name not in _SAID]
+        if self.float_input:
+            words.append("float inputs")
+        if self.scale.shape[0] > 1:
+            words.append(f"planes={self.scale.shape[0]}")
+        return ", ".join(words)
+
+
+# Said first, in other words.
+_SAID = ("kind", "in_channels", "out_channels")
+_NATIVE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+class PackedLayer(FrozenLayer):
+    """A frozen layer with its signs as the canonical bit stream, computed by the kernels where they know its kind."""
+
+    bits: Tensor
+
+    @classmethod
+    def of(cls, form: Form, lower: Tensor) -> PackedLayer:
+        return cls.from_bits(form, pack_bits(lower))
+
+    @classmethod
+    def from_bits(cls, form: Form, bits: Tensor) -> PackedLayer:
+        """A layer of this form on a canonical stream. Raises: CheckError, where the stream is none of this size."""
+        out_channels, n = form.window.out_channels, form.window.filter_size
+        if bits.dtype != torch.uint8 or tuple(bits.shape) != (out_channels, -(-n // 8)):
+            raise CheckError(
+                f"bits are {bits.dtype} {tuple(bits.shape)}; expected torch.uint8 {(out_channels, -(-n // 8))}"
+            )
+        if n % 8 and bool((bits[:, -1] >> (n % 8)).any()):
+            raise CheckError(f"bits: one that fills up a filter of {n} weights is set")
+        layer = cls(form)
+        layer.register_buffer("bits", bits)
+        return layer
+
+    @property
+    def lower(self) -> Tensor:
+        return unpack_bits(self.bits, self.window.weight_shape)
+
+    def float_signs(self) -> Tensor:
+        return 1 - 2 * self.lower.float()
+
+    def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if self.float_input or not self.window.native or x.dtype not in _NATIVE_TYPES:
+            return super().product(x, output_size)
+        options = {
+            "threshold": _single(self.threshold),
+            "zero_one": self.zero_one,
+            "window_scale": self.window_scale,
+            "border": self.border,
+        }
+        if self.window.kind == "linear":
+            return ops.linear(x, self.bits, _single(self.scale), self.shift, **options)
+        line = len(self.window.kernel) == 1
+        image = x.unsqueeze(2) if line else x
+        sizes = ops.sizes_of(self.window.geometry(x, int(self.pad_value)))
+        y: Tensor = torch.ops.binarize.conv(
+            image, self.bits, sizes, _single(self.scale), self.shift, **options
+        )
+        return y.squeeze(2) if line else y
+
+
+def _single(table: Tensor | None) -> Any:
+    """The operators' form: one row is a vector."""
+    return table[0] if table is not None and table.shape[0] == 1 else table
+
+
+def _column(y: Tensor) -> Tensor:
+    """(N, O, ...) -> (N, O, positions, 1)."""
+    return y.reshape(*y.shape[:2], -1, 1)
+
+
+def _laid_out_like(x: Tensor, y: Tensor) -> Tensor:
+    """y with channels last in memory where x has them so, else in the order of its axes.
+
+    Later layers may differ in the last bit with the order in memory, so it is the same for both ways of computing.
+    Viewing what is contiguous anew gives axes of length 1 the strides that they have everywhere else.
+    """
+    images = x.dim() == y.dim() == 4
+    if images and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous():
+        last = y.permute(0, 2, 3, 1).contiguous()
+        return last.view(-1).view(last.shape).permute(0, 3, 1, 2)
+    y = y.contiguous()
+    return y.view(-1).view(y.shape)
+
+
+def _stored(table: Tensor) -> int:
+    """Numbers that a file holds of a table: a row of equal numbers is one."""
+    uniform = table.dim() == 2 and bool((table == table[:, :1]).all())
+    return table.shape[0] if uniform else table.numel()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import weakref
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -76,6 +77,15 @@ class Conversion:
     skeleton: nn.Module | None = None
     seed: int = 0
     command: str | None = None
+    # The float model itself, for as long as its owner keeps it; it teaches. No part of what is saved.
+    original: weakref.ref[nn.Module] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "original": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Conversion:
+        # Data that nobody changes: a copied model shares it, and the way to its float model.
+        return replace(self)
 
     @staticmethod
     def skeleton_of(module: nn.Module, builder: str | None) -> nn.Module | None:

@@ -7,6 +7,7 @@ is `plan(...)` followed by `.apply()`. The model given is never touched: not its
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -218,7 +219,8 @@ class PlannedConversion:
         record = SourceRecord.of(self.source, self.images)
         # A function among the rules has no file form; what it said about these layers has.
         rules = self.rules.bind(self.analysis.layers)
-        remember(model, Conversion(plan, record, rules, report, skeleton, self.seed, self.command))
+        original = None if inplace else weakref.ref(float_model)
+        remember(model, Conversion(plan, record, rules, report, skeleton, self.seed, self.command, original))
         return model
 
     def _calibration_data(self, calibrate: Any) -> list[Images] | None:

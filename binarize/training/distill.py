@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers import BinaryLayer
+from binarize.liveness import evaluating
 
 __all__ = [
     "Taps",
@@ -136,7 +137,7 @@ def logits_of(output: Any) -> Tensor:
 
 
 class Teacher(nn.Module):
-    """A model that is asked and never trained: always in evaluation mode, without gradients.
+    """A model that is asked and never trained: it runs in evaluation mode, without gradients, and is left as it was.
 
     `scale` and `shift`, per channel, turn the student's normalized images into the teacher's.
     """
@@ -146,20 +147,23 @@ class Teacher(nn.Module):
 
     def __init__(self, model: nn.Module, scale: Tensor | None = None, shift: Tensor | None = None) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
 
     def train(self, mode: bool = True) -> Teacher:
-        """Stays in evaluation mode."""
-        return super().train(False)
+        """The model keeps its mode."""
+        return self
 
     @torch.no_grad()
     def forward(self, images: Any) -> Any:
         if self.scale is not None and self.shift is not None:
             channels = (1, -1, *[1] * (images.dim() - 2))
             images = images * self.scale.view(channels) + self.shift.view(channels)
-        return self.model(images)
+        if not self.model.training:
+            return self.model(images)
+        with evaluating(self.model):
+            return self.model(images)
 
 
 class Taps:

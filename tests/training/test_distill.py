@@ -97,12 +97,14 @@ def test_logits_are_found_in_the_usual_outputs() -> None:
         logits_of([])
 
 
-def test_a_teacher_stays_in_evaluation_mode_and_gives_no_gradient() -> None:
-    teacher = Teacher(nn.Sequential(nn.Linear(2, 2), nn.Dropout()))
-    nn.Sequential(teacher).train()
-    assert not any(module.training for module in teacher.modules())
+def test_a_teacher_runs_in_evaluation_mode_without_gradient_and_is_left_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    teacher = Teacher(model)
     x = torch.ones(1, 2, requires_grad=True)
-    assert not teacher(x).requires_grad
+    nn.Sequential(teacher).eval()
+    assert model.training
+    assert torch.equal(teacher(x), model[0](x)) and not teacher(x).requires_grad
+    assert model[1].training
 
 
 def test_a_teacher_sees_images_in_its_own_normalization() -> None:

@@ -1,0 +1,128 @@
+"""Who teaches: the float model that was converted, unless another is named, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from binarize import checkpoint
+from binarize.conversion import SourceRecord, conversion_of
+from binarize.errors import SourceError, UsageError
+from binarize.sources import load as load_source
+from binarize.sources.architectures import split as split_builder
+from binarize.training.data.preprocessing import Preprocessing, preprocessing_of
+from binarize.training.distill import Teacher
+
+__all__ = ["Teachers", "find_teachers"]
+
+# What names a teacher: "source", "none", a folder, "timm:NAME", a file, or the model itself.
+TeacherName = str | Path | nn.Module
+# A named source of these kinds has random weights unless a tag of weights was downloaded.
+_RANDOM_UNLESS_TAGGED = ("torchvision", "timm")
+_FILES = ("pickle", "state_dict", "safetensors")
+
+
+@dataclass(frozen=True)
+class Teachers:
+    """The teachers of a training, what they are called, and why there is none where one might expect one."""
+
+    teachers: tuple[Teacher, ...] = ()
+    names: tuple[str, ...] = ()
+    why_none: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join(self.names) or f"none{f' ({self.why_none})' if self.why_none else ''}"
+
+
+def find_teachers(
+    model: nn.Module,
+    which: TeacherName | Sequence[TeacherName] | None,
+    preprocessing: Preprocessing | None = None,
+) -> Teachers:
+    """The teachers that `which` names, for a model that sees images preprocessed like this.
+
+    "source" is the float model that was converted: as long as it is alive, else loaded again from where it came. A source of
+    random weights has nothing to teach. "timm:NAME" and "torchvision:NAME" mean their published weights, and download them.
+
+    Raises: UsageError, SourceError where a teacher cannot be had.
+    """
+    asked = [which] if isinstance(which, (str, Path, nn.Module)) or which is None else list(which)
+    found: list[Teacher] = []
+    names: list[str] = []
+    why = ""
+    for one in asked:
+        if one is None or one == "none":
+            continue
+        if one == "source":
+            module, reason = _source(model)
+            if module is None:
+                why = reason
+                continue
+        else:
+            module = _named(one) if isinstance(one, (str, Path)) else one
+        if module is model:
+            raise UsageError("the model cannot be its own teacher; give the float model, or a copy")
+        found.append(_teacher(module, preprocessing))
+        names.append(type(one).__name__ if isinstance(one, nn.Module) else str(one))
+    return Teachers(tuple(found), tuple(names), why)
+
+
+def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
+    """(the float model, "") or (None, why it has nothing to teach)."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return None, "the model was not converted from another"
+    record = conversion.source
+    if record.kind in _RANDOM_UNLESS_TAGGED and record.weights is None:
+        return None, f"the weights of {record.spec} are random"
+    if record.weights is not None and record.num_classes is not None:
+        return None, f"the head of {record.spec} is random"
+    if conversion.original is not None and (module := conversion.original()) is not None:
+        return module, ""
+    if record.kind in _FILES:
+        return _from_file(record), ""
+    if record.weights is not None:
+        return load_source(record.spec, weights=record.weights).module, ""
+    raise UsageError(
+        f"the float model ({record.class_path}) that was to teach is not at hand any more\n"
+        "  give it: teacher=float_model, or --teacher file.py:make_model; or train on labels alone: teacher none"
+    )
+
+
+def _from_file(record: SourceRecord) -> nn.Module:
+    """The float model from its file, if that is still the same."""
+    source = load_source(record.spec, arch=record.arch, num_classes=record.num_classes)
+    if source.sha256 != record.sha256:
+        raise SourceError(
+            f"{record.spec} is another file than the one that was converted (sha256 differs), so it cannot teach\n"
+            "  name a teacher, or none"
+        )
+    return source.module
+
+
+def _named(name: str | Path) -> nn.Module:
+    text = str(name)
+    if Path(text).is_dir():
+        return checkpoint.load(text)
+    published = split_builder(text) is not None
+    return load_source(text, weights="default" if published else None).module
+
+
+def _teacher(module: nn.Module, student: Preprocessing | None) -> Teacher:
+    """The module as a teacher, with the change from the student's normalization to its own where they differ."""
+    if student is None or not isinstance(getattr(module, "pretrained_cfg", None), dict):
+        return Teacher(module)
+    own = preprocessing_of(module)
+    if (own.mean, own.std) == (student.mean, student.std) or len(own.mean) != len(student.mean):
+        return Teacher(module)
+    # (x * std + mean - own mean) / own std, from x normalized for the student.
+    mean, std = _tensor(student.mean), _tensor(student.std)
+    return Teacher(module, std / _tensor(own.std), (mean - _tensor(own.mean)) / _tensor(own.std))
+
+
+def _tensor(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values)

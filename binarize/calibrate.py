@@ -152,6 +152,7 @@ def _reestimate_norms(model: nn.Module, batches: Sequence[Images], done: list[st
                 for norm in norms.values():
                     # The plain mean over the batches: weight 1/1, 1/2, 1/3, ...
                     norm.momentum = 1.0 / (position + 1)
+                behind.started = False  # in this batch the stem comes first again
                 call(model, images)
     finally:
         for name, norm in norms.items():

@@ -22,7 +22,7 @@ def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, 
 
     Raises: SourceError, where it is no record, or its version is newer or can no longer be read.
     """
-    if not isinstance(record, dict) or not isinstance(record.get("format"), int):
+    if not isinstance(record, dict) or type(record.get("format")) is not int:
         raise SourceError(f"{where}: not a record of a converted model: it names no format version")
     version = record["format"]
     if version > current:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from binarize.rules import builtin_rule_sets as builtin_rule_sets
     from binarize.rules import load_rule_set as load_rule_set
     from binarize.sources import load as load_source
+    from binarize.training.finetune import finetune as finetune
 
 # Public name -> where it is made; its own name there, unless another is given.
 _HOME = {
@@ -48,6 +49,7 @@ _HOME = {
     "builtin_rule_sets": "binarize.rules",
     "calibrate": "binarize.calibrate",
     "convert": "binarize.convert",
+    "finetune": "binarize.training.finetune",
     "load": "binarize.checkpoint",
     "load_float_state_dict": "binarize.float_weights",
     "load_rule_set": "binarize.rules",
@@ -72,6 +74,7 @@ __all__ = [
     "calibrate",
     "convert",
     "errors",
+    "finetune",
     "load",
     "load_float_state_dict",
     "load_rule_set",

@@ -9,6 +9,7 @@ BinarizeError                 1  base class; itself only for a fault of ours
 ├── NothingToBinarizeError    6  no layer was binarized
 ├── StrictError               6  --strict, and there was a warning
 ├── CheckError                7  a self-check failed: shapes, NaN, reload or export mismatch
+├── StoppedError            130  a signal asked a training to end; it has been saved
 └── RewriteError              1  a pass met a graph that the plan did not foresee
 
 The number is the exit code of the command line. A message says what was found, where, what was expected and the
@@ -28,6 +29,7 @@ __all__ = [
     "RewriteError",
     "RuleError",
     "SourceError",
+    "StoppedError",
     "StrictError",
     "UntrustedSourceError",
     "UsageError",
@@ -85,6 +87,12 @@ class CheckError(BinarizeError):
     """A self-check failed."""
 
     exit_code = 7
+
+
+class StoppedError(BinarizeError):
+    """A signal asked a training to end; the message says where it was saved and how to go on."""
+
+    exit_code = 130
 
 
 class RewriteError(BinarizeError):

@@ -23,6 +23,7 @@ PUBLIC = [
     "calibrate",
     "convert",
     "errors",
+    "finetune",
     "load",
     "load_float_state_dict",
     "load_rule_set",

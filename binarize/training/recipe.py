@@ -10,15 +10,18 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
 from binarize.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
+from binarize.rule_document import Fault
+from binarize.rule_text import parse, read_text
 from binarize.scheme import Scheme
 
-__all__ = ["Recipe", "recipe_of"]
+__all__ = ["Recipe", "read_recipe", "recipe_of"]
 
 LrSchedule = Literal["cosine", "linear", "step", "exponential", "constant"]
 LabelLoss = Literal["cross_entropy", "square_hinge"]
@@ -144,6 +147,26 @@ def recipe_of(model: nn.Module, published: bool = False) -> Recipe:
     if scheme is None:
         return Recipe()
     return Recipe().changed(scheme.training_paper if published else scheme.training)
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """The keys of a YAML file that is one mapping. Raises RuleError with the line for what is no recipe."""
+    document = parse(read_text(path))
+    if not isinstance(document.data, dict):
+        raise RuleError(f"{path}: expected a mapping such as `lr: 1.0e-3`")
+    known = [f.name for f in fields(Recipe)]
+    faults = [
+        Fault(f"unknown key {key!r}{did_you_mean(str(key), known)}", (key,), at_key=True)
+        for key in document.data
+        if key not in known
+    ]
+    if faults:
+        raise document.error(*faults)
+    try:
+        Recipe().changed(document.data)
+    except RuleError as error:
+        raise RuleError(f"{path}: {error}") from error
+    return document.data
 
 
 def _main_scheme(model: nn.Module) -> Scheme | None:

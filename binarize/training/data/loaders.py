@@ -6,6 +6,7 @@ the batches that one would. A loader of the user's own is replayed: seeded anew 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -157,7 +158,12 @@ def training_loader(
         len(data), batch_size, seed=seed, position=position, rank=rank, world=world, shuffle=shuffle
     )
     return _Loader(
-        prepared, batch_sampler=order, collate_fn=_as_it_is, num_workers=workers, pin_memory=_pin()
+        prepared,
+        batch_sampler=order,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=_pin(),
+        worker_init_fn=_calm,
     )
 
 
@@ -186,7 +192,12 @@ def evaluation_loader(
     keys = [(0, index) for index in range(rank, len(data), world)]
     batches = [keys[start : start + batch_size] for start in range(0, len(keys), batch_size)]
     return DataLoader(
-        prepared, batch_sampler=batches, collate_fn=_as_it_is, num_workers=workers, pin_memory=_pin()
+        prepared,
+        batch_sampler=batches,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=_pin(),
+        worker_init_fn=_calm,
     )
 
 
@@ -232,6 +243,12 @@ def _replayed(loader: Any, name: str, seed: int, position: Position, world: int)
             f"data {name}: its length is not known, so neither is that of the training; give it a __len__"
         ) from error
     return Replayed(loader, seed, position)
+
+
+def _calm(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the training decides what becomes of it, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,0 +1,213 @@
+"""Carry out a prepared training, stage after stage. Importing this imports pytorch-lightning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from binarize.errors import UsageError
+from binarize.layers import BinaryLayer
+from binarize.liveness import evaluating
+from binarize.training.callbacks import Checkpoints, Rows
+from binarize.training.data import Augment, evaluation_loader, training_loader
+from binarize.training.data.seeds import seed_of, seeded
+from binarize.training.data.tensors import TensorImages
+from binarize.training.folder import TrainingFolder
+from binarize.training.metrics import MetricsFile, Row
+from binarize.training.objective import Objective
+from binarize.training.prepare import Run
+from binarize.training.schedules import Schedules
+from binarize.training.stages import Stage, partly_binary, stages_of
+from binarize.training.task import COLUMNS, FineTuning
+from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet
+
+__all__ = ["Settings", "fit"]
+
+# More processes than this rarely read faster.
+_MOST_WORKERS = 4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """On what a training runs, and what is said and saved meanwhile."""
+
+    machine: Machine = field(default_factory=Machine)
+    # Processes that read images; None: none for images in memory, else a few.
+    workers: int | None = None
+    # Memory layout of images and weights.
+    channels_last: bool = False
+    # Beside metrics.csv: tensorboard, wandb, mlflow.
+    loggers: tuple[str, ...] = ()
+    # Whether to draw a progress bar.
+    progress: bool = False
+    # A checkpoint so often within an epoch.
+    checkpoint_minutes: float = 5.0
+    checkpoint_steps: int | None = None
+    # What to say after an interruption.
+    how_to_resume: str = "finetune(..., resume=True) goes on from there"
+    # Told the row of each epoch.
+    listen: Callable[[Row], None] | None = None
+
+
+def fit(
+    run: Run,
+    settings: Settings | None = None,
+    folder: TrainingFolder | None = None,
+    stored: Mapping[str, Any] | None = None,
+) -> list[Row]:
+    """Train the run's model in place; the rows of the epochs that this process trained.
+
+    With a folder there are checkpoints and metrics.csv in it; with `stored` (of `TrainingFolder.open`) it goes on from its
+    checkpoint. The trained model is not written: `folder.finish` does that.
+    """
+    settings = settings or Settings()
+    loggers = make_loggers(settings.loggers, folder.path if folder is not None else None)
+    if folder is not None:
+        folder.begin(run.record(), resumed=stored is not None)
+    first = 1 if stored is None else int(stored["stage"])
+    file: MetricsFile | None = None
+    rows: list[Row] = []
+    # Found while the model is whole.
+    schedules = Schedules(run.model)
+    with _undisturbed(run, settings):
+        for stage in stages_of(run.recipe)[first - 1 :]:
+            resumed = stored if stage.number == first else None
+            with partly_binary(run.model, stage):
+                part = _Part(run, stage, schedules, settings, loggers, folder, resumed)
+                if folder is not None and file is None:
+                    file = folder.rows(_columns(run.model), part.epochs_done())
+                rows += part.fit(file)
+    return rows
+
+
+@contextmanager
+def _undisturbed(run: Run, settings: Settings) -> Iterator[None]:
+    """Afterwards modes, devices and the process's generators are as before; of the model only weights and buffers are not."""
+    models = [run.model, *(teacher.model for teacher in run.teachers.teachers)]
+    with ExitStack() as stack:
+        for model in models:
+            stack.callback(model.to, next(model.parameters()).device)
+            stack.enter_context(evaluating(model))
+        if settings.channels_last:
+            stack.callback(run.model.to, memory_format=torch.contiguous_format)
+            run.model.to(memory_format=torch.channels_last)
+        stack.enter_context(seeded(run.seed))
+        run.model.train()
+        yield
+
+
+def _columns(model: nn.Module) -> tuple[str, ...]:
+    names = (name for name, module in model.named_modules() if isinstance(module, BinaryLayer))
+    return (*COLUMNS, *(f"flips/{name}" for name in names))
+
+
+class _Part:
+    """One stage of a run."""
+
+    def __init__(
+        self,
+        run: Run,
+        stage: Stage,
+        schedules: Schedules,
+        settings: Settings,
+        loggers: list[Any],
+        folder: TrainingFolder | None,
+        stored: Mapping[str, Any] | None,
+    ) -> None:
+        self.run, self.stage, self.folder, self.stored = run, stage, folder, stored
+        path = None if folder is None else folder.checkpoint
+        self.rows = Rows(None, settings.listen)
+        self.checkpoints = Checkpoints(
+            path,
+            minutes=settings.checkpoint_minutes,
+            steps=settings.checkpoint_steps,
+            how_to_resume=settings.how_to_resume,
+        )
+        with quiet():
+            self.trainer = make_trainer(
+                settings.machine,
+                stage.recipe,
+                [self.rows, self.checkpoints],
+                loggers=loggers,
+                validate=run.validation is not None,
+                progress=settings.progress,
+                folder=None if folder is None else folder.path,
+            )
+        self.batches, self.held = self._loaders(settings)
+        self.task = FineTuning(
+            run.model,
+            Objective(stage.recipe, run.teachers.teachers, loss=run.loss, points=run.points),
+            schedules,
+            stage,
+            batches=len(self.batches),
+            seed=run.seed,
+            classes=run.classes,
+            record=run.record(),
+            last_checkpoint="" if stored is None else str(path),
+            channels_last=settings.channels_last,
+        )
+
+    def epochs_done(self) -> int:
+        """Whole epochs before the point from which this part goes on, those of earlier stages included."""
+        earlier = stages_of(self.run.recipe)[: self.stage.number - 1]
+        done = 0 if self.stored is None else int(self.stored["step"]) // self.task.steps_per_epoch
+        return sum(stage.recipe.epochs for stage in earlier) + done
+
+    def fit(self, file: MetricsFile | None) -> list[Row]:
+        """Train; the rows of its epochs."""
+        self.rows.file = file
+        checkpoint = None if self.stored is None or self.folder is None else self.folder.checkpoint
+        with quiet(), self.checkpoints.signals:
+            self.trainer.fit(
+                self.task,
+                train_dataloaders=self.batches,
+                val_dataloaders=self.held,
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+        return self.rows.rows
+
+    def _loaders(self, settings: Settings) -> tuple[Any, Any]:
+        """Batches to train on and to validate on, of this process."""
+        run, recipe = self.run, self.stage.recipe
+        rank, world = self.trainer.global_rank, settings.machine.world
+        if recipe.batch_size % world:
+            raise UsageError(
+                f"a batch of {recipe.batch_size} images cannot be divided among {world} processes"
+            )
+        augment = None if recipe.augment == "usual" else Augment.parse(recipe.augment)
+        batches = training_loader(
+            run.data,
+            run.preprocessing,
+            batch_size=recipe.batch_size // world,
+            augment=augment,
+            seed=seed_of(run.seed, self.stage.number),
+            position=lambda: self.task.position(),
+            rank=rank,
+            world=world,
+            workers=_workers(run, settings),
+        )
+        if run.validation is None:
+            return batches, None
+        held = evaluation_loader(
+            run.validation,
+            run.preprocessing,
+            batch_size=max(1, 2 * recipe.batch_size // world),
+            rank=rank,
+            world=world,
+            workers=_workers(run, settings),
+        )
+        return batches, held
+
+
+def _workers(run: Run, settings: Settings) -> int:
+    if settings.workers is not None:
+        return settings.workers
+    in_memory = isinstance(run.data.dataset, TensorImages) or run.data.ready
+    return 0 if in_memory else min(_MOST_WORKERS, max(1, (os.cpu_count() or 1) - 1))

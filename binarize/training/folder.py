@@ -1,0 +1,158 @@
+"""The folder of a training: what it holds while it runs, how it is found again, and how the trained model gets there.
+
+checkpoints/last.ckpt   the state of the training
+metrics.csv             one row an epoch
+finetune.json           what was trained with what, and whether it is finished
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_model
+from torch import nn
+
+from binarize import checkpoint
+from binarize.conversion import conversion_of
+from binarize.errors import SourceError, UsageError
+from binarize.training.metrics import MetricsFile
+
+__all__ = ["TrainingFolder", "is_main", "sync"]
+
+# A folder that holds one of these is ours.
+_OURS = ("binarize.json", "finetune.json")
+# What tells a process its place among others: torchrun's, SLURM's, the trainer's own.
+_RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files."""
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+class TrainingFolder:
+    """A folder that a training writes to; only the main process does."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoint = self.path / "checkpoints" / "last.ckpt"
+        self.metrics = self.path / "metrics.csv"
+        self._record = self.path / "finetune.json"
+
+    def open(self, resume: bool, force: bool = False) -> dict[str, Any] | None:
+        """What the checkpoint to resume from says of its training; None for a new training.
+
+        Raises: UsageError where there is nothing to resume, or an unfinished training or other files would be lost.
+        """
+        if resume:
+            record = self.record()
+            if not record:
+                raise UsageError(f"{self.path}: holds no training to resume (no {self._record.name})")
+            if record.get("finished"):
+                raise UsageError(f"{self.path}: its training is finished; without resume a new one begins")
+            # One that was killed before its first checkpoint has lost nothing by beginning anew.
+            return self.stored() if self.checkpoint.is_file() else None
+        if self.checkpoint.is_file() and not self.record().get("finished") and not force:
+            raise UsageError(
+                f"{self.path}: holds an unfinished training\n"
+                "  --resume (resume=True) goes on with it, --force (force=True) begins anew"
+            )
+        foreign = self.path.exists() and not any((self.path / name).is_file() for name in _OURS)
+        if foreign and not (self.path.is_dir() and not any(self.path.iterdir())):
+            raise UsageError(f"{self.path} holds other files and is not written to; name another folder (-o)")
+        return None
+
+    def stored(self) -> dict[str, Any]:
+        """What the checkpoint says of its training; nothing in it can run code. Raises SourceError where it is damaged."""
+        try:
+            data = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
+            return {**data["binarize"], "step": data["global_step"]}
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise SourceError(
+                f"{self.checkpoint}: damaged, or no checkpoint of a training: {error}"
+            ) from error
+
+    def record(self) -> dict[str, Any]:
+        """finetune.json, empty where there is none."""
+        if not self._record.is_file():
+            return {}
+        try:
+            found = json.loads(self._record.read_text("utf-8"))
+        except ValueError as error:
+            raise SourceError(f"{self._record}: damaged: {error}") from error
+        return found if isinstance(found, dict) else {}
+
+    def begin(self, record: Mapping[str, Any], *, resumed: bool) -> None:
+        """Make the folder ready for a training that begins, or goes on."""
+        if not is_main():
+            return
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        if not resumed:
+            self.checkpoint.unlink(missing_ok=True)
+        self._write({**record, "finished": False})
+
+    def rows(self, columns: Sequence[str], keep: int) -> MetricsFile | None:
+        """metrics.csv with its first rows kept; None in other processes than the main one."""
+        return MetricsFile(self.metrics, columns, keep=keep) if is_main() else None
+
+    def finish(self, model: nn.Module, record: Mapping[str, Any]) -> None:
+        """Put the trained model there, beside the files of its training, all of it or nothing."""
+        if not is_main():
+            return
+        if conversion_of(model) is None:
+            draft = self.path / ".model.safetensors.draft"
+            save_model(model, str(draft))
+            draft.replace(self.path / "model.safetensors")
+        else:
+            self._replace_model(model)
+        self._write({**record, "finished": True})
+
+    def _replace_model(self, model: nn.Module) -> None:
+        parent = self.path.absolute().parent
+        place = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".draft", dir=parent))
+        try:
+            draft = checkpoint.save(model, place / "new")
+            for path in self.path.iterdir():
+                if not (draft / path.name).exists():
+                    _link(path, draft / path.name)
+            self.path.rename(place / "old")
+            draft.rename(self.path)
+            sync(parent)
+        finally:
+            if not self.path.exists() and (place / "old").exists():
+                (place / "old").rename(self.path)
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        draft = self._record.with_name(f".{self._record.name}.draft")
+        draft.write_text(json.dumps(record, indent=1), "utf-8")
+        draft.replace(self._record)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file or tree at another place of one disk, without a copy where the disk can do that."""
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir()
+        for path in source.iterdir():
+            _link(path, target / path.name)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,233 @@
+"""From what a user names to what a training needs: data, preprocessing, recipe, teachers, tried on one batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset
+
+from binarize.errors import UsageError
+from binarize.liveness import evaluating
+from binarize.training.data import (
+    Batch,
+    ImageData,
+    Preprocessing,
+    evaluation_loader,
+    open_data,
+    preprocessing_of,
+)
+from binarize.training.data.named import divided, limited
+from binarize.training.data.seeds import seeded
+from binarize.training.distill import class_dim, logits_of
+from binarize.training.objective import LabelLoss, check_labels
+from binarize.training.recipe import Recipe, read_recipe, recipe_of
+from binarize.training.stages import stages_of, two_stages
+from binarize.training.teachers import TeacherName, Teachers, find_teachers
+
+__all__ = ["DataOptions", "Run", "chosen_recipe", "needs_preprocessing", "output_classes", "prepare"]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How named data is opened."""
+
+    # None: what belongs to the data; a share of it; False: none; or what names data.
+    validation: Any = None
+    # So many training images alone.
+    limit: int | None = None
+    # Where torchvision's data sets lie, and whether they may be downloaded to there.
+    root: str | Path = "data"
+    download: bool = False
+    # In place of what the model's configuration says.
+    preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that a training needs, but for the machine it runs on."""
+
+    model: nn.Module
+    recipe: Recipe
+    teachers: Teachers
+    data: ImageData
+    validation: ImageData | None
+    preprocessing: Preprocessing | None
+    seed: int
+    # What the model tells apart, where its output are class scores.
+    classes: int | None
+    loss: LabelLoss | None = None
+    points: tuple[str, ...] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """What is trained with what, as JSON values."""
+        record: dict[str, Any] = {
+            "data": self.data.name,
+            "images": len(self.data),
+            "classes": list(self.data.classes),
+            "validation": None if self.validation is None else self.validation.name,
+            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
+            "teacher": str(self.teachers),
+            "seed": self.seed,
+            "recipe": self.recipe.to_json(),
+        }
+        # As it will be read again: tuples are lists.
+        found: dict[str, Any] = json.loads(json.dumps(record))
+        return found
+
+
+def chosen_recipe(
+    model: nn.Module,
+    given: Mapping[str, Any] | str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    two_stage: bool = False,
+    stored: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The scheme's recipe (with "paper" the authors'), changed by a file or mapping and then by `changes`.
+
+    A training that is resumed keeps its own recipe; what is asked for must not differ from it.
+
+    Raises: RuleError, UsageError.
+    """
+    recipe = recipe_of(model, published=given == "paper")
+    asked = {key for key, value in (changes or {}).items() if value is not None}
+    if given is not None and given != "paper":
+        keys = given if isinstance(given, Mapping) else read_recipe(given)
+        recipe = recipe.changed(keys)
+        asked |= set(keys)
+    recipe = recipe.changed(changes or {})
+    recipe = two_stages(recipe) if two_stage else recipe
+    stages_of(recipe)
+    if stored is None:
+        return recipe
+    before = Recipe().changed(stored["record"]["recipe"])
+    asked |= {"stages"} if two_stage else set()
+    for key in sorted(asked):
+        if getattr(recipe, key) != getattr(before, key):
+            raise UsageError(_differs(key, getattr(before, key), getattr(recipe, key)))
+    return before
+
+
+def prepare(
+    model: nn.Module,
+    data: Any,
+    recipe: Recipe,
+    *,
+    teacher: TeacherName | Sequence[TeacherName] | None = None,
+    options: DataOptions | None = None,
+    seed: int = 0,
+    loss: LabelLoss | None = None,
+    points: Sequence[str] | None = None,
+    stored: Mapping[str, Any] | None = None,
+) -> Run:
+    """Open the data, find the teachers and try one batch, before anything long begins.
+
+    Raises: UsageError where the data does not fit the model, or a resumed training had other data, seed or teachers.
+    """
+    options = options or DataOptions()
+    preprocessing = options.preprocessing
+    if preprocessing is None and needs_preprocessing(data):
+        preprocessing = preprocessing_of(model)
+    train, held = _open(model, data, preprocessing, options, seed)
+    teachers = find_teachers(model, recipe.teacher if teacher is None else teacher, preprocessing)
+    # A loader draws a seed for its workers even where it has none.
+    with seeded(seed):
+        classes = _try(model, train, preprocessing, loss)
+    chosen = None if points is None else tuple(points)
+    run = Run(model, recipe, teachers, train, held, preprocessing, seed, classes, loss, chosen)
+    if stored is not None:
+        before, now = stored["record"], run.record()
+        for key in ("data", "images", "seed", "teacher", "preprocessing"):
+            if before[key] != now[key]:
+                raise UsageError(_differs(key, before[key], now[key]))
+    return run
+
+
+def _differs(key: str, before: object, now: object) -> str:
+    return (
+        f"the training to resume has {key} {before}, not {now}\n"
+        "  leave it as it was, or begin anew (--force, force=True without resume)"
+    )
+
+
+def needs_preprocessing(data: Any) -> bool:
+    """Whether images of this data are not yet what the model takes."""
+    first = data[0] if isinstance(data, (tuple, list)) and data else data
+    if isinstance(first, Tensor):
+        return not first.is_floating_point()
+    return not isinstance(data, (Dataset, DataLoader))
+
+
+def _open(
+    model: nn.Module, data: Any, preprocessing: Preprocessing | None, options: DataOptions, seed: int
+) -> tuple[ImageData, ImageData | None]:
+    size = preprocessing.size if preprocessing is not None else (3, 224, 224)
+    made_up = isinstance(data, str) and data.startswith("fake") and preprocessing is not None
+    classes = output_classes(model, size) if made_up else 10
+    common: dict[str, Any] = {
+        "size": size,
+        "classes": classes,
+        "root": options.root,
+        "download": options.download,
+    }
+    found = open_data(data, **common)
+    if found is None:
+        raise UsageError(f"data {data}: holds no training images; expected a folder train beside the others")
+    found = limited(found, options.limit, seed)
+    validation = options.validation
+    if validation is False:
+        return found, None
+    if isinstance(validation, float):
+        return divided(found, validation, seed)
+    if validation is None:
+        return found, open_data(data, "validation", **common)
+    return found, open_data(validation, "validation", **common) or open_data(validation, **common)
+
+
+@torch.no_grad()
+def output_classes(model: nn.Module, size: Sequence[int]) -> int:
+    """How many classes the model tells apart, tried on a blank image (C, H, W). Raises UsageError for no class scores."""
+    parameter = next(model.parameters())
+    blank = torch.zeros(1, *size, dtype=parameter.dtype, device=parameter.device)
+    with evaluating(model):
+        logits = logits_of(model(blank))
+    return int(logits.shape[class_dim(logits)])
+
+
+@torch.no_grad()
+def _try(
+    model: nn.Module, data: ImageData, preprocessing: Preprocessing | None, loss: LabelLoss | None
+) -> int | None:
+    """How many classes the model tells apart, from one small batch; None where its output is no class scores."""
+    if isinstance(data.dataset, DataLoader):
+        return None  # the user's own; it may not be meant to be begun twice
+    first = next(iter(evaluation_loader(data, preprocessing, batch_size=2)))
+    batch = first if isinstance(first, Batch) else Batch.of(first)
+    if batch.images is None:
+        return None
+    parameter = next(model.parameters())
+    images = pytree.tree_map_only(Tensor, lambda t: t.to(parameter.device), batch.images)
+    shapes = [tuple(t.shape) for t in pytree.tree_leaves(images) if isinstance(t, Tensor)]
+    try:
+        with evaluating(model):
+            output = model(images)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"data {data.name}: the model does not take images of shape {shapes}: {error}"
+        ) from error
+    try:
+        logits = logits_of(output)
+    except UsageError:
+        return None
+    if logits.dim() < 2:
+        return None
+    if batch.labels is not None and loss is None:
+        check_labels(batch.labels, logits, data.classes)
+    return int(logits.shape[class_dim(logits)])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPOCHS", "accuracy", "train"]
 
-EPOCHS, BATCH, RATE = 12, 64, 3e-3
+EPOCHS, BATCH, RATE = 15, 64, 3e-3
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:

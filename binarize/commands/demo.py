@@ -23,7 +23,7 @@ __all__ = ["demo"]
 def demo(
     screen: Screen,
     scheme: options.SchemeName = "adabin",
-    epochs: Annotated[int, typer.Option(min=1, help="Of training the binary network.")] = 12,
+    epochs: Annotated[int, typer.Option(min=1, help="Of training the binary network.")] = 15,
     seed: options.Seed = 0,
     out: options.Out = None,
     force: options.Force = False,

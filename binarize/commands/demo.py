@@ -11,6 +11,7 @@ import typer
 from binarize.commands import options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
+from binarize.demo import EPOCHS, accuracy, train
 from binarize.errors import CheckError, UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ __all__ = ["demo"]
 def demo(
     screen: Screen,
     scheme: options.SchemeName = "adabin",
-    epochs: Annotated[int, typer.Option(min=1, help="Of training the binary network.")] = 15,
+    epochs: Annotated[int, typer.Option(min=1, help="Of training the binary network.")] = EPOCHS,
     seed: options.Seed = 0,
     out: options.Out = None,
     force: options.Force = False,
@@ -37,7 +38,6 @@ def demo(
         import torch
 
         import binarize
-        from binarize.demo import accuracy, train
         from binarize.demo_data.digits import load_digits, trained_vgg
         from binarize.report.terminal import render
 

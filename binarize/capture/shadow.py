@@ -39,7 +39,16 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
             hooks = getattr(child, name)
             kept = {key: hook for key, hook in hooks.items() if computes_weights(hook)}
             memo[id(hooks)] = type(hooks)(kept)
-    return copy.deepcopy(module, memo)
+    copied = copy.deepcopy(module, memo)
+    for child in copied.modules() if meta else ():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm) and _known(child):
+            # Without data only the shape is asked for, which torch takes forty operations to find out.
+            child.forward = torch.empty_like  # type: ignore[method-assign]
+    return copied
+
+
+def _known(norm: nn.Module) -> bool:
+    return type(norm).__module__.startswith(("torch.nn.", "timm.")) and "forward" not in vars(norm)
 
 
 def meta_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -142,7 +142,10 @@ def read_report(folder: str | Path) -> Report:
 def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
     tensors = unique_tensors(model)
     digest = tensor_digest(tensors)
-    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt", "binarize": str(FORMAT)})
+    try:
+        save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt", "binarize": str(FORMAT)})
+    except SafetensorError as error:  # what it makes of a full disk
+        raise OSError(f"{folder.parent}: {error}") from error
     if conversion.skeleton is not None:
         save_structure(conversion.skeleton, folder / _STRUCTURE)
     record = {

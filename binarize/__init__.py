@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from binarize.rules import builtin_rule_sets as builtin_rule_sets
     from binarize.rules import load_rule_set as load_rule_set
     from binarize.sources import load as load_source
+    from binarize.training.evaluate import evaluate as evaluate
     from binarize.training.finetune import finetune as finetune
 
 # Public name -> where it is made; its own name there, unless another is given.
@@ -49,6 +50,7 @@ _HOME = {
     "builtin_rule_sets": "binarize.rules",
     "calibrate": "binarize.calibrate",
     "convert": "binarize.convert",
+    "evaluate": "binarize.training.evaluate",
     "finetune": "binarize.training.finetune",
     "load": "binarize.checkpoint",
     "load_float_state_dict": "binarize.float_weights",
@@ -74,6 +76,7 @@ __all__ = [
     "calibrate",
     "convert",
     "errors",
+    "evaluate",
     "finetune",
     "load",
     "load_float_state_dict",

@@ -23,6 +23,7 @@ PUBLIC = [
     "calibrate",
     "convert",
     "errors",
+    "evaluate",
     "finetune",
     "load",
     "load_float_state_dict",

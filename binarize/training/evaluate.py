@@ -1,0 +1,255 @@
+"""`binarize.evaluate`: accuracy of a model, with its float model beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from binarize.conversion import conversion_of
+from binarize.errors import UsageError
+from binarize.layers import BinaryLayer
+from binarize.liveness import evaluating
+from binarize.training.correlation import Correlation
+from binarize.training.data import (
+    Batch,
+    ImageData,
+    Preprocessing,
+    evaluation_loader,
+    open_data,
+    preprocessing_of,
+)
+from binarize.training.data.batch import count
+from binarize.training.data.named import limited
+from binarize.training.data.seeds import seeded
+from binarize.training.distill import Taps, Teacher, class_dim, logits_of
+from binarize.training.objective import IGNORED, check_labels, label_loss
+from binarize.training.prepare import needs_preprocessing, output_classes
+from binarize.training.recipe import Recipe
+from binarize.training.scores import ClassScore, Evaluation, Scores
+from binarize.training.teachers import find_teachers
+
+__all__ = ["evaluate"]
+
+# More classes than this have no confusion matrix in the result: it would be most of it.
+_MOST_CLASSES = 200
+_TOP = 5
+_CONFUSED = 20
+
+
+def evaluate(
+    model: nn.Module,
+    data: Any,
+    float_model: nn.Module | str | None = None,
+    *,
+    split: str = "validation",
+    batch_size: int = 256,
+    limit: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    root: str | Path = "data",
+    download: bool = False,
+    device: str | torch.device | None = None,
+    workers: int = 0,
+    correlation: bool = True,
+) -> Evaluation:
+    """Accuracy, per class and as a whole, in evaluation mode and the model's own precision; the model stays as it is.
+
+    `data`         as for `finetune`; of named data the held-out part, or the "train" split
+    `float_model`  for comparison: the float model, or "source" for the one that was converted
+    `limit`        so many images alone, drawn at random and always the same
+    `correlation`  whether the outputs of binary layers are compared with those of the float model's
+
+    Raises: UsageError where the data does not fit the model.
+
+    Example:
+        >>> binarize.evaluate(bnn, "digits", float_model).agreement     # doctest: +SKIP
+    """
+    if preprocessing is None and needs_preprocessing(data):
+        preprocessing = preprocessing_of(model)
+    found = _open(model, data, split, preprocessing, root, download)
+    found = limited(found, limit)
+    teachers = find_teachers(model, float_model, preprocessing).teachers
+    reference = teachers[0] if teachers else None
+    names = [name for name, module in model.named_modules() if isinstance(module, BinaryLayer)]
+    similar = Correlation(names if reference is not None and correlation else ())
+    pass_ = _Pass(model, reference, found.classes, similar)
+    own = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with ExitStack() as stack:
+        for module in [model, *([reference.model] if reference is not None else [])]:
+            stack.callback(module.to, next((p.device for p in module.parameters()), own))
+            stack.enter_context(evaluating(module))
+            module.to(device or own)
+        if reference is not None:
+            reference.to(device or own)
+        stack.enter_context(torch.no_grad())
+        # A loader draws from the process's generator even where nothing in it is random.
+        stack.enter_context(seeded(0))
+        for batch in evaluation_loader(found, preprocessing, batch_size=batch_size, workers=workers):
+            pass_.add(batch if isinstance(batch, Batch) else Batch.of(batch), torch.device(device or own))
+    return pass_.result(found.name, _costs(model))
+
+
+def _open(
+    model: nn.Module,
+    data: Any,
+    split: str,
+    preprocessing: Preprocessing | None,
+    root: str | Path,
+    download: bool,
+) -> ImageData:
+    size: Sequence[int] = preprocessing.size if preprocessing is not None else (3, 224, 224)
+    made_up = isinstance(data, str) and data.startswith("fake")
+    classes = output_classes(model, size) if made_up else 10
+    options: dict[str, Any] = {"size": size, "classes": classes, "root": root, "download": download}
+    found = open_data(data, split, **options)
+    if found is None:
+        # Data that is not divided is all there is to look at.
+        found = open_data(data, "train" if split == "validation" else "validation", **options)
+    if found is None:
+        raise UsageError(f"data {data}: holds no {split} images")
+    return found
+
+
+class _Pass:
+    """One pass over the data with one or two models."""
+
+    def __init__(
+        self, model: nn.Module, reference: Teacher | None, classes: Sequence[str], similar: Correlation
+    ) -> None:
+        self.model, self.reference, self.similar = model, reference, similar
+        self.ours, self.theirs = _Tally(classes), _Tally(classes)
+        self.images = self.same = self.compared = 0
+        self.unreadable: list[str] = []
+
+    def add(self, batch: Batch, device: torch.device) -> None:
+        self.unreadable += batch.unreadable
+        if batch.images is None:
+            return
+        images, labels = pytree.tree_map_only(Tensor, lambda t: t.to(device), (batch.images, batch.labels))
+        self.images += count(images)
+        with Taps(self.model, self.similar.names) as ours:
+            output = self.ours.run(self.model, images, labels)
+            if self.reference is None:
+                return
+            with Taps(self.reference.model, self.similar.names) as theirs:
+                wanted = self.theirs.run(self.reference, images, labels)
+                self.similar.add(ours, theirs)
+        if output is not None and wanted is not None and output.shape == wanted.shape:
+            equal = output.argmax(class_dim(output)) == wanted.argmax(class_dim(wanted))
+            self.same, self.compared = self.same + int(equal.sum()), self.compared + equal.numel()
+
+    def result(self, name: str, costs: dict[str, Any]) -> Evaluation:
+        if not self.images:
+            raise UsageError(
+                f"data {name}: none of its {len(self.unreadable)} images can be read: {self.unreadable[0]}"
+            )
+        return Evaluation(
+            data=name,
+            images=self.images,
+            model=self.ours.scores(),
+            reference=self.theirs.scores() if self.reference is not None else None,
+            agreement=self.same / self.compared if self.compared else None,
+            correlation=self.similar.values(),
+            unreadable=tuple(self.unreadable),
+            costs=costs,
+        )
+
+
+class _Tally:
+    """Counts for one model."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.seconds = 0.0
+        self._metrics: dict[str, Any] | None = None
+        self._dense = False
+
+    def run(self, model: nn.Module, images: Any, labels: Any) -> Tensor | None:
+        """The model's class scores, counted where there are labels; None where its output holds none."""
+        started = time.perf_counter()
+        output = model(images)
+        self.seconds += time.perf_counter() - started
+        try:
+            logits = logits_of(output).float()
+        except UsageError:
+            return None
+        if isinstance(labels, Tensor) and not labels.is_floating_point():
+            check_labels(labels, logits, self.names)
+            self._count(logits, labels)
+        return logits
+
+    def _count(self, logits: Tensor, labels: Tensor) -> None:
+        classes = logits.shape[class_dim(logits)]
+        self._dense = labels.dim() > 1
+        if self._metrics is None:
+            self._metrics = _metrics(classes, self._dense, logits.device)
+        size = len(labels)
+        self._metrics["loss"].update(label_loss(logits, labels, Recipe()), weight=size)
+        scores = logits.movedim(class_dim(logits), 1)
+        self._metrics["confusion"].update(scores.argmax(1), labels)
+        if "top5" in self._metrics:
+            self._metrics["top5"].update(scores, labels)
+
+    def scores(self) -> Scores | None:
+        """What was counted; None where nothing was."""
+        if self._metrics is None:
+            return None
+        confusion = self._metrics["confusion"].compute().cpu()
+        right, of_class, said = confusion.diag(), confusion.sum(1), confusion.sum(0)
+        union = of_class + said - right
+        names = self.names or tuple(str(i) for i in range(len(confusion)))
+        names = (*names, *(str(i) for i in range(len(names), len(confusion))))
+        rows = []
+        for i in range(len(confusion)):
+            iou = float(right[i] / union[i]) if self._dense and union[i] else None
+            rows.append(ClassScore(names[i], int(of_class[i]), int(right[i]), iou))
+        ious = [row.iou for row in rows if row.iou is not None]
+        return Scores(
+            loss=float(self._metrics["loss"].compute()),
+            top1=float(right.sum() / confusion.sum().clamp_min(1)),
+            top5=float(self._metrics["top5"].compute()) if "top5" in self._metrics else None,
+            classes=tuple(rows),
+            confusion=tuple(tuple(row) for row in confusion.tolist())
+            if len(confusion) <= _MOST_CLASSES
+            else (),
+            confused=_confused(confusion, names),
+            mean_iou=sum(ious) / len(ious) if ious else None,
+            seconds=self.seconds,
+        )
+
+
+def _metrics(classes: int, dense: bool, device: torch.device) -> dict[str, Any]:
+    try:
+        from torchmetrics import MeanMetric
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+    except ModuleNotFoundError as error:
+        raise UsageError("evaluating needs torchmetrics: pip install torchmetrics") from error
+    ignored = IGNORED if dense else None
+    found: dict[str, Any] = {
+        "loss": MeanMetric(),
+        "confusion": MulticlassConfusionMatrix(classes, ignore_index=ignored, validate_args=False),
+    }
+    if classes > _TOP:
+        found["top5"] = MulticlassAccuracy(
+            classes, top_k=_TOP, average="micro", ignore_index=ignored, validate_args=False
+        )
+    return {name: metric.to(device) for name, metric in found.items()}
+
+
+def _confused(confusion: Tensor, names: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
+    wrong = confusion - confusion.diag().diag()
+    counts, where = wrong.flatten().topk(min(_CONFUSED, wrong.numel()))
+    pairs = ((divmod(int(at), len(confusion)), int(n)) for n, at in zip(counts, where) if n > 0)
+    return tuple((names[true], names[said], n) for (true, said), n in pairs)
+
+
+def _costs(model: nn.Module) -> dict[str, Any]:
+    conversion = conversion_of(model)
+    return {} if conversion is None else asdict(conversion.report.totals)

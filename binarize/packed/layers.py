@@ -69,12 +69,11 @@ class Form:
                 )
         if not self.float_input and self.pad_value not in ((0, 1) if self.zero_one else (-1, 0, 1)):
             raise UsageError(f"pad_value {self.pad_value} is none of the input's two values, and not 0")
-        if planes > 1 and (self.window_scale is not None or self.threshold is None):
+        if planes < 1 or (planes > 1 and (self.window_scale is not None or self.threshold is None)):
             raise UsageError("several planes need thresholds and filters that are symmetric about 0")
-        if self.float_input and (
-            self.threshold is not None or self.zero_one or self.outside or self.pad_value
-        ):
-            raise UsageError("a float input has no threshold, and pads with 0")
+        binary = self.threshold is not None or self.zero_one or self.outside or planes > 1
+        if self.float_input and binary:
+            raise UsageError("a float input has one plane and no threshold")
 
     @property
     def planes(self) -> int:

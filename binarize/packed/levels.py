@@ -26,6 +26,8 @@ __all__ = ["InputLevels", "WeightLevels", "read_input", "read_weight"]
 # Linear weights are read so many elements at a time.
 _SLICE = 1 << 22
 _INF_BITS = 0x7F800000
+# How far from the threshold, and from 0, a binarizer is tried.
+_SPREAD = (0.0, 1e-6, 1e-3, 0.1, 1.0, 1.0, 10.0, 1e3)
 Step = Callable[[Tensor], Tensor]
 
 
@@ -155,12 +157,12 @@ class _Asked:
     def _confirmed(self, function: Step, threshold: Tensor, first: Tensor, last: Tensor) -> bool:
         """Whether the comparison agrees with the function near the threshold, far from it, in any batch."""
         generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(8, self.channels, *[3] * self.axes, generator=generator).to(self.device)
-        noise *= torch.tensor([0.0, -1e-6, 1e-3, 0.1, 1.0, 1.0, 10.0, 1e3], device=self.device).view(
-            -1, *[1] * (self.axes + 1)
-        )
+        noise = torch.randn(2 * len(_SPREAD), self.channels, *[3] * self.axes, generator=generator)
+        noise *= torch.tensor(_SPREAD * 2).view(-1, *[1] * (self.axes + 1))
         shape = (1, -1, *[1] * self.axes)
-        x = (threshold.nan_to_num(0.0, 0.0, 0.0).view(shape) + noise).to(self.dtype)
+        x = noise.to(self.device)
+        x[: len(_SPREAD)] += threshold.nan_to_num(0.0, 0.0, 0.0).view(shape)
+        x = x.to(self.dtype)
         expected = torch.where(x < threshold.view(shape), first.view(shape), last.view(shape))
         return torch.equal(function(x).double(), expected.double())
 

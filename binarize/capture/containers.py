@@ -69,11 +69,11 @@ def open_container(graph: Graph, main: Recording, path: str, opened: Iterable[st
     for recording, training in ((graph.evaluation, False), (graph.training, True)):
         if recording is None or not recording.calls.get(path):
             continue
-        graph.shadow.train(training)
+        container.train(training)
         try:
             aligned = align(recording, path, 0, container, traced)
         finally:
-            graph.shadow.eval()
+            container.eval()
         if recording is main:
             steps = aligned
     return Opened(path, inlined, concrete, traced, steps)

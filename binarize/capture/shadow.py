@@ -41,14 +41,25 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
             memo[id(hooks)] = type(hooks)(kept)
     copied = copy.deepcopy(module, memo)
     for child in copied.modules() if meta else ():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm) and _known(child):
-            # Without data only the shape is asked for, which torch takes forty operations to find out.
-            child.forward = torch.empty_like  # type: ignore[method-assign]
+        if _keeps_shape(child):
+            # Without data only the shape is asked for, which torch takes dozens of operations to find out.
+            child.forward = _itself if getattr(child, "inplace", False) else torch.empty_like
     return copied
 
 
-def _known(norm: nn.Module) -> bool:
-    return type(norm).__module__.startswith(("torch.nn.", "timm.")) and "forward" not in vars(norm)
+def _keeps_shape(module: nn.Module) -> bool:
+    """Norms and elementwise activations of the libraries, which yield what they are given, as far as shapes go."""
+    if not type(module).__module__.startswith(("torch.nn.", "timm.")) or "forward" in vars(module):
+        return False
+    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return True
+    activation = type(module).__module__ == "torch.nn.modules.activation"
+    return activation and not isinstance(module, (nn.MultiheadAttention, nn.GLU))
+
+
+def _itself(x: torch.Tensor) -> torch.Tensor:
+    """What an in-place operation yields: the tensor that it was given."""
+    return x
 
 
 def meta_like(tensor: torch.Tensor) -> torch.Tensor:

@@ -58,11 +58,16 @@ class Screen:
         if self.json:
             print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
 
+    @property
+    def animated(self) -> bool:
+        """Whether something may move: on a terminal, unless plain or quiet is asked for."""
+        return self._notes.is_terminal and not (self.plain or self.quiet)
+
     @contextmanager
     def stage(self, doing: str) -> Iterator[None]:
         """Says what is being done: a spinner on a terminal, a line with its seconds if verbose."""
         started = time.perf_counter()
-        if self._notes.is_terminal and not (self.plain or self.quiet):
+        if self.animated:
             with self._notes.status(doing):
                 yield
         else:

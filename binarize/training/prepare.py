@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,17 @@ class DataOptions:
     # In place of what the model's configuration says.
     preprocessing: Preprocessing | None = None
 
+    def to_json(self) -> dict[str, Any]:
+        """What can be given again in a file; data that is no name is left out."""
+        named = isinstance(self.validation, (str, float, bool, type(None)))
+        validation = self.validation if named else None
+        return {
+            "validation": validation,
+            "limit": self.limit,
+            "root": str(self.root),
+            "download": self.download,
+        }
+
 
 @dataclass(frozen=True)
 class Run:
@@ -64,6 +75,7 @@ class Run:
     classes: int | None
     loss: LabelLoss | None = None
     points: tuple[str, ...] | None = None
+    options: DataOptions = field(default_factory=DataOptions)
 
     def record(self) -> dict[str, Any]:
         """What is trained with what, as JSON values."""
@@ -76,6 +88,7 @@ class Run:
             "teacher": str(self.teachers),
             "seed": self.seed,
             "recipe": self.recipe.to_json(),
+            "options": self.options.to_json(),
         }
         # As it will be read again: tuples are lists.
         found: dict[str, Any] = json.loads(json.dumps(record))
@@ -141,7 +154,7 @@ def prepare(
     with seeded(seed):
         classes = _try(model, train, preprocessing, loss)
     chosen = None if points is None else tuple(points)
-    run = Run(model, recipe, teachers, train, held, preprocessing, seed, classes, loss, chosen)
+    run = Run(model, recipe, teachers, train, held, preprocessing, seed, classes, loss, chosen, options)
     if stored is not None:
         before, now = stored["record"], run.record()
         for key in ("data", "images", "seed", "teacher", "preprocessing"):

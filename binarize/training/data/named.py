@@ -118,7 +118,7 @@ def _named(
     if folder is None:
         return None
     files = FolderImages(folder, "L" if size[0] == 1 else "RGB")
-    return ImageData(str(folder), files, files.classes, notes=files.notes())
+    return ImageData(name, files, files.classes, notes=files.notes())
 
 
 def _idx(name: str, folder: str, split: str) -> ImageData:

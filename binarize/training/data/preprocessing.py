@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,12 @@ class Preprocessing:
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing that `to_json` wrote."""
+        lists = {key: tuple(data[key]) for key in ("size", "mean", "std")}
+        return cls(**{**data, **lists})
 
 
 def preprocessing_of(

@@ -1,0 +1,240 @@
+"""`binarize finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binarize.commands import data_options, options
+from binarize.commands.command import command
+from binarize.commands.screen import Screen
+from binarize.errors import UsageError
+
+if TYPE_CHECKING:
+    from binarize.training.metrics import Row
+    from binarize.training.prepare import Run
+    from binarize.training.recipe import Recipe
+
+__all__ = ["finetune"]
+
+_DATA, _RECIPE, _MACHINE = "Data", "Recipe", "Machine"
+
+
+@command
+def finetune(
+    screen: Screen,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model's folder.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="A folder of class folders, idx:PATH, torch/cifar10, hfds/NAME, wds/PATH, digits, fake.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA|SHARE|none",
+            help="To validate on; default: what belongs to DATA.",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    limit: data_options.Limit = None,
+    mean: data_options.Mean = None,
+    std: data_options.Std = None,
+    data_root: data_options.DataRoot = Path("data"),
+    download: data_options.Download = False,
+    workers: data_options.Workers = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, rich_help_panel=_RECIPE)] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate.", rich_help_panel=_RECIPE)] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", "-b", min=1, help="Of all processes.", rich_help_panel=_RECIPE),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="source|none|SRC|DIR",
+            help="The float model unless given; repeatable.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="shift+flip, crop+flip+rand-m9.", rich_help_panel=_RECIPE),
+    ] = None,
+    two_stage: Annotated[
+        bool,
+        typer.Option("--two-stage", help="Inputs binary first, then weights too.", rich_help_panel=_RECIPE),
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|paper", help="YAML over the scheme's recipe.", rich_help_panel=_RECIPE),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="key=VALUE", help="Any key of the recipe.", rich_help_panel=_RECIPE),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.", rich_help_panel=_MACHINE)] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes a node.", rich_help_panel=_MACHINE)] = 1,
+    nodes: Annotated[int, typer.Option(min=1, rich_help_panel=_MACHINE)] = 1,
+    precision: Annotated[str, typer.Option(metavar="32|bf16|16", rich_help_panel=_MACHINE)] = "32",
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last", help="Memory layout of images.", rich_help_panel=_MACHINE)
+    ] = False,
+    seed: options.Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Default: DIR itself.", rich_help_panel="What is written"),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the training in there.", rich_help_panel="What is written"),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Begin anew all the same.", rich_help_panel="What is written")
+    ] = False,
+    log: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="Of csv,tensorboard,wandb,mlflow.", rich_help_panel="What is written"
+        ),
+    ] = "csv",
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="A checkpoint so often.", rich_help_panel="What is written")
+    ] = 5.0,
+    source: data_options.Source = None,
+) -> None:
+    """Train a converted model by its scheme's recipe, with the float model as its teacher."""
+    with screen.stage("importing"):
+        from binarize import checkpoint
+        from binarize.training.finetune import fit_module
+        from binarize.training.folder import TrainingFolder
+        from binarize.training.prepare import chosen_recipe, prepare
+
+        fit = fit_module()
+    target = TrainingFolder(out or folder)
+    stored = target.open(resume, force)
+    with screen.stage("loading the model"):
+        model = checkpoint.load(folder, source=source)
+    changes = {
+        "epochs": epochs,
+        "lr": lr,
+        "batch_size": batch_size,
+        "augment": augment,
+        **_settings(overrides),
+    }
+    chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, stored=stored)
+    shown = data_options.preprocessing(model, mean, std) if mean or std else None
+    name, choice = _data(
+        data, _validation(val), limit, data_root, download, shown, target.record() if resume else {}
+    )
+    with screen.stage("opening the data"):
+        run = prepare(model, name, chosen, teacher=teacher, options=choice, seed=seed, stored=stored)
+    _announce(screen, run)
+    settings = fit.Settings(
+        machine=fit.Machine.here(device, devices, nodes, precision),
+        workers=workers,
+        channels_last=channels_last,
+        loggers=tuple(log.split(",")),
+        progress=screen.animated,
+        checkpoint_minutes=checkpoint_minutes,
+        how_to_resume=f"binarize finetune {folder}{f' -o {out}' if out else ''} --resume",
+        listen=lambda row: _line(screen, run.recipe, row),
+    )
+    rows = fit.fit(run, settings, target, stored)
+    with screen.stage("writing"):
+        target.finish(model, run.record())
+    screen.note(f"wrote {target.path}; curves are in {target.metrics}")
+    screen.note(f"next: binarize eval {target.path} --data {run.data.name}")
+    screen.document(
+        {"folder": str(target.path), "record": run.record(), "rows": rows, "seconds": screen.seconds}
+    )
+
+
+def _data(
+    data: str | None,
+    validation: str | float | bool | None,
+    limit: int | None,
+    root: Path,
+    download: bool,
+    preprocessing: Any,
+    record: dict[str, Any],
+) -> tuple[str, Any]:
+    """(what names the data, how it is opened); for a resumed training what it was, unless it is given again."""
+    from binarize.training.data import Preprocessing
+    from binarize.training.prepare import DataOptions
+
+    if data is None and not record:
+        raise UsageError(
+            "say what to train on: --data DATA (a folder of class folders, idx:PATH, torch/cifar10, digits)"
+        )
+    before = record.get("options", {})
+    if preprocessing is None and record.get("preprocessing"):
+        preprocessing = Preprocessing.from_json(record["preprocessing"])
+    if data is None:
+        validation = before["validation"] if validation is None else validation
+        limit = before["limit"] if limit is None else limit
+        root, download = Path(before["root"]), before["download"]
+    return data or str(record["data"]), DataOptions(validation, limit, root, download, preprocessing)
+
+
+def _validation(text: str | None) -> str | float | bool | None:
+    """None for what belongs to the data, False for none, a share, or a name."""
+    if text is None or text.lower() != "none":
+        try:
+            return None if text is None else float(text)
+        except ValueError:
+            return text
+    return False
+
+
+def _settings(overrides: list[str] | None) -> dict[str, Any]:
+    """Keys of the recipe from key=VALUE, the value as in YAML."""
+    from binarize.rule_text import parse_value
+
+    found = {}
+    for text in overrides or ():
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f'--set "{text}": expected key=VALUE, as in weight_decay=1e-4')
+        found[key.strip()] = parse_value(value, f"--set {key}")
+    return found
+
+
+def _announce(screen: Screen, run: Run) -> None:
+    from binarize.training.stages import stages_of
+
+    for note in (*run.data.notes, *(run.validation.notes if run.validation is not None else ())):
+        screen.note(note)
+    held = "none to validate" if run.validation is None else f"{len(run.validation):,} to validate"
+    classes = f" of {len(run.data.classes)} classes" if run.data.classes else ""
+    screen.show(f"data     {run.data.name}: {len(run.data):,} images{classes}, {held}")
+    if run.preprocessing is not None:
+        shape = "x".join(map(str, run.preprocessing.size))
+        screen.show(f"images   {shape}, {run.preprocessing.origin}")
+    screen.show(f"teacher  {run.teachers}")
+    recipe = run.recipe
+    screen.show(
+        f"recipe   {recipe.optimizer}, lr {recipe.lr:g}, {recipe.schedule}, batches of {recipe.batch_size}"
+    )
+    for stage in stages_of(recipe):
+        number = f"stage {stage.number}" if stage.of > 1 else "stage"
+        screen.show(f"{number:8} {stage.recipe.epochs} epochs, {stage.title}")
+
+
+def _line(screen: Screen, recipe: Recipe, row: Row) -> None:
+    """What one epoch came to."""
+    parts = [f"epoch {row['epoch']:3}", f"loss {row['loss']:.4f}"]
+    if row.get("val_top1") is not None:
+        parts.append(f"validation {100 * float(row['val_top1'] or 0):5.1f} %")
+    if row.get("flips") is not None:
+        parts.append(f"flips {100 * float(row['flips'] or 0):5.2f} %")
+    parts.append(f"{row['seconds']:.1f} s")
+    if row.get("unreadable"):
+        parts.append(f"{row['unreadable']} images unreadable")
+    stage = f"{row['stage']}: " if recipe.stages else ""
+    screen.show(f"  {stage}{'   '.join(parts)}")

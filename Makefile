@@ -25,6 +25,7 @@ test: $(VENV)/.has-test
 
 bench: $(VENV)/.has-run
 	$(BIN)/python benchmarks/convert.py $(ARGS)
+	$(BIN)/python benchmarks/stages.py
 
 lint: $(VENV)/.has-dev
 	@status=0; for check in "ruff check ." "ruff format --check ." mypy; do \

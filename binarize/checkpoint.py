@@ -58,7 +58,7 @@ from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure, tied_tensors
 
-__all__ = ["load", "read_report", "save"]
+__all__ = ["load", "read_record", "read_report", "rebuild", "save"]
 
 # What binarize.json has to hold beside its format.
 _KEYS = frozenset(
@@ -105,16 +105,11 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
     the rebuilt model is not the one that was saved.
     """
     path = Path(folder)
-    record = _read_record(path)
-    plan = Plan.from_json(record["plan"])
-    _refuse_foreign_parts(plan, path)
+    record = read_record(path)
     origin = SourceRecord.from_json(record["source"])
     rules = RuleSet.from_json(record["rules"])
     report = read_report(path)
-    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-        rebuilt = _float_model(path, origin, model, source)
-        skeleton = Conversion.skeleton_of(rebuilt, origin.builder)
-        _replay(rebuilt, plan)
+    rebuilt, plan, skeleton = rebuild(path, record, model=model, source=source)
     _load_tensors(rebuilt, path / _WEIGHTS, record)
     for name, training in record["modes"].items():
         rebuilt.get_submodule(name).training = training
@@ -126,13 +121,35 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
     return rebuilt
 
 
+def rebuild(
+    folder: str | Path,
+    record: Mapping[str, Any],
+    *,
+    model: nn.Module | None = None,
+    source: str | None = None,
+) -> tuple[nn.Module, Plan, nn.Module | None]:
+    """(a saved model before its tensors are loaded, its plan, the float model without data if no builder makes it).
+
+    `record` is what `read_record` read; `model` and `source` are those of `load`. Raises: what `load` does.
+    """
+    path = Path(folder)
+    plan = Plan.from_json(record["plan"])
+    _refuse_foreign_parts(plan, path)
+    origin = SourceRecord.from_json(record["source"])
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        rebuilt = _float_model(path, origin, model, source)
+        skeleton = Conversion.skeleton_of(rebuilt, origin.builder)
+        _replay(rebuilt, plan)
+    return rebuilt, plan, skeleton
+
+
 def read_report(folder: str | Path) -> Report:
     """The report of a saved model, without loading the model.
 
     Raises: SourceError, where the folder is not one of ours, or damaged.
     """
     path = Path(folder)
-    _read_record(path)
+    read_record(path)
     return Report.from_json(_read_json(path / "report.json"))
 
 
@@ -241,7 +258,11 @@ def _versions() -> dict[str, str]:
 # --- reading
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of a saved model's binarize.json, checked and in the newest format.
+
+    Raises: SourceError, where the folder is not one of ours, or damaged; CheckError, where the record was changed.
+    """
     if not folder.is_dir():
         raise SourceError(
             f"{folder}: no such folder; expected one that binarize convert or binarize.save wrote"

@@ -15,7 +15,7 @@ from binarize.rules import RuleSet
 from binarize.sources import Source
 from binarize.sources.structure import without_data
 
-__all__ = ["Conversion", "SourceRecord", "conversion_of", "remember"]
+__all__ = ["Conversion", "SourceRecord", "conversion_of", "forget", "remember"]
 
 _ATTRIBUTE = "_binarize"
 
@@ -102,6 +102,13 @@ def remember(model: nn.Module, conversion: Conversion) -> None:
     setattr(model, _ATTRIBUTE, conversion)
     if not hasattr(type(model), "report") and not isinstance(getattr(model, "report", None), nn.Module):
         model.report = conversion.report  # type: ignore[assignment]
+
+
+def forget(model: nn.Module) -> None:
+    """Take the conversion off a model that became something else."""
+    vars(model).pop(_ATTRIBUTE, None)
+    if isinstance(vars(model).get("report"), Report):
+        del model.report
 
 
 def conversion_of(model: nn.Module) -> Conversion | None:

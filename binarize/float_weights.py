@@ -18,7 +18,7 @@ def float_names(model: nn.Module) -> dict[str, str]:
 
     A convolution's bias lies in its new norm: {"features.3.bias": "features.3.norm.bias"}.
     """
-    moved = {}
+    moved: dict[str, str] = {}
     own = model.state_dict()
     for path, layer in model.named_modules():
         if isinstance(layer, BinaryLayer) and layer.bias is None and layer.norm is not None:

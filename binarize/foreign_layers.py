@@ -26,7 +26,7 @@ class BinaryStdConv2d(BinaryConv2d):
 
     def real_weight(self) -> Tensor:
         layer = cast(Any, self)
-        weight = cast(Tensor, self.weight)
+        weight = super().real_weight()
         gain = (layer.gain * layer.own_scale).view(-1) if hasattr(layer, "gain") else None
         flat = weight.reshape(1, weight.shape[0], -1)
         # Statistics of each filter, as BatchNorm takes them in training mode; nothing is tracked.

@@ -52,7 +52,18 @@ def converted(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_help_lists_every_command() -> None:
     text = run("--help").stdout
-    for name in ("convert", "plan", "rules", "schemes", "finetune", "eval", "report", "demo", "doctor", "version"):
+    for name in (
+        "convert",
+        "plan",
+        "rules",
+        "schemes",
+        "finetune",
+        "eval",
+        "report",
+        "demo",
+        "doctor",
+        "version",
+    ):
         assert f" {name} " in text
 
 

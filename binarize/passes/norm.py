@@ -50,7 +50,7 @@ def start_variance(layer: BinaryLayer, norm: nn.Module) -> None:
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_var is None:
         return
     with torch.no_grad():
-        weight = layer.weight
+        weight = layer.real_weight()
         if getattr(layer, "transposed", False):
             squares = layer.weight_binarizer(weight).float().square().sum([0, *range(2, weight.dim())])
             squares = squares.repeat(norm.num_features // squares.numel())

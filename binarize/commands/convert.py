@@ -178,8 +178,9 @@ def _write(
         draft = target.with_name(f".{target.name}.draft")
         torch.save(model, draft)
         draft.replace(target)
-    commands = [f"{options.program()} report {folder} --all"] if "folder" in emitted else []
-    return replace(options.report_of(model), files=files, next_commands=tuple(commands))
+    train = f"{options.program()} finetune {shlex.quote(str(folder))} --data DIR"
+    commands = (train,) if "folder" in emitted else ()
+    return replace(options.report_of(model), files=files, next_commands=commands)
 
 
 def _show(screen: Screen, report: Report, all_rows: bool) -> None:

@@ -156,7 +156,7 @@ class FineTuning(lightning.LightningModule):
 
     def epoch_row(self) -> dict[str, float | int | str | None]:
         """The row of metrics.csv for the epoch that ends now; begins the next one."""
-        sums, self._sums = self._sums, {}
+        sums, self._sums = self._of_all_processes(self._sums), {}
         images = max(sums.get("images", 0.0), 1.0)
         row: dict[str, float | int | str | None] = {
             name: sums[name] / images
@@ -178,6 +178,16 @@ class FineTuning(lightning.LightningModule):
                 row[name] = float(metric.compute())
             metric.reset()
         return row | {f"flips/{name}": share for name, share in flips.items()}
+
+    def _of_all_processes(self, sums: Mapping[str, float]) -> dict[str, float]:
+        if self.trainer.world_size == 1:
+            return dict(sums)
+        # Every process has the same keys: they follow from the recipe. Seconds are those of the main one.
+        names = sorted(name for name in sums if name != "seconds")
+        values = torch.tensor([sums[name] for name in names], dtype=torch.float64, device=self.device)
+        total = self.trainer.strategy.reduce(values, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return {**sums, **dict(zip(names, total.tolist()))}
 
     def _elapsed(self) -> float:
         now = time.monotonic()

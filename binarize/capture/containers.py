@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ class Opened:
 
         Raises: TraceError, where the step is hidden inside a closed child and not what the child returns.
         """
+        if recorded.target is operator.getitem and (part := self._part(recorded)) is not None:
+            return part
         for node, steps in self.steps.items():
             if recorded in steps:
                 inside = set(steps)
@@ -44,6 +47,15 @@ class Opened:
             if node.op == "placeholder" and self._argument.get(node) is recorded:
                 return node
         raise TraceError(f"{recorded.meta['op']} is not part of {self.path or 'the model'}")
+
+    def _part(self, recorded: torch.fx.Node) -> torch.fx.Node | None:
+        """The traced node that picks the same part of a structured value (`torch.split(x, 2)[1]`)."""
+        whole, index = recorded.args
+        for node, steps in self.steps.items():
+            if steps and steps[0] is whole:
+                users = [user for user in node.users if user.target is operator.getitem]
+                return next((user for user in users if user.args[1] == index), None)
+        return None
 
     @property
     def _argument(self) -> dict[torch.fx.Node, torch.fx.Node]:

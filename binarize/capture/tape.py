@@ -247,7 +247,8 @@ class _Recorder(TorchFunctionMode):
             self.leaf = module
         else:
             self.frames.append((path, index))
-            self.arguments[path, index] = (args, {})
+            # Lists as they are now: the caller may append to them afterwards (DenseNet does).
+            self.arguments[path, index] = (pytree.tree_map(lambda value: value, args), {})
             for tensor in pytree.tree_leaves(args):
                 if isinstance(tensor, torch.Tensor) and id(tensor) in self.node_by_tensor:
                     self.producers[path, index, id(tensor)] = self.node_by_tensor[id(tensor)]

@@ -112,3 +112,52 @@ def test_tracing_does_not_touch_the_model() -> None:
     opened(model, "blocks.0")
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+class Growing(nets.Body):
+    """Hands a list on to each layer and appends to it afterwards, as DenseNet does."""
+
+    class Layer(nn.Module):
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.conv = nets.conv(inputs)
+
+        def forward(self, features: list[Tensor]) -> Tensor:
+            return self.conv(torch.cat(features, 1).relu())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(self.Layer(16 * (i + 1)) for i in range(3))
+
+    def run(self, x: Tensor) -> Tensor:
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(features))
+        return features[-1]
+
+
+def test_a_list_that_grows_after_the_call_is_as_it_was_then() -> None:
+    for i in range(3):
+        recording, container = opened(Growing(), f"layers.{i}")
+        assert container.node_for(recording.inside(f"layers.{i}")[0]).target is torch.cat
+
+
+class Splitting(nets.Body):
+    """Res2Net's way: parts of one tensor go through layers of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nets.conv(8, 8), nets.conv(8, 8)
+
+    def run(self, x: Tensor) -> Tensor:
+        a, b = torch.split(x, 8, 1)
+        c = x.chunk(2, 1)[1]
+        return torch.cat([self.left(a) + c, self.right(b)], 1)
+
+
+def test_parts_of_a_split_tensor_are_told_apart() -> None:
+    recording, container = opened(Splitting(), "")
+    left, right = (next(s for s in recording.inside("") if s.target == name) for name in ("left", "right"))
+    parts = [container.node_for(step.all_input_nodes[0]) for step in (left, right)]
+    assert [part.args[1] for part in parts] == [0, 1]
+    assert [next(iter(part.users)).target for part in parts] == ["left", "right"]

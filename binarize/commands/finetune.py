@@ -135,17 +135,26 @@ def finetune(
     with screen.stage("opening the data"):
         run = prepare(model, name, chosen, teacher=teacher, options=choice, seed=seed, stored=stored)
     _announce(screen, run)
+    bar = screen.bar()
+
+    def listen(row: Row) -> None:
+        bar.clear()
+        _line(screen, run.recipe, row)
+
     settings = fit.Settings(
         machine=fit.Machine.here(device, devices, nodes, precision),
         workers=workers,
         channels_last=channels_last,
         loggers=tuple(log.split(",")),
-        progress=screen.animated,
         checkpoint_minutes=checkpoint_minutes,
         how_to_resume=f"binarize finetune {folder}{f' -o {out}' if out else ''} --resume",
-        listen=lambda row: _line(screen, run.recipe, row),
+        listen=listen,
+        tick=lambda epoch, done, batches: bar.at(done, batches, f"  epoch {epoch:3}"),
     )
-    rows = fit.fit(run, settings, target, stored)
+    try:
+        rows = fit.fit(run, settings, target, stored)
+    finally:
+        bar.clear()
     with screen.stage("writing"):
         target.finish(model, run.record())
     screen.note(f"wrote {target.path}; curves are in {target.metrics}")
@@ -235,6 +244,6 @@ def _line(screen: Screen, recipe: Recipe, row: Row) -> None:
         parts.append(f"flips {100 * float(row['flips'] or 0):5.2f} %")
     parts.append(f"{row['seconds']:.1f} s")
     if row.get("unreadable"):
-        parts.append(f"{row['unreadable']} images unreadable")
+        parts.append(f"{row['unreadable']} images unreadable, see unreadable.txt")
     stage = f"{row['stage']}: " if recipe.stages else ""
     screen.show(f"  {stage}{'   '.join(parts)}")

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from binarize.commands.bar import Bar
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -62,6 +64,10 @@ class Screen:
     def animated(self) -> bool:
         """Whether something may move: on a terminal, unless plain or quiet is asked for."""
         return self._notes.is_terminal and not (self.plain or self.quiet)
+
+    def bar(self) -> Bar:
+        """A progress bar beside the notes; `clear` it before printing."""
+        return Bar(self._notes if self.animated else None)
 
     @contextmanager
     def stage(self, doing: str) -> Iterator[None]:

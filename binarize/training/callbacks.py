@@ -22,11 +22,24 @@ __all__ = ["Checkpoints", "Rows", "Signals"]
 
 
 class Rows(lightning.Callback):
-    """Writes each epoch's row to metrics.csv, to the loggers and to whoever listens."""
+    """Writes each epoch's row to metrics.csv, to the loggers and to whoever listens; and the names of unreadable images."""
 
-    def __init__(self, file: MetricsFile | None, listen: Callable[[Row], None] | None = None) -> None:
-        self.file, self.listen = file, listen
+    def __init__(
+        self,
+        file: MetricsFile | None,
+        listen: Callable[[Row], None] | None = None,
+        tick: Callable[[int, int, int], None] | None = None,
+    ) -> None:
+        self.file, self.listen, self.tick = file, listen, tick
         self.rows: list[Row] = []
+        self._named = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(module, FineTuning)
+        if self.tick is not None and trainer.is_global_zero:
+            self.tick(trainer.current_epoch + 1, batch_idx + 1, module.batches)
 
     def on_train_epoch_end(self, trainer: Trainer, module: lightning.LightningModule) -> None:
         assert isinstance(module, FineTuning)
@@ -36,6 +49,10 @@ class Rows(lightning.Callback):
             return
         if self.file is not None:
             self.file.append(row)
+            if len(module.unreadable) > self._named:
+                self._named = len(module.unreadable)
+                text = "".join(f"{line}\n" for line in module.unreadable)
+                self.file.path.with_name("unreadable.txt").write_text(text, encoding="utf-8")
         numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=trainer.global_step)

@@ -51,8 +51,9 @@ class Settings:
     checkpoint_steps: int | None = None
     # What to say after an interruption.
     how_to_resume: str = "finetune(..., resume=True) goes on from there"
-    # Told the row of each epoch.
+    # Told the row of each epoch; and after each batch its epoch, its number and how many the epoch has, from 1.
     listen: Callable[[Row], None] | None = None
+    tick: Callable[[int, int, int], None] | None = None
 
 
 def fit(
@@ -122,7 +123,7 @@ class _Part:
     ) -> None:
         self.run, self.stage, self.folder, self.stored = run, stage, folder, stored
         path = None if folder is None else folder.checkpoint
-        self.rows = Rows(None, settings.listen)
+        self.rows = Rows(None, settings.listen, settings.tick)
         self.checkpoints = Checkpoints(
             path,
             minutes=settings.checkpoint_minutes,

@@ -1,8 +1,11 @@
 """The folder of a training: what it holds while it runs, how it is found again, and how the trained model gets there.
 
-checkpoints/last.ckpt   the state of the training
-metrics.csv             one row an epoch
-finetune.json           what was trained with what, and whether it is finished
+    checkpoints/last.ckpt   the state of the training
+    metrics.csv             one row an epoch
+    finetune.json           what was trained with what, and whether it is finished
+    unreadable.txt          images that could not be read, where there were any
+
+The trained model is put beside them when it is finished.
 """
 
 from __future__ import annotations

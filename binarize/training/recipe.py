@@ -17,7 +17,7 @@ from torch import nn
 
 from binarize.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
-from binarize.rule_document import Fault
+from binarize.rule_schema import check_recipe
 from binarize.rule_text import parse, read_text
 from binarize.scheme import Scheme
 
@@ -150,23 +150,13 @@ def recipe_of(model: nn.Module, published: bool = False) -> Recipe:
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """The keys of a YAML file that is one mapping. Raises RuleError with the line for what is no recipe."""
-    document = parse(read_text(path))
-    if not isinstance(document.data, dict):
-        raise RuleError(f"{path}: expected a mapping such as `lr: 1.0e-3`")
-    known = [f.name for f in fields(Recipe)]
-    faults = [
-        Fault(f"unknown key {key!r}{did_you_mean(str(key), known)}", (key,), at_key=True)
-        for key in document.data
-        if key not in known
-    ]
-    if faults:
-        raise document.error(*faults)
+    """The keys of a YAML file that is one recipe. Raises RuleError with the line of what is none."""
+    found = check_recipe(parse(read_text(path)))
     try:
-        Recipe().changed(document.data)
+        Recipe().changed(found)
     except RuleError as error:
         raise RuleError(f"{path}: {error}") from error
-    return document.data
+    return found
 
 
 def _main_scheme(model: nn.Module) -> Scheme | None:

@@ -72,6 +72,8 @@ class FineTuning(lightning.LightningModule):
         self._rate = 0.0
         self._started = time.monotonic()
         self._labels_checked = False
+        # Images that could not be read, with the reason, in the order they were met.
+        self.unreadable: dict[str, None] = {}
 
     def position(self) -> tuple[int, int]:
         """(epoch, batches of it that are done), for a loader that begins to iterate."""
@@ -103,6 +105,7 @@ class FineTuning(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = self._laid_out(batch.images), batch.labels
         self._add({"unreadable": len(batch.unreadable)})
+        self.unreadable.update(dict.fromkeys(batch.unreadable))
         if self._mixup is not None and labels is not None and len(images) % 2 == 0:
             images, labels = self._mixup(images.clone(), labels)
         losses, output = self.objective(self.model, images, labels)

@@ -11,6 +11,7 @@ import importlib
 import linecache
 import re
 import types
+from collections.abc import Mapping
 from typing import Any
 
 import torch.fx
@@ -21,21 +22,29 @@ __all__ = ["forward_source", "give_forward", "is_generated", "source_hash"]
 # Names in the printed code -> ("module", name) for modules, ("object", object) for all else.
 Globals = dict[str, tuple[str, Any]]
 
+# Names of the functions in a source.
+_FUNCTION = re.compile(r"^def (\w+)\(", re.MULTILINE)
+
 _classes: dict[tuple[type, str], type[nn.Module]] = {}
 
 
-def give_forward(module: nn.Module, graph: torch.fx.Graph) -> str:
-    """Let `module` run `graph` from now on. Returns the source of its new forward."""
-    graph.lint()
-    code = graph.python_code("self")
-    names = {
-        name: ("module", value.__name__) if isinstance(value, types.ModuleType) else ("object", value)
-        for name, value in code.globals.items()
-        # torch.fx lists its own modules too, whether the code uses them or not.
-        if re.search(rf"\b{name}\b", code.src)
-    }
-    module.__class__ = _generated_class(type(module), code.src, names)
-    return code.src
+def give_forward(
+    module: nn.Module, graph: torch.fx.Graph, methods: Mapping[str, torch.fx.Graph] | None = None
+) -> str:
+    """Let `module` run `graph` from now on, and `methods` under their names. Returns the source of all of them."""
+    source = ""
+    names: Globals = {}
+    for function, part in {"forward": graph, **(methods or {})}.items():
+        part.lint()
+        code = part.python_code("self")
+        source += code.src.replace("def forward(", f"def {function}(", 1)
+        for name, value in code.globals.items():
+            # torch.fx lists its own modules too, whether the code uses them or not.
+            if re.search(rf"\b{name}\b", code.src):
+                is_module = isinstance(value, types.ModuleType)
+                names[name] = ("module", value.__name__) if is_module else ("object", value)
+    module.__class__ = _generated_class(type(module), source, names)
+    return source
 
 
 def is_generated(module: nn.Module) -> bool:
@@ -68,7 +77,7 @@ def _generated_class(base: type[nn.Module], source: str, names: Globals) -> type
             base.__name__,
             (base,),
             {
-                "forward": namespace["forward"],
+                **{name: namespace[name] for name in _FUNCTION.findall(source)},
                 "__reduce_ex__": _reduce,
                 "__module__": base.__module__,
                 "__qualname__": base.__qualname__,

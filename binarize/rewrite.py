@@ -10,6 +10,7 @@ import torch.fx
 from torch import nn
 
 from binarize.capture import TraceError, trace_container
+from binarize.capture.methods import hold_methods, take_methods
 from binarize.capture.shadow import HOOK_TABLES, silenced_hooks
 from binarize.errors import CheckError, RewriteError
 from binarize.generated import give_forward, source_hash
@@ -44,8 +45,11 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
             GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
         elif edit.op != "open":
             raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
-    sources = {path: give_forward(module.get_submodule(path), graph) for path, graph in graphs.items()}
-    hashes = {path: source_hash(source) for path, source in sources.items()}
+    hashes = {}
+    for path, graph in graphs.items():
+        container = module.get_submodule(path)
+        methods = take_methods(graph, container)
+        hashes[path] = source_hash(give_forward(container, graph, methods))
     _compare(hashes, plan.capture.get("sources") or {})
     return hashes
 
@@ -78,9 +82,11 @@ def _open(module: nn.Module, path: str, args: Mapping[str, object]) -> torch.fx.
     opened, concrete = args["opened"], args["concrete"]
     assert isinstance(opened, (list, tuple)) and isinstance(concrete, dict)
     try:
-        return trace_container(module.get_submodule(path), concrete, opened)
+        graph = trace_container(module.get_submodule(path), concrete, opened)
     except (TraceError, AttributeError) as error:
         raise RewriteError(f"container {path or 'the model'} cannot be opened as planned: {error}") from error
+    hold_methods(graph)
+    return graph
 
 
 def _compare(now: Mapping[str, str], then: Mapping[str, str]) -> None:

@@ -640,6 +640,26 @@ class Keywords(Body):
         return {"scores": self.head(self.conv2(x))}
 
 
+class Features(Body):
+    """forward in two methods that one may call on their own, with functional ReLUs in the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn1, self.bn2 = nn.BatchNorm2d(16), nn.BatchNorm2d(16)
+        self.conv1, self.conv2, self.conv3 = conv(), conv(), conv()
+
+    def forward_features(self, x: Tensor, scale: float = 1.0, **options: Any) -> Tensor:
+        x = F.relu(self.stem(x)) * scale
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.conv3(x)
+        return x if pre_logits else self.head(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
 @dataclass
 class Answer:
     scores: Tensor
@@ -703,6 +723,6 @@ ALL: dict[str, type[Net]] = {
         ConvRelu, ConvBnRelu, FunctionalRelu, SharedRelu, FunctionalNorm, ConvReluPool, ConvPoolBn, FunctionalDropout, Silu,
         FeedsFloat, PreActivation, BasicBlocks, Bottlenecks, Dense, SqueezeExcite, StochasticDepth, NormActivation, Mlp,
         Tokens, Signal, Video, Decoder, Geometry, CalledTwice, TwoNames, Tied, Parametrized, Subclasses, FunctionalConv,
-        TwoHeads, AuxiliaryHead, Keywords, Structured, DataDependent, ShapeDependent,
+        TwoHeads, AuxiliaryHead, Keywords, Features, Structured, DataDependent, ShapeDependent,
     )
 }  # fmt: skip

@@ -17,10 +17,10 @@ import torch
 import torch.fx
 from torch import nn
 
+from binarize.capture.methods import check_fixed, remember_methods, watched_methods
 from binarize.capture.tape import Recording, _Recorder
-from binarize.errors import UsageError
 
-__all__ = ["TraceError", "align", "check_fixed", "concrete_arguments", "trace_container"]
+__all__ = ["TraceError", "align", "concrete_arguments", "trace_container"]
 
 
 # What `+=` and its kin are recorded as.
@@ -65,19 +65,6 @@ class _Tracer(torch.fx.Tracer):
         return node
 
 
-def check_fixed(value: object, fixed: object, name: str) -> None:
-    """Stands in a rewritten forward: an argument that was fixed by the trace must have the value it had then.
-
-    Raises: UsageError.
-    """
-    if value is not fixed and (isinstance(value, torch.Tensor) or fixed is None or value != fixed):
-        raise UsageError(
-            f"argument {name!r} was {fixed!r} in the example that the model was converted on, and its rewritten forward "
-            f"takes nothing else, but it is {type(value).__name__ if isinstance(value, torch.Tensor) else repr(value)} "
-            f"now\n  convert the model on an example with that argument"
-        )
-
-
 def trace_container(
     container: nn.Module, concrete: Mapping[str, Any], opened: Collection[str] = ()
 ) -> torch.fx.Graph:
@@ -93,7 +80,9 @@ def trace_container(
     try:
         for training in (False, True):
             container.train(training)
-            graphs.append(_Tracer(opened).trace(container, concrete_args=dict(concrete)))
+            with watched_methods(container) as calls:
+                graphs.append(_Tracer(opened).trace(container, concrete_args=dict(concrete)))
+            remember_methods(graphs[-1], calls)
     except Exception as error:  # anything can come out of a user's forward run on proxies
         raise TraceError(_reason(error)) from error
     finally:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.capture.methods import check_fixed
 from binarize.capture.shadow import shadow
 from binarize.capture.tape import record
-from binarize.capture.tracer import TraceError, align, check_fixed, concrete_arguments, trace_container
+from binarize.capture.tracer import TraceError, align, concrete_arguments, trace_container
 from binarize.errors import UsageError
 
 

@@ -41,7 +41,7 @@ from binarize.rule_values import (
 )
 from binarize.scheme import Norm, Shortcut
 
-__all__ = ["RULE_KEYS", "check_file", "check_rule", "json_schema"]
+__all__ = ["RULE_KEYS", "check_file", "check_recipe", "check_rule", "json_schema"]
 
 # A message with more faults than this helps nobody.
 _MOST_FAULTS = 5
@@ -164,9 +164,23 @@ _RECIPE: _Table = {
     "teacher": (TEXT, "source (the float model), none, or a model's name"),
     "teacher_weight": (NUMBER, "share of the loss that the teacher has"),
     "temperature": (NUMBER, "of the teacher's softmax"),
+    "match": (words("none", "attention", "features"), "what is compared with the teacher at block ends"),
+    "match_weight": (NUMBER, "factor of that in the loss"),
+    "regularizer": (words("none", "manhattan", "euclidean", "bipolar"), "term on latent weights"),
+    "regularizer_weight": (NUMBER, "factor of that in the loss"),
+    "augment": (TEXT, "what is done to images: usual, none, shift+flip, crop+flip+rand-m9"),
+    "mixup": (NUMBER, "strength of mixup"),
+    "cutmix": (NUMBER, "strength of cutmix"),
+    "clip_gradients": (NUMBER, "largest norm of the gradients"),
+    "accumulate": (COUNT, "batches a step"),
 }
 _Stage: Any = _mapping(
-    "Stage", {"binary": (several(words("weight", "input")), "what is binary in this stage"), **_RECIPE}
+    "Stage",
+    {
+        "binary": (several(words("weight", "input")), "what is binary in this stage"),
+        "layers": (NUMBER, "share of the layers, from the first, in which it is"),
+        **_RECIPE,
+    },
 )
 _Recipe: Any = _mapping(
     "Recipe", {**_RECIPE, "stages": (list[_Stage], "changes to the recipe, one stage after another")}
@@ -236,6 +250,11 @@ def check_file(document: Document) -> dict[str, Any]:
 def check_rule(document: Document) -> dict[str, Any]:
     """The canonical data of one rule. Raises RuleError."""
     return _check(_Rule, document)
+
+
+def check_recipe(document: Document) -> dict[str, Any]:
+    """The canonical data of a recipe alone, as `training:` has it. Raises RuleError."""
+    return _check(_Recipe, document)
 
 
 def _check(model: type[_Keys], document: Document) -> dict[str, Any]:

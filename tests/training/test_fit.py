@@ -13,6 +13,7 @@ import nets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import binarize
@@ -256,7 +257,7 @@ def test_mixup_and_channels_last_run(converted: Converted) -> None:
     assert model.get_parameter("features.2.weight").is_contiguous()
 
 
-@pytest.mark.parametrize("source", ["loader", "unlabelled"])
+@pytest.mark.parametrize("source", ["loader", "unlabelled", "workers"])
 def test_ones_own_data_trains_and_resumes(converted: Converted, tmp_path: Path, source: str) -> None:
     from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
@@ -265,6 +266,8 @@ def test_ones_own_data_trains_and_resumes(converted: Converted, tmp_path: Path, 
     def data() -> Any:
         if source == "unlabelled":
             return images
+        if source == "workers":
+            return TensorDataset(images, labels)
         return DataLoader(TensorDataset(images, labels), 8, sampler=WeightedRandomSampler([1.0] * 24, 24))
 
     float_model = nets.seeded(nets.ALL["ConvRelu"])
@@ -278,13 +281,30 @@ def test_ones_own_data_trains_and_resumes(converted: Converted, tmp_path: Path, 
             run = prepare(
                 model, data(), chosen_recipe(model, RECIPE, stored=stored), teacher=float_model, stored=stored
             )
-            settings = Settings(checkpoint_steps=1, listen=None if resume or stop is None else raise_crash)
+            listen = None if resume or stop is None else raise_crash
+            workers = 2 if source == "workers" else 0
+            settings = Settings(checkpoint_steps=1, listen=listen, workers=workers)
             try:
                 fit(run, settings, target, stored)
             except Crash:
                 continue
         found.append(weights(model))
     assert_bit_equal(found[1], found[0])
+
+
+def test_images_that_cannot_be_read_are_counted_and_named(converted: Converted, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (16, 16), (40 * number, 0, 0)).save(tmp_path / "data" / name / f"{number}.png")
+    broken = tmp_path / "data" / "a" / "2.png"
+    broken.write_bytes(b"")
+    model = converted("ConvRelu")
+    run = prepare(model, str(tmp_path / "data"), chosen_recipe(model, RECIPE))
+    rows = fit(run, Settings(workers=0), TrainingFolder(tmp_path / "net"))
+    assert [row["unreadable"] for row in rows] == [1, 1]
+    (line,) = (tmp_path / "net" / "unreadable.txt").read_text().splitlines()
+    assert line.startswith(f"{broken}: ")
 
 
 def raise_crash(row: Row) -> None:
@@ -383,7 +403,7 @@ def test_recipes_from_files_are_checked(converted: Converted, tmp_path: Path) ->
     assert chosen_recipe(model, "paper").lr == 0.1
     path.write_text("lr: 1.0e-4\nepoch: 3\n")
     with pytest.raises(
-        binarize.errors.RuleError, match=rf"{path}:2:1  unknown key 'epoch'; did you mean \"epochs\""
+        binarize.errors.RuleError, match=rf'{path}:2:1  unknown key "epoch" .did you mean "epochs"'
     ):
         chosen_recipe(model, path)
 

@@ -304,9 +304,13 @@ def _norm_after(flow: Flow, site: int) -> str | None:
 
 
 def _ancestors(flow: Flow, name: str) -> tuple[str, ...]:
+    return tuple(type(flow.modules[path]).__name__ for path in _paths_around(name) if path in flow.modules)
+
+
+def _paths_around(name: str) -> list[str]:
+    """The paths of the modules around a layer, outermost first."""
     names = name.split(".")[:-1]
-    paths = ["", *(".".join(names[: k + 1]) for k in range(len(names)))]
-    return tuple(type(flow.modules[path]).__name__ for path in paths if path in flow.modules)
+    return ["", *(".".join(names[: k + 1]) for k in range(len(names)))]
 
 
 def _shared_parameters(module: nn.Module) -> dict[str, str]:
@@ -350,7 +354,7 @@ def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
     """Convolutions and linear layers that the example did not reach, or that hold a fixed constant."""
     from torch import nn
 
-    from binarize.capture.leaves import CONVOLUTIONS
+    from binarize.capture.leaves import CONVOLUTIONS, is_leaf
 
     layers: list[Layer] = []
     for path, module in graph.shadow.named_modules():
@@ -362,6 +366,13 @@ def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
         if isinstance(parent, nn.MultiheadAttention):
             continue
         reason = "frozen constant of the model" if calls else "not reached by the forward pass on the example"
+        for around in _paths_around(path):
+            module_around = graph.shadow.get_submodule(around)
+            if around and graph.calls.get(around) and is_leaf(module_around):
+                reason = (
+                    f"part of {around}, a {type(module_around).__name__}, which torch runs as one operation"
+                )
+                break
         facts = _module_facts(module)
         layers.append(Layer(name=path, order=order + len(layers), calls=calls, obstacle=reason, **facts))
     return layers

@@ -177,6 +177,23 @@ def test_layers_that_nothing_reaches_are_listed_last_with_the_reason() -> None:
     assert (found["spare"].calls, found["spare"].params) == (0, 20)
 
 
+def test_layers_inside_one_operation_of_torch_say_so() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.fc = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.block(x))
+
+    found = layers_of(Encoder(), (2, 3, 8))
+    assert list(found) == ["fc", "block.linear1", "block.linear2"]
+    assert found["block.linear1"].obstacle == (
+        "part of block, a TransformerEncoderLayer, which torch runs as one operation"
+    )
+
+
 def test_one_layer_under_two_names_is_one_layer() -> None:
     found = layers_of(nets.TwoNames())
     assert list(found) == ["stem", "conv1", "head.fc"]

@@ -31,6 +31,15 @@ def test_structure_shapes_and_finiteness_are_checked(expected: Any, output: Any,
     assert [check.name for check in compare_outputs(expected, output) if not check.passed] == failing
 
 
+def test_a_detector_may_find_more_boxes_but_not_give_another_structure() -> None:
+    boxes, more = [{"boxes": torch.ones(0, 4)}], [{"boxes": torch.ones(7, 4)}]
+    assert all(check.passed for check in compare_outputs(boxes, more, fixed_sizes=False))
+    assert not all(check.passed for check in compare_outputs(boxes, more))
+    assert not all(
+        check.passed for check in compare_outputs(boxes, [{"boxes": torch.ones(7)}], fixed_sizes=False)
+    )
+
+
 def test_agreement_is_the_share_of_equal_classes() -> None:
     scores = torch.eye(4)
     agreement = same_top1(scores, scores[[0, 1, 3, 2]])

@@ -27,7 +27,7 @@ from binarize.packed import ops, reference
 from binarize.packed.pack import pack_bits, stream_bytes, unpack_bits
 from binarize.packed.window import Window
 
-__all__ = ["Form", "FrozenLayer", "PackedLayer"]
+__all__ = ["Form", "FrozenLayer", "PackedLayer", "check_stream"]
 
 _PARTS = ("front", "norm", "shortcut", "activation")
 
@@ -187,8 +187,10 @@ class FrozenLayer(nn.Module):
 
     def packed_bytes(self) -> int:
         """What this layer takes at one bit a sign and four bytes a number, its float parts apart."""
-        tables = (self.scale, self.shift, self.window_scale, self.threshold)
-        floats = sum(_stored(table) for table in tables if table is not None)
+        tables = (self.scale, self.shift, self.window_scale)
+        floats = sum(table.numel() for table in tables if table is not None)
+        if self.threshold is not None:  # one number where all channels have the same
+            floats += len(self.threshold) if _uniform(self.threshold) else self.threshold.numel()
         return stream_bytes(self.window.weight_shape) + 4 * floats
 
     def _be_asked_like_the_layer(self) -> None:
@@ -231,13 +233,7 @@ class PackedLayer(FrozenLayer):
     @classmethod
     def from_bits(cls, form: Form, bits: Tensor) -> PackedLayer:
         """A layer of this form on a canonical stream. Raises: CheckError, where the stream is none of this size."""
-        out_channels, n = form.window.out_channels, form.window.filter_size
-        if bits.dtype != torch.uint8 or tuple(bits.shape) != (out_channels, -(-n // 8)):
-            raise CheckError(
-                f"bits are {bits.dtype} {tuple(bits.shape)}; expected torch.uint8 {(out_channels, -(-n // 8))}"
-            )
-        if n % 8 and bool((bits[:, -1] >> (n % 8)).any()):
-            raise CheckError(f"bits: one that fills up a filter of {n} weights is set")
+        check_stream(bits, form.window)
         layer = cls(form)
         layer.register_buffer("bits", bits)
         return layer
@@ -269,6 +265,17 @@ class PackedLayer(FrozenLayer):
         return y.squeeze(2) if line else y
 
 
+def check_stream(bits: Tensor, window: Window) -> None:
+    """Raises: CheckError, where bits are no canonical stream of this window's weight."""
+    out_channels, n = window.out_channels, window.filter_size
+    if bits.dtype != torch.uint8 or tuple(bits.shape) != (out_channels, -(-n // 8)):
+        raise CheckError(
+            f"bits are {bits.dtype} {tuple(bits.shape)}; expected torch.uint8 {(out_channels, -(-n // 8))}"
+        )
+    if n % 8 and bool((bits[:, -1] >> (n % 8)).any()):
+        raise CheckError(f"bits: one that fills up a filter of {n} weights is set")
+
+
 def _single(table: Tensor | None) -> Any:
     """The operators' form: one row is a vector."""
     return table[0] if table is not None and table.shape[0] == 1 else table
@@ -293,7 +300,6 @@ def _laid_out_like(x: Tensor, y: Tensor) -> Tensor:
     return y.view(-1).view(y.shape)
 
 
-def _stored(table: Tensor) -> int:
-    """Numbers that a file holds of a table: a row of equal numbers is one."""
-    uniform = table.dim() == 2 and bool((table == table[:, :1]).all())
-    return table.shape[0] if uniform else table.numel()
+def _uniform(table: Tensor) -> bool:
+    """Whether each row is one number repeated."""
+    return bool((table == table[:, :1]).all())

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from binarize.convert import plan as plan
     from binarize.errors import BinarizeError as BinarizeError
     from binarize.float_weights import load_float_state_dict as load_float_state_dict
+    from binarize.packing import freeze as freeze
+    from binarize.packing import load_packed as load_packed
+    from binarize.packing import pack as pack
     from binarize.plan import Decision as Decision
     from binarize.plan import Plan as Plan
     from binarize.report.model import Report as Report
@@ -52,10 +55,13 @@ _HOME = {
     "convert": "binarize.convert",
     "evaluate": "binarize.training.evaluate",
     "finetune": "binarize.training.finetune",
+    "freeze": "binarize.packing",
     "load": "binarize.checkpoint",
     "load_float_state_dict": "binarize.float_weights",
+    "load_packed": "binarize.packing",
     "load_rule_set": "binarize.rules",
     "load_source": "binarize.sources:load",
+    "pack": "binarize.packing",
     "plan": "binarize.convert",
     "save": "binarize.checkpoint",
 }
@@ -78,10 +84,13 @@ __all__ = [
     "errors",
     "evaluate",
     "finetune",
+    "freeze",
     "load",
     "load_float_state_dict",
+    "load_packed",
     "load_rule_set",
     "load_source",
+    "pack",
     "plan",
     "save",
 ]

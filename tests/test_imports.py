@@ -36,6 +36,7 @@ PART_OF = {
     "generated": "rewrite",
     "liveness": "calibrate",
     "migrations": "checkpoint",
+    "packing": "checkpoint",
     "parts": "rules",
     "plan_activations": "plan",
     "plan_edits": "plan",

@@ -25,10 +25,13 @@ PUBLIC = [
     "errors",
     "evaluate",
     "finetune",
+    "freeze",
     "load",
     "load_float_state_dict",
+    "load_packed",
     "load_rule_set",
     "load_source",
+    "pack",
     "plan",
     "save",
 ]

@@ -25,7 +25,7 @@ from binarize.packed.fold import folds, freeze_layer, without_norm
 from binarize.packed.layers import FrozenLayer, PackedLayer
 from binarize.passes.swap import set_everywhere
 
-__all__ = ["Frozen", "freeze", "frozen_record", "pack_layers"]
+__all__ = ["Example", "Frozen", "freeze", "frozen_record", "pack_layers", "remember_frozen"]
 
 _ATTRIBUTE = "_binarize_frozen"
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -41,6 +41,8 @@ class Frozen:
     kept: Mapping[str, str] = field(default_factory=dict)
     # Why no BatchNorm behind a layer was looked for, if so.
     unseen: str | None = None
+    # Of the tensors that the model takes, as far as they are known.
+    input_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:
@@ -80,7 +82,8 @@ def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:
         for module, training in modes.items():
             module.training = training
     frozen.eval().requires_grad_(False)
-    setattr(frozen, _ATTRIBUTE, Frozen(folded, kept, unseen))
+    shapes = tuple(tuple(value.shape) for value in (example or ((), {}))[0] if isinstance(value, Tensor))
+    remember_frozen(frozen, Frozen(folded, kept, unseen, shapes))
     return frozen
 
 
@@ -88,6 +91,11 @@ def frozen_record(model: nn.Module) -> Frozen | None:
     """What `freeze` did to the model, None for any other model."""
     found = getattr(model, _ATTRIBUTE, None)
     return found if isinstance(found, Frozen) else None
+
+
+def remember_frozen(model: nn.Module, record: Frozen) -> None:
+    """Attach the record to a frozen model."""
+    setattr(model, _ATTRIBUTE, record)
 
 
 def pack_layers(frozen: nn.Module) -> nn.Module:

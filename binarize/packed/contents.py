@@ -1,0 +1,176 @@
+"""A packed model as numbers to be written, and numbers put into a rebuilt one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import UsageError
+from binarize.layers import BinaryLayer
+from binarize.packed.file import PackedModel, Rest, narrowed, rest_bytes
+from binarize.packed.fold import folds, without_norm
+from binarize.packed.freeze import Frozen, frozen_record, remember_frozen
+from binarize.packed.layers import PackedLayer
+from binarize.packed.window import Window
+from binarize.passes.swap import set_everywhere
+from binarize.sources.structure import tied_tensors
+
+__all__ = ["contents_of", "fill", "theory"]
+
+_OWN = ("bits", "scale", "shift", "window_scale", "threshold")
+# BatchNorm counts its training batches; a frozen model has no use for the number.
+_IDLE = "num_batches_tracked"
+
+
+def contents_of(model: nn.Module, rest: Rest = "fp32") -> PackedModel:
+    """What a packed model holds. What stays float takes the values that a file with this `rest` gives back, in place.
+
+    Raises: UsageError, where the model was not packed.
+    """
+    record = frozen_record(model)
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, PackedLayer)}
+    if record is None or not layers:
+        raise UsageError(
+            "the model has no packed layers; expected one that binarize.freeze and pack_layers made"
+        )
+    tied = {name for group in tied_tensors(model) for name in group[1:]}
+    floats = {name: value for name, value in _floats(model).items() if name not in tied}
+    with torch.no_grad():
+        for value in floats.values() if rest != "fp32" else ():
+            value.copy_(narrowed(value, rest))
+    # Last digits of a convolution depend on how its weight lies in memory (channels_last).
+    strides = {name: list(v.stride()) for name, v in floats.items() if _permuted(v.shape, v.stride())}
+    about = {
+        "folded": dict(record.folded),
+        "kept": dict(record.kept),
+        "front": [name for name, layer in layers.items() if layer.front is not None],
+        "norm": [name for name, layer in layers.items() if layer.norm is not None],
+        "strides": strides,
+    }
+    # Views of one tensor are written one by one.
+    return PackedModel(layers, {name: value.detach().clone() for name, value in floats.items()}, about)
+
+
+def theory(contents: PackedModel, rest: Rest) -> int:
+    """Bytes of the numbers alone: one bit a sign, four bytes a number of a layer, what stays float as `rest`."""
+    packed = sum(layer.packed_bytes() for layer in contents.layers.values())
+    return packed + sum(rest_bytes(value, rest) for value in contents.rest.values())
+
+
+def fill(model: nn.Module, contents: PackedModel) -> None:
+    """Make a rebuilt model, whose numbers do not matter, the packed one. In place, in evaluation mode.
+
+    Raises: UsageError, where the contents are those of another model; it is then of no use any more.
+    """
+    about = _About(contents.about)
+    for path, layer in contents.layers.items():
+        place = _module(model, path)
+        if not isinstance(place, BinaryLayer) or Window.of(place) != layer.window:
+            raise UsageError(f"{path}: is a {type(place).__name__} of another shape than the packed layer")
+        layer.take_parts(place)
+        layer.front = place.threshold if path in about.front else None
+        layer.norm = place.norm if path in about.norm else None
+        set_everywhere(model, path, layer)
+    for path in about.folded.values():
+        norm = _module(model, path)
+        if not folds(norm):
+            raise UsageError(
+                f"{path}: is a {type(norm).__name__}; expected a BatchNorm that is part of a layer now"
+            )
+        set_everywhere(model, path, without_norm(norm))
+    _load(model, contents.rest, about.strides)
+    model.eval().requires_grad_(False)
+    remember_frozen(model, Frozen(about.folded, about.kept))
+
+
+class _About:
+    """What `contents_of` keeps beside the numbers, checked."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self.folded: dict[str, str] = _texts(about, "folded")
+        self.kept: dict[str, str] = _texts(about, "kept")
+        self.front, self.norm = set(_names(about, "front")), set(_names(about, "norm"))
+        strides = about.get("strides")
+        if not isinstance(strides, dict) or not all(
+            isinstance(one, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in one)
+            for one in strides.values()
+        ):
+            raise UsageError("its strides are none")
+        self.strides: dict[str, list[int]] = strides
+
+
+def _texts(about: Mapping[str, Any], key: str) -> dict[str, str]:
+    value = about.get(key)
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise UsageError(f"{key!r} names no layers")
+    return value
+
+
+def _names(about: Mapping[str, Any], key: str) -> list[str]:
+    value = about.get(key)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise UsageError(f"{key!r} names no layers")
+    return value
+
+
+def _module(model: nn.Module, path: str) -> nn.Module:
+    try:
+        return model.get_submodule(path)
+    except AttributeError as error:
+        raise UsageError(f"there is no module {path!r}") from error
+
+
+def _floats(model: nn.Module) -> dict[str, Tensor]:
+    """The state of everything but the packed layers' own numbers."""
+    own = {
+        f"{path}.{name}"
+        for path, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, PackedLayer)
+        for name in _OWN
+    }
+    return {
+        name: value
+        for name, value in model.state_dict(keep_vars=True).items()
+        if isinstance(value, Tensor) and name not in own and not name.endswith(_IDLE)
+    }
+
+
+def _load(model: nn.Module, rest: Mapping[str, Tensor], strides: Mapping[str, list[int]]) -> None:
+    floats = _floats(model)
+    tied = {name for group in tied_tensors(model) for name in group[1:]}
+    missing = sorted(floats.keys() - tied - rest.keys())
+    unexpected = sorted(rest.keys() - floats.keys())
+    if missing or unexpected:
+        raise UsageError(f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+    with torch.no_grad():
+        for name, saved in rest.items():
+            value = floats[name]
+            if value.shape != saved.shape or value.is_floating_point() != saved.is_floating_point():
+                raise UsageError(
+                    f"{name} is {saved.dtype} {tuple(saved.shape)}, expected {tuple(value.shape)}"
+                )
+            _set(value, saved, tuple(strides.get(name, saved.stride())), name)
+
+
+def _set(value: Tensor, saved: Tensor, strides: tuple[int, ...], name: str) -> None:
+    if strides != saved.stride() and not _permuted(saved.shape, strides):
+        raise UsageError(f"{name}: {strides} are no strides of {tuple(saved.shape)}")
+    if value.dtype != saved.dtype or value.stride() != strides:
+        value.data = torch.empty_strided(saved.shape, strides, dtype=saved.dtype, device=value.device)
+    value.copy_(saved)
+
+
+def _permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether these strides fill the memory without gaps, in another order than that of the axes."""
+    if len(shape) != len(strides) or 0 in shape:
+        return False
+    expected = 1
+    for stride, size in sorted(zip(strides, shape)):
+        if size > 1 and stride != expected:
+            return False
+        expected *= size
+    longer = [stride for stride, size in zip(strides, shape) if size > 1]
+    return longer != sorted(longer, reverse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nets
@@ -258,6 +259,20 @@ def test_autocast_and_channels_last_run_and_train(name: str, converted: Converte
         found = gradients(model)
     assert all(torch.isfinite(g).all() for g in found.values() if g is not None)
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["BasicBlocks", "Tokens", "FeedsFloat"])
+def test_data_parallel_training_uses_every_parameter(name: str, converted: Converted, tmp_path: Path) -> None:
+    """DistributedDataParallel raises in the second step where a parameter of the first got no gradient."""
+    distributed = torch.distributed
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(converted(name).train())
+        for _ in range(3):
+            model(nets.pictures(4)).square().sum().backward()
+    finally:
+        distributed.destroy_process_group()
 
 
 # --- 8: once is enough

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from binarize.convert import convert as convert
     from binarize.convert import plan as plan
     from binarize.errors import BinarizeError as BinarizeError
+    from binarize.export import export as export
     from binarize.float_weights import load_float_state_dict as load_float_state_dict
     from binarize.packing import freeze as freeze
     from binarize.packing import load_packed as load_packed
@@ -54,6 +55,7 @@ _HOME = {
     "calibrate": "binarize.calibrate",
     "convert": "binarize.convert",
     "evaluate": "binarize.training.evaluate",
+    "export": "binarize.export",
     "finetune": "binarize.training.finetune",
     "freeze": "binarize.packing",
     "load": "binarize.checkpoint",
@@ -83,6 +85,7 @@ __all__ = [
     "convert",
     "errors",
     "evaluate",
+    "export",
     "finetune",
     "freeze",
     "load",

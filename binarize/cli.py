@@ -10,6 +10,7 @@ from binarize.commands.convert import convert, plan
 from binarize.commands.demo import demo
 from binarize.commands.doctor import doctor, version
 from binarize.commands.evaluate import evaluate
+from binarize.commands.export import export
 from binarize.commands.finetune import finetune
 from binarize.commands.pack import pack
 from binarize.commands.report import report
@@ -51,6 +52,7 @@ app.add_typer(schemes_app, name="schemes", rich_help_panel="Convert")
 app.command(rich_help_panel="Train")(finetune)
 app.command("eval", rich_help_panel="Train")(evaluate)
 app.command(rich_help_panel="Deploy")(pack)
+app.command(rich_help_panel="Deploy")(export)
 app.command(rich_help_panel="Look")(report)
 app.command(rich_help_panel="Help")(demo)
 app.command(rich_help_panel="Help")(doctor)

@@ -24,6 +24,7 @@ PUBLIC = [
     "convert",
     "errors",
     "evaluate",
+    "export",
     "finetune",
     "freeze",
     "load",

@@ -1,0 +1,73 @@
+"""`binarize export`: a converted model for another runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from binarize.commands import data_options, options
+from binarize.commands.command import command
+from binarize.commands.screen import Screen
+from binarize.errors import UsageError, did_you_mean
+from binarize.export import FORMATS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from binarize.export import Written
+
+__all__ = ["export"]
+
+
+@command
+def export(
+    screen: Screen,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model's folder.")],
+    format: Annotated[
+        str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Of the file that is written.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="Default: DIR/<its name>.<ending>",
+            rich_help_panel="What is written",
+        ),
+    ] = None,
+    force: options.Force = False,
+    source: data_options.Source = None,
+) -> None:
+    """Write the model for another runtime, check what was written, and say what it takes."""
+    if format not in FORMATS:
+        raise UsageError(
+            f'--format "{format}" is none of {", ".join(FORMATS)}{did_you_mean(format, FORMATS)}'
+        )
+    with screen.stage("importing"):
+        from binarize.export import export as export_model
+    with screen.stage("exporting and checking"):
+        done = export_model(folder, format, out, force=force, source=source)
+    if done.written.rows:
+        screen.show(_table(done.written))
+    for line in done.written.lines:
+        screen.show(line)
+    for warning in done.written.warnings:
+        screen.warn(warning)
+    for file in done.files:
+        screen.note(f"wrote {file}")
+    screen.document(done.to_json())
+
+
+def _table(written: Written) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for row in written.rows:
+        table.add_row(*row)
+    return table

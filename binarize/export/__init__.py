@@ -1,0 +1,130 @@
+"""A converted model -> a file that something else than Python runs.
+
+Each format is a module of this folder with one function,
+
+    write(model, example, path) -> Written
+
+which gets the model frozen and packed (`PackedLayer`s in evaluation mode, its float rest as it was), the arguments of
+one forward call, and where to write. It checks what it wrote on several inputs, and raises UsageError, with the
+layer's name and the reason, for what its format cannot express. It writes `path`, and files beside it if it must:
+all of them are moved to where the user wants them when everything went well. It is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from binarize.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["FORMATS", "Export", "Written", "export"]
+
+FORMATS: Mapping[str, str] = {"onnx": ".onnx", "qonnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "c": ".c"}
+"""Format -> how the file's name ends where the user names none."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an exporter found out about what it wrote."""
+
+    # (what, how much, remark), for a table.
+    rows: tuple[tuple[str, str, str], ...] = ()
+    # Sentences for people: above all, how the file was checked.
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    # The same for programs, as JSON values.
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export: its files, the one asked for first."""
+
+    format: str
+    files: tuple[Path, ...]
+    written: Written
+
+    @property
+    def path(self) -> Path:
+        """The file that was asked for."""
+        return self.files[0]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that programs want to know."""
+        return {
+            "format": self.format,
+            "files": [str(file) for file in self.files],
+            "warnings": list(self.written.warnings),
+            **self.written.facts,
+        }
+
+
+def export(
+    model: nn.Module | str | Path,
+    format: str,
+    path: str | Path | None = None,
+    *,
+    example_input: Any = None,
+    source: str | None = None,
+    force: bool = False,
+) -> Export:
+    """Write a converted model for another runtime: "onnx", "qonnx", "openvino", "pt2" or "c".
+
+    `model` is a converted or frozen model, or a folder that `binarize.save` wrote: its packed file where there is one,
+    else its latent weights. `path` is by default the folder's name in the folder. `source` is that of `binarize.load`.
+
+    Raises: UsageError, where a file exists and `force` does not allow to replace it, and where the format cannot
+    express a layer; CheckError, where the file computes something else; what `binarize.load` raises.
+
+    Example:
+        >>> binarize.export("digits-adabin", "c", "digits.c")   # doctest: +SKIP
+    """
+    if format not in FORMATS:
+        raise UsageError(f'format "{format}" is none of {", ".join(FORMATS)}{did_you_mean(format, FORMATS)}')
+    target = _target(model, format, path)
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists already; --force (force=True) replaces it")
+    from binarize.export.prepare import prepared
+
+    packed, example = prepared(model, example_input, source)
+    writer = importlib.import_module(f"binarize.export.{format}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    drafts = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
+    try:
+        written: Written = writer.write(packed, example, drafts / target.name)
+        files = _moved(drafts, target, force)
+    finally:
+        shutil.rmtree(drafts)
+    return Export(format, files, written)
+
+
+def _target(model: nn.Module | str | Path, format: str, path: str | Path | None) -> Path:
+    if path is not None:
+        return Path(path)
+    if not isinstance(model, (str, Path)):
+        raise UsageError(f'export: a model in memory needs a path; expected export(model, "{format}", path)')
+    folder = Path(model)
+    name = folder.resolve().name
+    return folder / f"{name}{FORMATS[format]}"
+
+
+def _moved(drafts: Path, target: Path, force: bool) -> tuple[Path, ...]:
+    """Moves everything that was written to its place; the file asked for comes last, so that it is never there alone."""
+    names = sorted((file.name for file in drafts.iterdir()), key=lambda name: (name == target.name, name))
+    for name in names:
+        if (target.parent / name).exists() and not force:
+            raise UsageError(f"{target.parent / name} exists already; --force (force=True) replaces it")
+    for name in names:
+        with open(drafts / name, "rb") as file:
+            os.fsync(file.fileno())
+        (drafts / name).replace(target.parent / name)
+    return tuple(target.parent / name for name in reversed(names))

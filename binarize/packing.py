@@ -22,9 +22,10 @@ from binarize.errors import CheckError, SourceError, UsageError
 from binarize.fingerprint import output_digest, record_digest
 from binarize.packed.contents import contents_of, fill, theory
 from binarize.packed.drift import Drift, measure_drift
-from binarize.packed.file import Rest, read_file, write_file
+from binarize.packed.file import read_file, write_file
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers, remember_frozen
 from binarize.packed.freeze import freeze as freeze_model
+from binarize.packed.tables import Rest
 from binarize.plan import Plan
 
 __all__ = ["PACKED", "Packing", "Sizes", "freeze", "load_packed", "pack"]
@@ -108,9 +109,15 @@ def pack(
     trained = load(path, model=model, source=source).eval()
     conversion = conversion_of(trained)
     assert conversion is not None
-    packed = pack_layers(freeze(trained))
+    frozen = freeze(trained)
+    expected = output_digest(frozen, conversion.source)
+    packed = pack_layers(frozen)
     record = frozen_record(packed)
     assert record is not None
+    if output_digest(packed, conversion.source) != expected:
+        raise CheckError(
+            f"{path}: the kernels compute something else than the frozen model\n  BINARIZE_KERNELS=reference goes without"
+        )
     drift = _drift(trained, packed, conversion.source)
     contents = contents_of(packed, rest)
     contents = replace(contents, about={**contents.about, "record": _record_digest(read_record(path))})

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
-from binarize.packed.file import PackedModel, Rest, narrowed, rest_bytes
+from binarize.packed.file import PackedModel
 from binarize.packed.fold import folds, without_norm
 from binarize.packed.freeze import Frozen, frozen_record, remember_frozen
 from binarize.packed.layers import PackedLayer
+from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
 from binarize.passes.swap import set_everywhere
 from binarize.sources.structure import tied_tensors

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import random
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +16,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
 from binarize.packed import file as packed_file
-from binarize.packed.file import FORMAT, PackedModel, narrowed, read_file, rest_bytes, write_file
+from binarize.packed import tables
+from binarize.packed.file import FORMAT, PackedModel, read_file, write_file
 from binarize.packed.layers import Form, PackedLayer
 from binarize.packed.pack import pack_bits
+from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
 
 CONV = Window("conv", 4, 6, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
@@ -90,14 +93,24 @@ def test_everything_comes_back(rest: Any, tmp_path: Path) -> None:
         assert torch.equal(read.rest[name], narrowed(value, rest))
 
 
-def test_bits_are_the_canonical_stream_and_equal_thresholds_are_one_number(path: Path) -> None:
-    tensors = load_file(path)
-    written = model().layers["block.adabin"]
-    assert torch.equal(tensors["block.adabin.bits"], pack_bits(written.lower))
-    assert tensors["block.adabin.bits"].shape == (6, 5)
-    assert tensors["block.adabin.affine"].shape == (3, 6)
-    assert tensors["block.adabin.threshold"].tolist() == [[0.5]]
-    assert "plain.threshold" not in tensors
+def test_the_tables_hold_what_the_layers_need_and_nothing_more(path: Path) -> None:
+    index, tensors = opened(path)
+    written = model()
+    layers = written.layers.values()
+    assert torch.equal(tensors["bits"], torch.cat([pack_bits(one.lower).flatten() for one in layers]))
+    assert tensors["bits"].numel() == sum(one.bits.numel() for one in layers)
+    # Rows of A, B and C; a threshold that all channels share is one number.
+    assert tensors["affine"].numel() == 2 * 3 + 3 * 6 + 4 * 6 + 2 * 6 + 2 * 6
+    assert tensors["threshold"].numel() == 1 + 3 * 4 + 4
+    assert {name: said.get("threshold") for name, said in index["layers"].items()} == {
+        "plain": None,
+        "block.adabin": "one",
+        "block.multi": "each",
+        "dorefa": "each",
+        "weights": None,
+    }
+    rest = {"float32", "float16", "float64", "int64", "bool"}
+    assert tensors.keys() == {"bits", "affine", "threshold"} | {f"rest.{kind}" for kind in rest}
 
 
 def test_the_rest_is_rounded_as_asked() -> None:
@@ -108,11 +121,12 @@ def test_the_rest_is_rounded_as_asked() -> None:
     torch.testing.assert_close(
         narrowed(value, "int8"), steps * torch.tensor([[1.0], [3e-3]]) / 127, rtol=1e-6, atol=0
     )
-    for rest in ("fp16", "int8"):
+    narrow_ones: list[Rest] = ["fp16", "int8"]
+    for rest in narrow_ones:
         again = narrowed(narrowed(value, rest), rest)
         torch.testing.assert_close(again, narrowed(value, rest), rtol=1e-6, atol=0)
     for kept in (value[0], value.double(), value.half(), torch.full((2, 2), torch.inf)):
-        for rest in ("fp16", "int8"):
+        for rest in narrow_ones:
             assert torch.equal(narrowed(kept, rest), kept)
     assert torch.equal(narrowed(torch.full((2, 2), 1e30), "fp16"), torch.full((2, 2), 1e30))
 
@@ -193,11 +207,12 @@ def test_an_absurd_header_length_is_refused(length: int, path: Path) -> None:
         {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]},
         {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
         {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]},
+        {"dtype": "F4", "shape": [8], "data_offsets": [0, 4]},
         {"dtype": "os.system", "shape": [1], "data_offsets": [0, 4]},
     ],
 )
 def test_a_header_that_lies_about_a_tensor_is_refused(entry: dict[str, Any], tmp_path: Path) -> None:
-    header = json.dumps({"x": entry, "__metadata__": {"format": FORMAT}}).encode()
+    header = json.dumps({"bits": entry, "__metadata__": {"format": FORMAT}}).encode()
     (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 4)
     refuse(tmp_path / "file")
 
@@ -220,22 +235,19 @@ Content = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 def opened(path: Path) -> Content:
-    """(metadata with its JSON parsed, tensors)."""
-    with safe_open(path, framework="pt") as file:
-        texts = dict(file.metadata())
-    parsed = {key: json.loads(texts[key]) for key in ("layers", "rest", "about")}
-    return parsed, {name: value.clone() for name, value in load_file(path).items()}
+    """(index, tables)."""
+    tensors = {name: value.clone() for name, value in load_file(path).items()}
+    return json.loads(zlib.decompress(tensors.pop("index").numpy().tobytes())), tensors
 
 
-def sealed(path: Path, said: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write a file whose sha256 is right, whatever it holds."""
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in said.items()}
-    texts = {"format": FORMAT, **texts}
-    texts["sha256"] = packed_file._digest(texts, tensors)
-    save_file(tensors, path, metadata=texts)
+def sealed(path: Path, index: dict[str, Any] | bytes, tensors: dict[str, Tensor]) -> None:
+    """Write a file whose sha256 is right, whatever it holds; an index of bytes is taken as it is."""
+    data = index if isinstance(index, bytes) else zlib.compress(json.dumps(index).encode())
+    tensors = {"index": torch.tensor(list(data), dtype=torch.uint8), **tensors}
+    save_file(tensors, path, metadata={"format": FORMAT, "sha256": packed_file._digest(FORMAT, tensors)})
 
 
-def put(*keys: str) -> Callable[[Any], Callable[[Content], None]]:
+def put(*keys: str | int) -> Callable[[Any], Callable[[Content], None]]:
     def with_value(value: Any) -> Callable[[Content], None]:
         def change(content: Content) -> None:
             target: Any = content[0]
@@ -248,22 +260,20 @@ def put(*keys: str) -> Callable[[Any], Callable[[Content], None]]:
     return with_value
 
 
-def tensor(name: str, value: Tensor | None) -> Callable[[Content], None]:
-    def change(content: Content) -> None:
-        if value is None:
-            del content[1][name]
-        else:
-            content[1][name] = value
+def table(name: str, change: Callable[[Tensor], Tensor]) -> Callable[[Content], None]:
+    def with_table(content: Content) -> None:
+        content[1][name] = change(content[1][name])
 
-    return change
+    return with_table
+
+
+def without(name: str) -> Callable[[Content], None]:
+    return lambda content: content[1].__delitem__(name)
 
 
 ADABIN = ("layers", "block.adabin")
 MALICE: dict[str, Callable[[Content], None]] = {
     "layers are a list": put("layers")([]),
-    "layers are deep": put("layers")("[" * 100_000),
-    "layers are cut off": put("layers")("{"),
-    "a number of 5000 digits": put("layers")('{"x": ' + "9" * 5000 + "}"),
     "a layer is a number": put(*ADABIN)(1),
     "a layer has no window": put(*ADABIN)({}),
     "an unknown flag": put(*ADABIN, "evil")(True),
@@ -271,30 +281,43 @@ MALICE: dict[str, Callable[[Content], None]] = {
     "a flag is no number": put(*ADABIN, "outside")(float("nan")),
     "a flag is infinite": put(*ADABIN, "outside")(float("inf")),
     "a flag is a huge integer": put(*ADABIN, "outside")(10**400),
+    "no planes": put(*ADABIN, "planes")(0),
+    "2^60 planes": put(*ADABIN, "planes")(1 << 60),
+    "thresholds of another kind": put(*ADABIN, "threshold")("none"),
     "a window is a text": put(*ADABIN, "window")("os.system"),
     "a kernel of 2^40": put(*ADABIN, "window", "kernel")([1 << 40, 1 << 40]),
     "2^60 channels": put(*ADABIN, "window", "in_channels")(1 << 60),
     "no channels": put(*ADABIN, "window", "in_channels")(0),
     "negative padding": put(*ADABIN, "window", "padding")([-1, -1, -1, -1]),
     "padding with 7": put(*ADABIN, "pad_value")(7.0),
-    "no bits": tensor("block.adabin.bits", None),
-    "fewer bits": tensor("block.adabin.bits", torch.zeros(6, 4, dtype=torch.uint8)),
-    "bits of another type": tensor("block.adabin.bits", torch.zeros(6, 5)),
-    "filling bits": tensor("block.adabin.bits", torch.full((6, 5), 255, dtype=torch.uint8)),
-    "no numbers": tensor("block.adabin.affine", None),
-    "a row less": tensor("block.adabin.affine", torch.zeros(1, 6)),
-    "no rows": tensor("block.adabin.affine", torch.zeros(0, 6)),
-    "a row more": tensor("block.adabin.affine", torch.zeros(4, 6)),
-    "numbers of one axis": tensor("block.adabin.affine", torch.zeros(6)),
-    "whole numbers": tensor("block.adabin.affine", torch.zeros(3, 6, dtype=torch.int64)),
-    "thresholds of another size": tensor("block.adabin.threshold", torch.zeros(1, 3)),
-    "no thresholds for several planes": tensor("block.multi.threshold", None),
-    "a threshold for floats": tensor("weights.threshold", torch.zeros(1, 1)),
+    "a row less": put(*ADABIN, "window_scale")(False),
+    "a row more": put(*ADABIN, "planes")(2),
+    "thresholds for each channel": put(*ADABIN, "threshold")("each"),
+    "no thresholds for several planes": put("layers", "block.multi", "threshold")(""),
+    "a threshold for floats": put("layers", "weights", "threshold")("one"),
     "a layer that is not there": put("layers", "ghost")({"window": LINEAR.to_json()}),
-    "a scale of nothing": tensor("stem.weight/scale", torch.zeros(8)),
-    "a scale of another size": tensor("index/scale", torch.zeros(7)),
-    "float16 are no names": put("rest", "float16")(3),
+    "no bits": without("bits"),
+    "fewer bits": table("bits", lambda t: t[:-1]),
+    "more bits": table("bits", lambda t: torch.cat([t, t[:1]])),
+    "bits of another type": table("bits", lambda t: t.float()),
+    "bits of two axes": table("bits", lambda t: t[None]),
+    "filling bits": table("bits", lambda t: t | 255),
+    "no numbers": without("affine"),
+    "whole numbers": table("affine", lambda t: t.long()),
+    "small numbers": table("affine", lambda t: t.half()),
+    "a table of nothing": lambda content: content[1].update(evil=torch.zeros(1)),
     "the rest is a text": put("rest")("x"),
+    "a rest tensor is a text": put("rest", 0)("x"),
+    "a rest tensor of another kind": put("rest", 0, 2)("object"),
+    "a rest tensor of a deep kind": put("rest", 0, 2)([]),
+    "a rest tensor without a name": put("rest", 0, 0)(None),
+    "a rest tensor of -1 numbers": put("rest", 0, 1)([-1, 4]),
+    "a rest tensor of 2^60 numbers": put("rest", 0, 1)([1 << 60]),
+    "a rest tensor of 2^40 x 2^40 numbers": put("rest", 0, 1)([1 << 40, 1 << 40]),
+    "a rest tensor of fewer numbers": put("rest", 0, 1)([8, 3, 3, 2]),
+    "a scale of nothing": lambda content: content[1].update({"rest.scale": torch.zeros(8)}),
+    "steps without a scale": put("rest", 0, 2)("step"),
+    "a step alone": put("rest", 0)(["x", [], "step"]),
     "about is a list": put("about")([1]),
 }
 
@@ -305,6 +328,39 @@ def test_malice_with_a_right_checksum_is_refused(name: str, path: Path) -> None:
     MALICE[name](content)
     sealed(path, *content)
     assert str(path) in refuse(path)
+
+
+INDEXES: dict[str, bytes] = {
+    "nothing": b"",
+    "no deflated text": b"{}",
+    "cut off": zlib.compress(b"{}")[:-1],
+    "something behind it": zlib.compress(b"{}") + b"x",
+    "no JSON": zlib.compress(b"{"),
+    "no UTF-8": zlib.compress(b"\xff"),
+    "a list": zlib.compress(b"[]"),
+    "empty": zlib.compress(b"{}"),
+    "deep": zlib.compress(b"[" * 100_000),
+    "a number of 5000 digits": zlib.compress(b'{"x": ' + b"9" * 5000 + b"}"),
+    "a bomb of 1 GiB": zlib.compress(b" " * (1 << 24), 9) * 64,
+}
+
+
+@pytest.mark.parametrize("name", list(INDEXES))
+def test_an_index_that_is_none_is_refused(name: str, path: Path) -> None:
+    sealed(path, INDEXES[name], opened(path)[1])
+    refuse(path)
+
+
+def test_an_index_that_unfolds_to_more_than_any_of_ours_is_not_unfolded(path: Path) -> None:
+    packing = zlib.compressobj(9)
+    bomb = b"".join(packing.compress(b" " * (1 << 24)) for _ in range(8)) + packing.flush()
+    sealed(path, bomb, opened(path)[1])
+    tracemalloc.start()
+    assert "too long" in refuse(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # The longest index as bytes and as text; unfolded whole the bomb would take twice as much.
+    assert peak < 3 * packed_file._LONGEST_INDEX
 
 
 def test_an_untouched_file_sealed_again_is_read(path: Path) -> None:
@@ -319,7 +375,7 @@ VALUES = st.one_of(
     NUMBERS, st.lists(NUMBERS, max_size=5), st.dictionaries(st.text(max_size=3), NUMBERS, max_size=2)
 )
 WINDOW_KEYS = sorted(Window.__dataclass_fields__)
-FLAG_KEYS = ["window", *packed_file._FLAGS]
+FLAG_KEYS = ["window", *tables._FLAGS]
 
 
 @settings(
@@ -336,16 +392,16 @@ FLAG_KEYS = ["window", *packed_file._FLAGS]
 def test_any_other_description_is_refused_or_fits(
     name: str, window: dict[str, Any], flags: dict[str, Any], path: Path
 ) -> None:
-    content = copy.deepcopy(CONTENT)
-    content[0]["layers"][name]["window"] |= window
-    content[0]["layers"][name] |= flags
+    index, tensors = copy.deepcopy(CONTENT)
+    index["layers"][name]["window"] |= window
+    index["layers"][name] |= flags
     changed = path.with_name("changed")
-    sealed(changed, *content)
+    sealed(changed, index, tensors)
     try:
         read = read_file(changed)
     except SourceError:
         return
-    assert read.layers[name].bits.shape == content[1][f"{name}.bits"].shape
+    assert sum(one.bits.numel() for one in read.layers.values()) == tensors["bits"].numel()
 
 
 def _content() -> Content:

@@ -1,0 +1,185 @@
+"""The tables of a packed file: where a layer's numbers and a rest tensor's stand in them, and in what type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from binarize.errors import UsageError
+from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.pack import stream_bytes
+from binarize.packed.window import Window
+
+__all__ = [
+    "KINDS",
+    "SCALE",
+    "Rest",
+    "Tables",
+    "layer_tables",
+    "narrow",
+    "narrowed",
+    "rest_bytes",
+    "take_layer",
+    "take_rest",
+]
+
+Rest = Literal["fp32", "fp16", "int8"]
+_HALF, _STEP = "half", "step"
+SCALE = "rest.scale"
+# Kind of a rest tensor -> the type of its numbers in the file.
+KINDS = {
+    name: getattr(torch, name)
+    for name in (
+        "float32",
+        "float64",
+        "float16",
+        "bfloat16",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "bool",
+    )
+} | {_HALF: torch.float16, _STEP: torch.int8}
+# What the index may say of a layer beside its window, and what goes without saying.
+_FLAGS: dict[str, Any] = {
+    "planes": 1,
+    "window_scale": False,
+    # "", "one" number a plane, or one for "each" channel.
+    "threshold": "",
+    "outside": 0.0,
+    "pad_value": 0.0,
+    "zero_one": False,
+    "float_input": False,
+}
+_LARGEST = float(torch.finfo(torch.float32).max)
+
+
+class Tables:
+    """The file's tensors, from which layers and rest tensors take what is theirs, one behind the other."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors, self.used = tensors, dict.fromkeys(tensors, 0)
+
+    def take(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """The next numbers of a table, in memory of their own."""
+        table, start, count = self.tensors.get(name), self.used.get(name, 0), math.prod(shape)
+        if table is None:
+            table = torch.empty(0, dtype=dtype)
+        if table.dtype != dtype or table.dim() != 1 or start + count > table.numel():
+            raise UsageError(
+                f"{name} is {table.dtype} {tuple(table.shape)}; expected {dtype} and {count} more"
+            )
+        if count:
+            self.used[name] = start + count
+        return table[start : start + count].view(tuple(shape)).clone()
+
+    def check_used_up(self) -> None:
+        """Raises: UsageError, where numbers are left that belong to nothing."""
+        for name, table in self.tensors.items():
+            if self.used[name] != table.numel():
+                raise UsageError(
+                    f"{name} has {table.numel()} numbers, of which {self.used[name]} belong to something"
+                )
+
+
+def layer_tables(layer: PackedLayer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(what the index says of a layer, its numbers)."""
+    form = layer.form
+    rows = [form.scale, form.shift[None]]
+    values: dict[str, Any] = {flag: getattr(form, flag) for flag in _FLAGS}
+    if form.window_scale is not None:
+        rows.append(form.window_scale[None])
+    values |= {"window_scale": form.window_scale is not None, "threshold": ""}
+    tables = {"bits": layer.bits, "affine": torch.cat(rows)}
+    if form.threshold is not None:
+        uniform = bool((form.threshold == form.threshold[:, :1]).all())
+        values["threshold"] = "one" if uniform else "each"
+        tables["threshold"] = form.threshold[:, :1] if uniform else form.threshold
+    said = {flag: type(default)(values[flag]) for flag, default in _FLAGS.items() if values[flag] != default}
+    return {"window": form.window.to_json(), **said}, {name: t.detach().cpu() for name, t in tables.items()}
+
+
+def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
+    if not isinstance(said, dict) or not {"window"} <= said.keys() <= {"window", *_FLAGS}:
+        raise UsageError(f"{name}: {str(said)[:80]} describes no layer")
+    flags: dict[str, Any] = {flag: said.get(flag, default) for flag, default in _FLAGS.items()}
+    for flag, default in _FLAGS.items():
+        value = flags[flag]
+        number = not isinstance(value, str)
+        if type(value) is not type(default) or (number and not abs(value) <= _LARGEST):
+            raise UsageError(f"{name}: {flag} is {str(value)[:40]}")
+    window = Window.from_json(said["window"])
+    planes, two_level, compared = (flags.pop(flag) for flag in ("planes", "window_scale", "threshold"))
+    if planes < 1 or compared not in ("", "one", "each"):
+        raise UsageError(f"{name}: {planes} planes compared with {compared[:40]!r}")
+    size = stream_bytes(window.weight_shape)
+    bits = tables.take("bits", (window.out_channels, size // window.out_channels), torch.uint8)
+    affine = tables.take("affine", (planes + 1 + two_level, window.out_channels), torch.float32)
+    threshold = None
+    if compared:
+        # The stream that was there bounds the channels that one number is repeated for.
+        columns = window.in_channels if compared == "each" else 1
+        threshold = tables.take("threshold", (planes, columns), torch.float32)
+        threshold = threshold.expand(planes, window.in_channels).contiguous()
+    numbers = (affine[:planes].clone(), affine[planes].clone(), affine[-1].clone() if two_level else None)
+    return PackedLayer.from_bits(Form(window, *numbers, threshold, **flags), bits)
+
+
+def narrowed(value: Tensor, rest: Rest) -> Tensor:
+    """What becomes of a rest tensor in a file with this `rest`, in its own type."""
+    return _widened(*narrow("it", value, rest)).view(value.shape)
+
+
+def rest_bytes(value: Tensor, rest: Rest) -> int:
+    """What the numbers of a rest tensor take in a file with this `rest`."""
+    if rest == "fp32" or not _narrows(value):
+        return value.numel() * value.element_size()
+    return 2 * value.numel() if rest == "fp16" else value.numel() + 4 * value.shape[0]
+
+
+def narrow(name: str, value: Tensor, rest: Rest) -> tuple[str, Tensor, Tensor | None]:
+    """(kind of a rest tensor in the file, its numbers, one number a row that they are multiplied by)."""
+    value, own = value.detach().cpu(), str(value.dtype).removeprefix("torch.")
+    if own not in KINDS:
+        raise UsageError(f"{name} is {value.dtype}, which no packed file holds")
+    if rest == "fp32" or not _narrows(value):
+        return own, value, None
+    if rest == "fp16":
+        half = value.half()
+        return (_HALF, half, None) if bool(half.isfinite().all()) else (own, value, None)
+    rows = value.flatten(1)
+    largest = rows.abs().amax(1)
+    if not bool(largest.isfinite().all()):
+        return own, value, None
+    scale = (largest / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return _STEP, (rows / scale[:, None]).round().to(torch.int8), scale
+
+
+def _widened(kind: str, numbers: Tensor, scale: Tensor | None) -> Tensor:
+    """A rest tensor in its own type, from what `_narrow` made of it."""
+    if scale is not None:
+        return numbers.flatten(1).float() * scale[:, None]
+    return numbers.float() if kind == _HALF else numbers
+
+
+def _narrows(value: Tensor) -> bool:
+    return value.dtype == torch.float32 and value.dim() >= 2 and value.numel() > 0
+
+
+def take_rest(said: Any, tables: Tables) -> tuple[str, Tensor]:
+    """(name, rest tensor)."""
+    name, shape, kind = said if isinstance(said, list) and len(said) == 3 else (None, [], None)
+    sizes = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+    if not isinstance(name, str) or not sizes or not isinstance(kind, str) or kind not in KINDS:
+        raise UsageError(f"{str(said)[:80]} describes no tensor")
+    if kind == _STEP and not shape:
+        raise UsageError(f"{name}: a number alone has no rows")
+    numbers = tables.take(f"rest.{kind}", shape, KINDS[kind])
+    scale = tables.take(SCALE, shape[:1], torch.float32) if kind == _STEP else None
+    return name, _widened(kind, numbers, scale).reshape(shape)

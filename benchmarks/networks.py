@@ -1,10 +1,12 @@
-"""The networks of the accuracy benchmarks, for one-channel 28 x 28 images in ten classes.
+"""The networks of the accuracy benchmarks, for one-channel images of 28 x 28 in ten classes.
 
-    vgg6        6 convolutions of 3 x 3, the first with stride 2, each with BatchNorm and ReLU; global pooling; 288,170 parameters
-plain16     the same with 10, 16 or 24 convolutions
-vgg11       a narrow VGG-11 with its fully connected head of three layers
-lenet       two convolutions of 5 x 5 and two linear layers, 17,984 parameters
-resnet18, mobilenetv2   narrow, for images of 32 x 32
+    vgg6     6 convolutions of 3 x 3, the first with stride 2, each with BatchNorm and ReLU; global pooling
+    plain16  the same with 10, 16 or 24 convolutions
+    vgg11    a narrow VGG-11 with its fully connected head of three layers
+    lenet    two convolutions of 5 x 5 and two linear layers
+    resnet18, mobilenetv2    narrow, for images of 32 x 32
+
+python benchmarks/networks.py counts their parameters.
 """
 
 from __future__ import annotations

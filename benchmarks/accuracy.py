@@ -1,0 +1,267 @@
+"""Accuracies on Fashion-MNIST and MNIST, each row by one command: python benchmarks/accuracy.py ROW [--seed N]
+
+Everything goes through `binarize.convert`, `finetune` and `evaluate`, on one thread, in bf16 autocast; the final
+evaluation is in float32, once, on the test images. A row that needs a float network trains it first, once a seed. A
+killed run goes on where it was when the same command is given again. Results are lines of
+benchmarks/results/accuracy.jsonl; --table prints them all, --list the rows.
+
+The data: `apt-get install dataset-fashion-mnist`, and the four original IDX files of MNIST in a folder (--mnist).
+
+Choices are made with --trial, which judges by 5,000 training images that are held out and leaves the test images alone;
+with it --set, --epochs, --images, --scheme, --shortcuts and --rules change a row:
+
+    python benchmarks/accuracy.py fashion-w1a1 --trial --images 20000 --epochs 5 --set label_smoothing=0.1
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accuracy_rows import ROWS, Row
+from accuracy_table import table
+from networks import SIDES, make
+from torch import Tensor, nn
+
+import binarize
+from binarize.rule_text import parse_value
+from binarize.training.data import Preprocessing, open_data
+from binarize.training.data.seeds import generator
+from binarize.training.folder import TrainingFolder
+
+# Training images on which choices are made.
+HELD_OUT = 5000
+EXAMPLES = 512
+# Mean and deviation of the training pixels, in 0..1.
+PIXELS = {"fashion": (0.2860, 0.3530), "mnist": (0.1307, 0.3081)}
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.list or (arguments.row is None and not arguments.table):
+        print("\n".join(f"{name:44s} {row.describe()}" for name, row in ROWS.items()))
+        return 0
+    if arguments.table:
+        print(table(stored(arguments.results)))
+        return 0
+    if arguments.row not in ROWS:
+        print(f"no row {arguments.row}; --list shows all", file=sys.stderr)
+        return 2
+    torch.set_num_threads(1)
+    row = _changed(ROWS[arguments.row], arguments)
+    result = Runner(arguments).run(arguments.row, row, arguments.seed)
+    print(
+        f"{result['name']}  seed {result['seed']}  top-1 {100 * result['top1']:.2f} % of {result['on']}"
+        + (f" (float {100 * result['float']:.2f} %)" if result.get("float") else "")
+        + f"  {result['minutes']:.1f} minutes, {result['cpu_epoch']:.1f} processor seconds an epoch"
+    )
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("row", nargs="?")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="print the recorded results")
+    parser.add_argument("--list", action="store_true", help="name the rows")
+    parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--mnist", type=Path, default=Path("data/mnist"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--trial", action="store_true", help="judge by held-out training images")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--scheme")
+    parser.add_argument("--shortcuts")
+    parser.add_argument("--rules", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="changes")
+    return parser.parse_args()
+
+
+def _changed(row: Row, arguments: argparse.Namespace) -> Row:
+    given = {key: getattr(arguments, key) for key in ("images", "epochs", "scheme", "shortcuts")}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if arguments.rules is not None:
+        changes["rules"] = str(arguments.rules)
+    recipe = {}
+    for text in arguments.changes:
+        key, _, value = text.partition("=")
+        recipe[key] = parse_value(value, f"--set {key}")
+    if (changes or recipe) and not arguments.trial:
+        raise SystemExit("a changed row is no row of the table: give --trial too")
+    return replace(row, **changes, recipe={**row.recipe, **recipe})
+
+
+class Runner:
+    """Carries out rows with the data at hand."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.paths = {"fashion": arguments.fashion, "mnist": arguments.mnist}
+        self.trial = bool(arguments.trial)
+        self.results: Path = arguments.results
+
+    def run(self, name: str, row: Row, seed: int) -> dict[str, Any]:
+        """The result of a row: the recorded one, or a new one that is then recorded."""
+        key = {"name": name, "seed": seed, "trial": self.trial, "row": json.loads(json.dumps(asdict(row)))}
+        for line in stored(self.results):
+            if all(line.get(field) == value for field, value in key.items()):
+                return line
+        started = time.process_time()
+        train, held = self._images(row)
+        preprocessing = _preprocessing(row)
+        teacher: nn.Module | None = None
+        source: dict[str, Any] = {}
+        if row.scheme is not None:
+            source = self.run(row.source_name, row.source(), seed)
+            teacher = make(row.network, seed)
+            _load_weights(teacher, self._folder(row.source_name, row.source(), seed))
+        folder = self._folder(name, row, seed)
+        resume = _resumable(folder)
+        model = self._model(row, seed, teacher, train[0], preprocessing, folder)
+        begun = time.process_time()
+        trained = binarize.finetune(
+            model,
+            train,
+            validation=held if self.trial else False,
+            epochs=row.epochs,
+            recipe=dict(row.recipe),
+            teacher=[teacher] if teacher is not None and row.teaches else "none",
+            preprocessing=preprocessing,
+            out=folder,
+            resume=resume,
+            force=not resume,
+            seed=seed,
+            device="cpu",
+            precision="bf16",
+            channels_last=True,
+        )
+        spent = time.process_time() - begun
+        images = held if self.trial else self._test(row)
+        found = binarize.evaluate(trained, images, preprocessing=preprocessing)
+        assert found.model is not None
+        rows = _metrics(folder)
+        result = {
+            **key,
+            "top1": found.model.top1,
+            "loss": found.model.loss,
+            "on": f"{found.images:,} {'held-out training' if self.trial else 'test'} images",
+            "float": source.get("top1"),
+            "classes": [score.share for score in found.model.classes],
+            "curve": [float(line["loss"]) for line in rows],
+            "minutes": sum(float(line["seconds"]) for line in rows) / 60,
+            # A resumed run does not know what was spent before.
+            "cpu_epoch": float("nan") if resume else spent / len(rows),
+            "cpu": time.process_time() - started,
+            "resumed": resume,
+        }
+        record(self.results, result)
+        return result
+
+    def _images(self, row: Row) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(training images and labels, those held out); with 55,000 images or fewer none is in both."""
+        images, labels = self._open(row, "train")
+        order = torch.randperm(len(images), generator=generator(0, len(images)))
+        held, rest = order[:HELD_OUT], order[HELD_OUT:]
+        count = row.images or len(images)
+        chosen = rest[:count] if self.trial or count <= len(rest) else order
+        return (images[chosen], labels[chosen]), (images[held], labels[held])
+
+    def _test(self, row: Row) -> tuple[Tensor, Tensor]:
+        return self._open(row, "validation")
+
+    def _open(self, row: Row, split: str) -> tuple[Tensor, Tensor]:
+        data = open_data(f"idx:{self.paths[row.data]}", split)
+        assert data is not None
+        dataset: Any = data.dataset
+        return dataset.images, dataset.labels
+
+    def _folder(self, name: str, row: Row, seed: int) -> Path:
+        text = json.dumps(asdict(row), sort_keys=True)
+        mark = f"-{abs(hash_of(text)) % 16**6:06x}" if self.trial else ""
+        return self.results / "accuracy" / f"{name}-{seed}{mark}"
+
+    def _model(
+        self,
+        row: Row,
+        seed: int,
+        teacher: nn.Module | None,
+        images: Tensor,
+        preprocessing: Preprocessing,
+        folder: Path,
+    ) -> nn.Module:
+        from binarize.training.data.tensors import TensorImages, normalized
+
+        if teacher is None:
+            return make(row.network, seed)
+        start = teacher if row.start == "float" else make(row.network, seed)
+        few = TensorImages(images[:EXAMPLES], None).fitted(preprocessing)
+        return binarize.convert(
+            start,
+            row.scheme if row.rules is None else None,
+            rules=row.rules,
+            shortcuts=row.shortcuts,
+            overrides=list(row.overrides),
+            keep_first=row.keep_ends,
+            keep_last=row.keep_ends,
+            example_input=normalized(few.images, preprocessing),
+            seed=seed,
+        )
+
+
+def hash_of(text: str) -> int:
+    """A number for a text, the same in every process."""
+    import zlib
+
+    return zlib.crc32(text.encode())
+
+
+def _preprocessing(row: Row) -> Preprocessing:
+    side = SIDES.get(row.network, 28)
+    mean, std = PIXELS[row.data]
+    return Preprocessing((1, side, side), (mean,), (std,), origin="mean and deviation of the training pixels")
+
+
+def _resumable(folder: Path) -> bool:
+    training = TrainingFolder(folder)
+    return training.checkpoint.is_file() and not training.record().get("finished")
+
+
+def _load_weights(model: nn.Module, folder: Path) -> None:
+    from safetensors.torch import load_model
+
+    load_model(model, str(folder / "model.safetensors"))
+
+
+def _metrics(folder: Path) -> list[Mapping[str, str]]:
+    import csv
+
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def stored(folder: Path) -> list[dict[str, Any]]:
+    """The results recorded in a folder."""
+    path = folder / "accuracy.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def record(folder: Path, result: Mapping[str, Any]) -> None:
+    """Append a result to those of the folder."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "accuracy.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(result) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -85,12 +85,12 @@ def _rows() -> dict[str, Row]:
         row = replace(default, network=network)
         rows |= {row.source_name: row.source(), f"fashion-{network}-w1a1": row}
     rows["fashion-vgg6-all-binary"] = replace(default, keep_ends=0)
-    digits = {"images": 10_000, "epochs": 40, "float_epochs": 20}
+    digits: dict[str, Any] = {"images": 10_000, "epochs": 40, "float_epochs": 20}
     rows["mnist-lenet-all-binary"] = _binary(
         "mnist", network="lenet", scheme="reactnet", keep_ends=0, **digits
     )
     rows["mnist-vgg6"] = _binary("mnist", scheme="reactnet", **digits)
-    few = {"images": 10_000, "epochs": 4, "float_images": 20_000, "float_epochs": 15}
+    few: dict[str, Any] = {"images": 10_000, "epochs": 4, "float_images": 20_000, "float_epochs": 15}
     rows["from-float"] = _binary(scheme="reactnet", **few)
     rows["from-scratch"] = _binary(scheme="reactnet", start="scratch", **few)
     rows["from-scratch-alone"] = _binary(scheme="reactnet", start="scratch", teaches=False, **few)

@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.sign import Estimator, Pure, sign_
-from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel
+from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel, wide
 
 __all__ = ["RPReLU", "RSign"]
 
 
 class _RSign(torch.autograd.Function):
-    """sign(x - tau) per channel; keeps x and tau. dx = g h(x - tau), dtau = -sum dx per channel."""
+    """sign(x - tau) per channel; keeps x and tau. With z = (x - tau) / width: dx = g h(z) / width, dtau = -sum dx."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tau: Tensor, estimator: Estimator, channel_dim: int) -> Tensor:
-        ctx.save_for_backward(x, tau)
+    def forward(
+        ctx: Any, x: Tensor, tau: Tensor, width: Tensor, estimator: Estimator, channel_dim: int
+    ) -> Tensor:
+        ctx.save_for_backward(x, tau, width)
         ctx.estimator, ctx.channel_dim = estimator, channel_dim
         threshold, out = per_channel(tau, x, channel_dim), torch.empty_like(x)
         for at in index_blocks(x):
@@ -33,36 +35,50 @@ class _RSign(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        x, tau = ctx.saved_tensors
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, tau, width = ctx.saved_tensors
         threshold, dx = per_channel(tau, x, ctx.channel_dim), torch.empty_like(x)
+        narrow = per_channel(width.reciprocal(), x, ctx.channel_dim)
         dtau = torch.zeros_like(tau, dtype=torch.promote_types(x.dtype, torch.float32))
         for at in index_blocks(x):
-            dx[at] = ctx.estimator.gradient(x[at] - threshold, g[at])
+            z = (x[at] - threshold).mul_(narrow)
+            dx[at] = ctx.estimator.gradient(z, g[at]).mul_(narrow)
             dtau -= channel_sum(dx[at], ctx.channel_dim)
-        return dx, dtau.to(tau.dtype), None, None
+        return dx, dtau.to(tau.dtype), None, None, None
 
 
 class RSign(Pure):
     """sign(x - tau) with tau learned per channel; starts at 0.
 
+    The estimator is as wide as `width` says, per channel: 1 as in the paper, and after `calibrate` the channel's own
+    deviation, so that as many inputs pass a gradient whatever their size.
     Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
     Source: the paper's ReAct-Sign; the authors' code learns -tau.
     """
+
+    width: Tensor
+    # A channel that hardly varies would have gradients without bound.
+    NARROWEST = 1e-2
 
     def __init__(self, channels: int, channel_dim: int = 1, estimator: Estimator | None = None) -> None:
         super().__init__()
         self.channel_dim = channel_dim
         self.estimator = ApproxSign() if estimator is None else estimator
         self.tau = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("width", torch.ones(channels))
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Set tau to the mean of each channel of x."""
-        self.tau.copy_(channel_mean(x, self.channel_dim))
+        """Set tau to the mean and the width to the deviation of each channel of x."""
+        mean = channel_mean(x, self.channel_dim)
+        spread = channel_mean(
+            (wide(x) - per_channel(mean, wide(x), self.channel_dim)).square(), self.channel_dim
+        )
+        self.tau.copy_(mean)
+        self.width.copy_(spread.sqrt().clamp_min(self.NARROWEST))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _RSign.apply(x, self.tau, self.estimator, self.channel_dim)
+        out: Tensor = _RSign.apply(x, self.tau, self.width, self.estimator, self.channel_dim)
         return out
 
     def extra_repr(self) -> str:

@@ -35,6 +35,25 @@ def test_rsign_calibrates_to_the_mean_of_each_channel():
     torch.testing.assert_close(module.tau, x.mean((0, 2, 3)), rtol=1e-6, atol=1e-6)
 
 
+def test_rsign_after_calibration_passes_gradients_as_wide_as_its_inputs():
+    torch.manual_seed(0)
+    sizes = torch.tensor([0.1, 1.0, 10.0])
+    x = torch.randn(4, 3, 50, 50) * sizes.view(3, 1, 1)
+    module = RSign(3)
+    module.calibrate(x)
+    torch.testing.assert_close(module.width, x.std((0, 2, 3), correction=0), rtol=1e-5, atol=0)
+    x.requires_grad_()
+    module(x).sum().backward()
+    passed = (x.grad != 0).float().mean((0, 2, 3))
+    # A normal variable lies within one deviation of its mean with probability 0.683.
+    torch.testing.assert_close(passed, torch.full((3,), 0.683), rtol=0, atol=0.01)
+    # d/dx of h(z) with z = (x - tau) / width: the area under h / width is that of h, 2, whatever the width.
+    z = ((x - module.tau.view(3, 1, 1)) / module.width.view(3, 1, 1)).detach()
+    wanted = (2 - 2 * z.abs()).clamp_min(0) / module.width.view(3, 1, 1)
+    torch.testing.assert_close(x.grad, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module.tau.grad, -wanted.sum((0, 2, 3)), rtol=1e-4, atol=1e-2)
+
+
 def test_channels_may_be_the_last_axis():
     torch.manual_seed(0)
     x = torch.randn(2, 7, 3)

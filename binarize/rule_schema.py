@@ -173,6 +173,9 @@ _RECIPE: _Table = {
     "cutmix": (NUMBER, "strength of cutmix"),
     "clip_gradients": (NUMBER, "largest norm of the gradients"),
     "accumulate": (COUNT, "batches a step"),
+    "ema": (NUMBER, "decay of the moving average of weights that the model ends with"),
+    "keep_epoch": (words("best", "last"), "the epoch whose weights the model ends with"),
+    "norm_images": (INTEGER, "training images from which BatchNorm's statistics are taken anew at the end"),
 }
 _Stage: Any = _mapping(
     "Stage",

@@ -14,6 +14,7 @@ from binarize.errors import SourceError
 from binarize.plan import Decision, Plan
 from binarize.report.fold import fold_names
 from binarize.report.live import LiveShare, complaints, finite
+from binarize.report.training import Training
 from binarize.scheme import Scheme
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LiveShare",
     "Report",
     "Row",
+    "Training",
     "UnmatchedPattern",
     "make_report",
 ]
@@ -147,6 +149,8 @@ class Report:
     next_commands: tuple[str, ...]
     # Bytes on disk of each file written.
     files: Mapping[str, int]
+    # The last training since the conversion.
+    training: Training | None = None
     command: str | None = None
     convention: str = CONVENTION
     schema: int = SCHEMA_VERSION

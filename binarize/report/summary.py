@@ -72,6 +72,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
     for check in report.checks:
         mark = "✓" if check.passed else "✗"
         lines.append(("check", f"{mark} {check.name}" + (f": {check.detail}" if check.detail else "")))
+    if report.training is not None:
+        lines.append(("trained", str(report.training)))
     lines.append(("units", report.convention))
     return lines
 
@@ -100,7 +102,7 @@ def closing(report: Report) -> list[str]:
             f"Top class equal to the float model's on {percent(report.agreement.same_top1)} of "
             f"{plural(report.agreement.images, 'example image')}."
         )
-    if total.binary_layers:
+    if total.binary_layers and report.training is None:
         lines.append("Accuracy is near chance until you fine-tune; that is expected.")
     return lines + [f"next: {command}" for command in report.next_commands]
 

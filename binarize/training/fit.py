@@ -18,10 +18,13 @@ from binarize.training.callbacks import Checkpoints, Rows
 from binarize.training.data import Augment, evaluation_loader, training_loader
 from binarize.training.data.seeds import seed_of, seeded
 from binarize.training.data.tensors import TensorImages
+from binarize.training.ending import take_norms_anew
 from binarize.training.folder import TrainingFolder
-from binarize.training.metrics import MetricsFile, Row
+from binarize.training.metrics import MetricsFile, Row, read_metrics
 from binarize.training.objective import Objective
 from binarize.training.prepare import Run
+from binarize.training.recipe import Recipe
+from binarize.training.result import Ending, remember_training
 from binarize.training.schedules import Schedules
 from binarize.training.stages import Stage, partly_binary, stages_of
 from binarize.training.task import COLUMNS, FineTuning
@@ -65,7 +68,7 @@ def fit(
     """Train the run's model in place; the rows of the epochs that this process trained.
 
     With a folder there are checkpoints and metrics.csv in it; with `stored` (of `TrainingFolder.open`) it goes on from its
-    checkpoint. The trained model is not written: `folder.finish` does that.
+    checkpoint. The model's report tells of the training. The trained model is not written: `folder.finish` does that.
     """
     settings = settings or Settings()
     loggers = make_loggers(settings.loggers, folder.path if folder is not None else None)
@@ -84,6 +87,8 @@ def fit(
                 if folder is not None and file is None:
                     file = folder.rows(_columns(run.model), part.epochs_done())
                 rows += part.fit(file)
+                ending = part.end()
+    remember_training(run, ending, rows if file is None else read_metrics(file.path))
     return rows
 
 
@@ -174,6 +179,38 @@ class _Part:
             )
         return self.rows.rows
 
+    def end(self) -> Ending:
+        """Give the model the weights that it ends with."""
+        recipe, task = self.stage.recipe, self.task
+        epoch, is_best = recipe.epochs, False
+        if recipe.keep_epoch == "best" and task.best.epoch is not None:
+            self.run.model.load_state_dict(task.best.tensors)
+            epoch, is_best = task.best.epoch, True
+        elif task.average is not None:
+            self.run.model.load_state_dict(task.average.model.state_dict())
+        images = 0
+        if recipe.norm_images and self.stage.number == self.stage.of:
+            images = take_norms_anew(
+                self.run.model.to(self.trainer.strategy.root_device), self._for_norms(recipe.norm_images)
+            )
+        return Ending(epoch, is_best, images)
+
+    def _for_norms(self, images: int) -> Iterator[Any]:
+        """Whole batches with so many training images, the same in every process."""
+        run, recipe = self.run, self.stage.recipe
+        loader = training_loader(
+            run.data,
+            run.preprocessing,
+            batch_size=recipe.batch_size,
+            augment=_augment(recipe),
+            seed=seed_of(run.seed, self.stage.number),
+            # The epoch after the last one.
+            position=lambda: (recipe.epochs, 0),
+        )
+        for batch, _ in zip(loader, range(max(1, round(images / recipe.batch_size)))):
+            if batch.images is not None:
+                yield batch
+
     def _loaders(self, settings: Settings) -> tuple[Any, Any]:
         """Batches to train on and to validate on, of this process."""
         run, recipe = self.run, self.stage.recipe
@@ -182,12 +219,11 @@ class _Part:
             raise UsageError(
                 f"a batch of {recipe.batch_size} images cannot be divided among {world} processes"
             )
-        augment = None if recipe.augment == "usual" else Augment.parse(recipe.augment)
         batches = training_loader(
             run.data,
             run.preprocessing,
             batch_size=recipe.batch_size // world,
-            augment=augment,
+            augment=_augment(recipe),
             seed=seed_of(run.seed, self.stage.number),
             position=lambda: self.task.position(),
             rank=rank,
@@ -205,6 +241,10 @@ class _Part:
             workers=_workers(run, settings),
         )
         return batches, held
+
+
+def _augment(recipe: Recipe) -> Augment | None:
+    return None if recipe.augment == "usual" else Augment.parse(recipe.augment)
 
 
 def _workers(run: Run, settings: Settings) -> int:

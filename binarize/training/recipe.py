@@ -32,6 +32,7 @@ _CHOICES = {
     "weight_decay_on": ("all", "weights"),
     "match": ("none", "attention", "features"),
     "regularizer": ("none", "manhattan", "euclidean", "bipolar"),
+    "keep_epoch": ("best", "last"),
 }
 
 
@@ -80,6 +81,12 @@ class Recipe:
     clip_gradients: float = 0.0
     # Batches a step of the optimizer.
     accumulate: int = 1
+    # Decay of the moving average of the weights that validation looks at and the model ends with; 0: none.
+    ema: float = 0.0
+    # With the weights of which epoch it ends: the best by validation (the last where nothing validates), or the last.
+    keep_epoch: Literal["best", "last"] = "best"
+    # Training images from which the statistics of BatchNorm are taken anew at the end; 0: they stay as they are.
+    norm_images: int = 0
     # The data set a published recipe was used on; says nothing to us.
     data: str = ""
     # Changes to the recipe, one stage after another, with "binary": what is binary in it.
@@ -129,6 +136,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("cutmix", 0, 10),
     ("clip_gradients", 0, 1e6),
     ("accumulate", 1, 1_000_000),
+    ("ema", 0, 1 - 1e-9),
+    ("norm_images", 0, 1e12),
 )
 
 

@@ -16,6 +16,7 @@ from binarize.training.data import Batch
 from binarize.training.data.batch import count
 from binarize.training.data.seeds import seed_all
 from binarize.training.distill import class_dim, logits_of
+from binarize.training.ending import Average, Best
 from binarize.training.flips import Flips
 from binarize.training.nonfinite import broken_gradient, broken_output, broken_parameter, finite_gradients
 from binarize.training.objective import IGNORED, Losses, Objective, check_labels, label_loss
@@ -40,6 +41,7 @@ class FineTuning(lightning.LightningModule):
     """
 
     objective: Objective
+    average: Average | None
 
     def __init__(
         self,
@@ -67,6 +69,9 @@ class FineTuning(lightning.LightningModule):
         self.schedules, self.flips = schedules, Flips(model)
         self.val_loss, self.val_top1 = MeanMetric(), MeanMetric()
         self._mixup = _mixup(stage, classes)
+        # No part of this module either: processes do not exchange it.
+        self.__dict__["average"] = Average(model, stage.recipe.ema) if stage.recipe.ema else None
+        self.best = Best()
         self._sums: dict[str, float] = {}
         # Of the last step.
         self._rate = 0.0
@@ -74,6 +79,11 @@ class FineTuning(lightning.LightningModule):
         self._labels_checked = False
         # Images that could not be read, with the reason, in the order they were met.
         self.unreadable: dict[str, None] = {}
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that validation looks at: the moving average of the weights, where there is one."""
+        return self.model if self.average is None else self.average.model
 
     def position(self) -> tuple[int, int]:
         """(epoch, batches of it that are done), for a loader that begins to iterate."""
@@ -85,6 +95,11 @@ class FineTuning(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.stage.recipe)
         rates = make_rates(optimizer, self.stage.recipe, self.steps, self.steps_per_epoch)
+        if (average := self.average) is not None:
+            # After the hook that clips weights, and before anything is saved.
+            optimizer.register_step_post_hook(
+                lambda *_: average.update(self.model, self.trainer.global_step + 1)
+            )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
@@ -92,6 +107,8 @@ class FineTuning(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self.objective.to(self.device)
+        if self.average is not None:
+            self.average.model.to(self.device)
 
     def on_train_start(self) -> None:
         self._started = time.monotonic()
@@ -129,7 +146,7 @@ class FineTuning(lightning.LightningModule):
         images, labels = _parts(batch)
         if images is None or labels is None:
             return
-        output = self.model(self._laid_out(images))
+        output = self.judged(self._laid_out(images))
         size = count(images)
         if self.objective.loss is not None:
             self.val_loss.update(self.objective.loss(output, labels).float(), weight=size)
@@ -180,6 +197,9 @@ class FineTuning(lightning.LightningModule):
             if metric.update_called:
                 row[name] = float(metric.compute())
             metric.reset()
+        # What is partly binary is no model to end with.
+        if self.stage.number == self.stage.of:
+            self.best.look(self.judged, self.trainer.current_epoch + 1, row)
         return row | {f"flips/{name}": share for name, share in flips.items()}
 
     def _of_all_processes(self, sums: Mapping[str, float]) -> dict[str, float]:
@@ -206,12 +226,18 @@ class FineTuning(lightning.LightningModule):
             "record": self.record,
             "sums": dict(self._sums),
             "flips": self.flips.state_dict(),
+            "best": self.best.state_dict(),
         }
+        if self.average is not None:
+            checkpoint["binarize"]["average"] = self.average.model.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["binarize"]
         self._sums = dict(state["sums"])
         self.flips.load_state_dict(state["flips"])
+        self.best.load_state_dict(state["best"])
+        if self.average is not None:
+            self.average.model.load_state_dict(state["average"])
 
     # --- numbers that are not finite
 

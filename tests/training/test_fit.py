@@ -86,7 +86,9 @@ TWO_STAGES = {"stages": [{"binary": "input", "epochs": 1}, {"epochs": 1}]}
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, TWO_STAGES, {"accumulate": 2}], ids=["plain", "stages", "accumulate"]
+    "changes",
+    [{}, TWO_STAGES, {"accumulate": 2}, {"ema": 0.9, "norm_images": 16}],
+    ids=["plain", "stages", "accumulate", "average"],
 )
 def test_a_training_killed_anywhere_goes_on_bit_equal(
     converted: Converted, tmp_path: Path, changes: dict[str, Any]

@@ -1,0 +1,48 @@
+"""What became of a converted model in training, as data of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from binarize.report.units import percent, plural
+
+__all__ = ["Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: on what, with which recipe, and with which weights it ended."""
+
+    data: str
+    images: int
+    # Of all stages.
+    epochs: int
+    # The one whose weights the model has, counted over all stages, and why that one.
+    epoch: int
+    chosen: Literal["validation", "last"]
+    # Of that epoch; top-1 between 0 and 1.
+    val_top1: float | None
+    val_loss: float | None
+    # Decay of the moving average that the weights are; 0: they are those of the last step.
+    average: float
+    # From how many images the statistics of BatchNorm were taken anew at the end.
+    norm_images: int
+    teacher: str
+    seed: int
+    seconds: float
+    recipe: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        parts = [
+            f"{plural(self.epochs, 'epoch')} on {plural(self.images, 'image')} of {self.data}, teacher {self.teacher}"
+        ]
+        why = "the best by validation" if self.chosen == "validation" else "the last"
+        average = ", a moving average" if self.average else ""
+        parts.append(f"the weights are those of epoch {self.epoch}, {why}{average}")
+        if self.val_top1 is not None:
+            parts.append(f"validation top-1 {percent(self.val_top1)}")
+        elif self.val_loss is not None:
+            parts.append(f"validation loss {self.val_loss:.4f}")
+        return "; ".join([*parts, f"{self.seconds / 60:.1f} minutes, seed {self.seed}"])

@@ -1,0 +1,54 @@
+"""What a training came to, remembered in the report of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from binarize.conversion import conversion_of, remember
+from binarize.report.training import Training
+from binarize.training.metrics import Row
+from binarize.training.prepare import Run
+from binarize.training.stages import stages_of
+
+__all__ = ["Ending", "remember_training"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """With which weights a stage ended: of which of its epochs, whether validation chose it, and norms of how many images."""
+
+    epoch: int
+    is_best: bool
+    norm_images: int = 0
+
+
+def remember_training(run: Run, ending: Ending, rows: Sequence[Row]) -> Training:
+    """Put the training into the report of the run's model, in place of an earlier one; `rows` are those of all its epochs."""
+    stages = stages_of(run.recipe)
+    last = [row for row in rows if row.get("stage") == stages[-1].number]
+    chosen = next((row for row in last if row.get("epoch") == ending.epoch), {})
+    before = sum(stage.recipe.epochs for stage in stages[:-1])
+    training = Training(
+        data=run.data.name,
+        images=len(run.data),
+        epochs=before + stages[-1].recipe.epochs,
+        epoch=before + ending.epoch,
+        chosen="validation" if ending.is_best else "last",
+        val_top1=_number(chosen.get("val_top1")),
+        val_loss=_number(chosen.get("val_loss")),
+        average=stages[-1].recipe.ema,
+        norm_images=ending.norm_images,
+        teacher=str(run.teachers),
+        seed=run.seed,
+        seconds=sum(float(row.get("seconds") or 0.0) for row in rows),
+        recipe=run.recipe.to_json(),
+    )
+    conversion = conversion_of(run.model)
+    if conversion is not None:
+        remember(run.model, replace(conversion, report=replace(conversion.report, training=training)))
+    return training
+
+
+def _number(value: float | int | str | None) -> float | None:
+    return None if value is None or isinstance(value, str) else float(value)

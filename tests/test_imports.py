@@ -25,6 +25,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
     "channels": "shortcuts",
+    "atomic": "errors",
     "binary_product": "layers",
     "checks": "convert",
     "commands": "cli",
@@ -43,6 +44,7 @@ PART_OF = {
     "plan_parts": "plan",
     "plan_shortcuts": "plan",
     "planner": "plan",
+    "record": "checkpoint",
     "rule_document": "rules",
     "rule_files": "rules",
     "rule_match": "rules",

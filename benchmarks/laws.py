@@ -101,7 +101,7 @@ def check(name: str, quick: bool) -> dict[str, Any]:
     images = photographs(SIDES.get(name, SIDE), clip=name.endswith("r3d_18"))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     started = time.perf_counter()
-    bnn = binarize.convert(model, "adabin", shortcuts="every", example_input=images)
+    bnn: Any = binarize.convert(model, "adabin", shortcuts="every", example_input=images)
     seconds = time.perf_counter() - started
     laws: dict[str, Callable[[], str]] = {
         "original untouched": lambda: same(before, model.state_dict()),
@@ -179,7 +179,7 @@ def alive(bnn: Any, images: Any) -> str:
 
     from binarize.layers import BinaryLayer
 
-    silent = []
+    silent: list[str] = []
 
     def watch(name: str) -> Callable[..., None]:
         def hook(part: Any, args: Any, signs: Any) -> None:
@@ -191,9 +191,10 @@ def alive(bnn: Any, images: Any) -> str:
 
         return hook
 
-    binary = {name: m for name, m in bnn.named_modules() if isinstance(m, BinaryLayer) and m.input_binarizer}
-    axis = {name: -1 if isinstance(layer, torch.nn.Linear) else 1 for name, layer in binary.items()}
-    handles = [layer.input_binarizer.register_forward_hook(watch(name)) for name, layer in binary.items()]
+    layers = {name: module for name, module in bnn.named_modules() if isinstance(module, BinaryLayer)}
+    axis = {name: -1 if isinstance(layer, torch.nn.Linear) else 1 for name, layer in layers.items()}
+    inputs = {name: layer.input_binarizer for name, layer in layers.items()}
+    handles = [part.register_forward_hook(watch(name)) for name, part in inputs.items() if part is not None]
     with torch.no_grad():
         bnn.eval()(images)
     for handle in handles:

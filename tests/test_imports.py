@@ -24,6 +24,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
+    "blocks": "analysis",
     "channels": "shortcuts",
     "atomic": "errors",
     "binary_product": "layers",
@@ -38,11 +39,14 @@ PART_OF = {
     "liveness": "calibrate",
     "migrations": "checkpoint",
     "packing": "checkpoint",
+    "operations": "analysis",
     "parts": "rules",
     "plan_activations": "plan",
     "plan_edits": "plan",
+    "plan_homes": "plan",
     "plan_parts": "plan",
     "plan_shortcuts": "plan",
+    "plan_thresholds": "plan",
     "planner": "plan",
     "record": "checkpoint",
     "rule_document": "rules",

@@ -41,7 +41,7 @@ SIDES = {
     "torchvision:r3d_18": 64,
 }
 SIDE = 96
-SECONDS = 900
+SECONDS = 2400
 
 
 def main() -> int:
@@ -101,18 +101,19 @@ def check(name: str, quick: bool) -> dict[str, Any]:
     images = photographs(SIDES.get(name, SIDE), clip=name.endswith("r3d_18"))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     started = time.perf_counter()
-    bnn = binarize.convert(model, "adabin", shortcuts="every", example_input=images)
+    bnn: Any = binarize.convert(model, "adabin", shortcuts="every", example_input=images)
     seconds = time.perf_counter() - started
     laws: dict[str, Callable[[], str]] = {
         "original untouched": lambda: same(before, model.state_dict()),
         "keeps parameters": lambda: parameters_kept(model, bnn),
-        "alive or warned of": lambda: alive(bnn),
+        "alive or warned of": lambda: alive(bnn, images),
         "gradients": lambda: gradients(model, bnn, images),
         "deepcopy": lambda: equal(bnn, copy.deepcopy(bnn), images),
         "pickle": lambda: equal(bnn, pickled(bnn), images),
         "save, load": lambda: equal(bnn, saved(bnn, model), images),
         "twice refused": lambda: refused(bnn),
         "autocast, channels_last": lambda: half_precision(bnn, images),
+        "data parallel": lambda: data_parallel(bnn, images),
     }
     if not quick:
         laws["export"] = lambda: exported(bnn, images)
@@ -172,11 +173,40 @@ def parameters_kept(model: Any, bnn: Any) -> str:
     return f"{lost[0]} changed" if lost else "ok"
 
 
-def alive(bnn: Any) -> str:
-    """Every layer whose input hardly changes sign is named in a warning."""
-    dead = [row.name for row in bnn.report.rows if row.warnings]
-    unnamed = [name for name in dead if not bnn.report.warnings]
+def alive(bnn: Any, images: Any) -> str:
+    """Each layer is in the warnings whose input is nearly all of one sign, or whose channels hardly change theirs."""
+    import torch
+
+    from binarize.layers import BinaryLayer
+
+    silent: list[str] = []
+
+    def watch(name: str) -> Callable[..., None]:
+        def hook(part: Any, args: Any, signs: Any) -> None:
+            upper = (signs > signs.float().mean()) if signs.unique().numel() > 1 else signs > 0
+            channels = upper.movedim(axis[name], 0).flatten(1).float().mean(1)
+            constant = ((channels == 0) | (channels == 1)).float().mean().item()
+            if not 0.02 < upper.float().mean().item() < 0.98 or constant > 0.15:
+                silent.append(name)
+
+        return hook
+
+    layers = {name: module for name, module in bnn.named_modules() if isinstance(module, BinaryLayer)}
+    axis = {name: -1 if isinstance(layer, torch.nn.Linear) else 1 for name, layer in layers.items()}
+    inputs = {name: layer.input_binarizer for name, layer in layers.items()}
+    handles = [part.register_forward_hook(watch(name)) for name, part in inputs.items() if part is not None]
+    with torch.no_grad():
+        bnn.eval()(images)
+    for handle in handles:
+        handle.remove()
+    warned = " ".join(bnn.report.warnings)
+    unnamed = [name for name in silent if name not in warned and name not in _folded(bnn)]
     return f"no word about {unnamed[0]}" if unnamed else "ok"
+
+
+def _folded(bnn: Any) -> set[str]:
+    """Layers whose row carries a warning; the text above the table names the first of many."""
+    return {row.name for row in bnn.report.rows if row.warnings}
 
 
 def gradients(model: Any, bnn: Any, images: Any) -> str:
@@ -242,6 +272,31 @@ def half_precision(bnn: Any, images: Any) -> str:
         loss = sum(value.float().square().mean() for value in outputs(net, images))
     loss.backward()
     return "ok" if bool(torch.isfinite(loss)) else "not finite"
+
+
+def data_parallel(bnn: Any, images: Any) -> str:
+    """Gradients through DistributedDataParallel in a group of one are those without it."""
+    import torch
+    from torch import distributed
+
+    def gradients_of(wrap: Callable[[Any], Any]) -> list[Any]:
+        torch.manual_seed(0)
+        net = copy.deepcopy(bnn).train()
+        wrapped = wrap(net)
+        sum(value.square().mean() for value in outputs(wrapped, images)).backward()
+        return [p.grad for p in net.parameters()]
+
+    with tempfile.TemporaryDirectory() as folder:
+        distributed.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
+        try:
+            wrapped = gradients_of(
+                lambda net: torch.nn.parallel.DistributedDataParallel(net, find_unused_parameters=True)
+            )
+        finally:
+            distributed.destroy_process_group()
+    alone = gradients_of(lambda net: net)
+    pairs = [(a, b) for a, b in zip(alone, wrapped, strict=True) if a is not None]
+    return "ok" if all(b is not None and torch.equal(a, b) for a, b in pairs) else "other gradients"
 
 
 def exported(bnn: Any, images: Any) -> str:

@@ -11,15 +11,11 @@ Reloading rebuilds the float model, replays the plan's edits and loads the tenso
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
-import os
-import platform
-import shutil
 import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +24,39 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import binarize
+from binarize.atomic import whole_folder
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
-from binarize.errors import (
-    CheckError,
-    RewriteError,
-    RuleError,
-    SourceError,
-    UntrustedSourceError,
-    UsageError,
-)
-from binarize.fingerprint import (
-    is_permuted,
-    machine,
-    output_digest,
-    record_digest,
-    tensor_digest,
-    tensors_of,
-    unique_tensors,
-)
-from binarize.migrations import FORMAT, migrate
+from binarize.errors import CheckError, RewriteError, RuleError, SourceError, UntrustedSourceError, UsageError
+from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
+from binarize.migrations import FORMAT
 from binarize.plan import Plan
+from binarize.record import RECORD, make_record, read_json, read_record
 from binarize.report.markdown import to_markdown
 from binarize.report.model import Report
+from binarize.report.next_steps import next_commands
 from binarize.rewrite import copy_model, rewrite
 from binarize.rules import Part, RuleSet
 from binarize.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
-from binarize.sources.structure import load_structure, save_structure, tied_tensors
+from binarize.sources.structure import load_structure, save_structure
 
 __all__ = ["load", "read_record", "read_report", "rebuild", "save"]
 
-# What binarize.json has to hold beside its format.
-_KEYS = frozenset(
-    {"source", "plan", "rules", "seed", "command", "tied", "modes", "frozen", "strides", "fingerprint"}
-)
-_WEIGHTS, _RECORD, _STRUCTURE = "model.safetensors", "binarize.json", "structure.pt"
+_WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
+REPORTS = ("json", "md", "html")
 
 
-def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Path:
+def save(
+    model: nn.Module, folder: str | Path, *, force: bool = False, reports: Collection[str] = REPORTS
+) -> Path:
     """Write a converted model (trained since or not) to a folder, all of it or nothing.
 
-    Returns the folder. Raises: UsageError, where the model is not converted, or the folder exists and `force` does not
-    allow to replace it; OSError, where the disk refuses.
+    `reports` names the forms of the report that are written beside report.json, which always is: "md", "html" (that
+    one where jinja2 is installed). Returns the folder.
+
+    Raises: UsageError, where the model is not converted, or the folder exists and `force` does not allow to replace it;
+    OSError, where the disk refuses.
     """
     conversion = conversion_of(model)
     if conversion is None:
@@ -80,18 +65,9 @@ def save(model: nn.Module, folder: str | Path, *, force: bool = False) -> Path:
         )
     target = Path(folder)
     _check_target(target, force)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the final rename stays on one disk.
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".draft", dir=target.parent))
-    try:
+    with whole_folder(target) as draft:
         _write(model, conversion, draft)
-        for file in draft.iterdir():
-            _sync(file)
-        draft.chmod(0o777 & ~_umask())
-        _put(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    _sync(target.parent)
+        _write_reports(conversion.report, draft, target, reports)
     return target
 
 
@@ -150,48 +126,33 @@ def read_report(folder: str | Path) -> Report:
     """
     path = Path(folder)
     read_record(path)
-    return Report.from_json(_read_json(path / "report.json"))
+    return Report.from_json(read_json(path / "report.json"))
 
 
 # --- writing
 
 
 def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
-    tensors = unique_tensors(model)
-    digest = tensor_digest(tensors)
     try:
-        save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt", "binarize": str(FORMAT)})
+        save_file(
+            unique_tensors(model), folder / _WEIGHTS, metadata={"format": "pt", "binarize": str(FORMAT)}
+        )
     except SafetensorError as error:  # what it makes of a full disk
         raise OSError(f"{folder.parent}: {error}") from error
     if conversion.skeleton is not None:
         save_structure(conversion.skeleton, folder / _STRUCTURE)
-    record = {
-        "format": FORMAT,
-        "versions": _versions(),
-        "source": conversion.source.to_json(),
-        "plan": conversion.plan.to_json(),
-        "rules": conversion.rules.to_json(),
-        "seed": conversion.seed,
-        "command": conversion.command,
-        "tied": tied_tensors(model),
-        # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
-        "modes": {name: module.training for name, module in model.named_modules()},
-        "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        # Last digits of a convolution depend on how its weight lies in memory (channels_last).
-        "strides": {name: value.stride() for name, value in tensors_of(model).items() if is_permuted(value)},
-    }
-    record["fingerprint"] = {
-        "record": record_digest(record),
-        "tensors": digest,
-        "machine": machine(),
-        "output": output_digest(model, conversion.source),
-    }
-    (folder / _RECORD).write_text(json.dumps(record, indent=1), "utf-8")
+    (folder / RECORD).write_text(json.dumps(make_record(model, conversion), indent=1), "utf-8")
     (folder / "rules.yaml").write_text(conversion.rules.to_yaml(), "utf-8")
-    report = conversion.report
+
+
+def _write_reports(report: Report, folder: Path, target: Path, forms: Collection[str]) -> None:
+    """The report with what only now is known: the sizes of the files, and the commands that go on from here."""
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    report = replace(report, files=files, next_commands=next_commands(target))
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
-    (folder / "report.md").write_text(to_markdown(report), "utf-8")
-    if importlib.util.find_spec("jinja2") is not None:
+    if "md" in forms:
+        (folder / "report.md").write_text(to_markdown(report), "utf-8")
+    if "html" in forms and importlib.util.find_spec("jinja2") is not None:
         from binarize.report.html import to_html
 
         (folder / "report.html").write_text(to_html(report), "utf-8")
@@ -200,7 +161,7 @@ def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
 def _check_target(target: Path, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
-    ours = (target / _RECORD).is_file()
+    ours = (target / RECORD).is_file()
     empty = target.is_dir() and not any(target.iterdir())
     if empty or (ours and force):
         return
@@ -212,84 +173,7 @@ def _check_target(target: Path, force: bool) -> None:
     raise UsageError(f"{target} is {what} and is not overwritten; name another folder (-o)")
 
 
-def _put(draft: Path, target: Path) -> None:
-    """Rename the finished draft to its final name; what stood there before is removed only afterwards."""
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent)) / "folder"
-    target.rename(old)
-    try:
-        draft.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Force what was written to the disk, before a rename makes it the truth."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _versions() -> dict[str, str]:
-    found = {
-        "binarize": binarize.__version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
-    for name in ("torchvision", "timm"):
-        if importlib.util.find_spec(name) is not None:
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
 # --- reading
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of a saved model's binarize.json, checked and in the newest format.
-
-    Raises: SourceError, where the folder is not one of ours, or damaged; CheckError, where the record was changed.
-    """
-    if not folder.is_dir():
-        raise SourceError(
-            f"{folder}: no such folder; expected one that binarize convert or binarize.save wrote"
-        )
-    path = folder / _RECORD
-    if not path.is_file():
-        raise SourceError(
-            f"{folder}: holds no {_RECORD}; expected a folder that binarize convert or binarize.save wrote"
-        )
-    read = _read_json(path)
-    record = migrate(read, str(path))
-    missing = sorted(_KEYS - record.keys())
-    if missing or not isinstance(record["fingerprint"], dict):
-        raise SourceError(f"{path}: damaged: it has no {missing[0] if missing else 'fingerprint'!r}")
-    # Older formats were other records; what they said is checked by their tensors alone.
-    if read["format"] == FORMAT and record["fingerprint"].get("record") != record_digest(record):
-        raise CheckError(
-            f"{path}: was changed after it was saved (sha256 differs)\n  convert the float model again"
-        )
-    return record
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise SourceError(f"{path}: damaged or missing: {error}") from error
 
 
 def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:

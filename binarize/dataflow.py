@@ -1,296 +1,19 @@
-"""Questions about a recorded graph: what reaches what, what comes first and last, what stands inside a residual block.
-
-Ancestors and descendants are bit sets (Python integers), so graphs of thousands of nodes take a fraction of a second.
-A *site* is a node that a layer stands behind: a convolution or linear layer that sees the model's input.
-"""
+"""Questions about a recorded graph: what comes first and last, what stands inside a residual block, which values occur."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
 
-import torch.fx
-from torch import nn
+from binarize.blocks import Block, block_of_each_site, find_blocks, gate_sites, projection_sites
+from binarize.operations import LOWNEG, NONNEG, Operations
 
-from binarize.capture.leaves import CONVOLUTIONS
-from binarize.capture.tape import Recording
-
-__all__ = ["Block", "Flow"]
-
-Node = torch.fx.Node
-NodeKind = Literal[
-    "placeholder", "get_attr", "output", "site", "activation", "norm", "norm_act", "pool", "identity", "add", "concat",
-    "gate", "scale", "other",
-]  # fmt: skip
-
-_CONV_CALLS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)) | {"deform_conv2d"}
-_MATRIX_CALLS = frozenset({"matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "einsum"})
-_NONNEG = frozenset({"relu", "relu6", "sigmoid", "hardsigmoid", "softplus", "softmax"})
-_LOWNEG = frozenset(
-    {"silu", "gelu", "hardswish", "mish", "elu", "selu", "celu", "leakyrelu", "gelutanh", "quickgelu"}
-)
-_OTHER_ACTIVATIONS = frozenset(
-    {"hardtanh", "prelu", "tanh", "threshold", "logsigmoid", "softsign", "tanhshrink"}
-)
-_NORM_CALLS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
-_POOL_CALLS = frozenset({"interpolate", "mean", "amax", "pad", "upsample"})
-_IDENTITY_CALLS = frozenset(
-    [
-        "view",
-        "reshape",
-        "permute",
-        "transpose",
-        "flatten",
-        "unflatten",
-        "contiguous",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "getitem",
-        "chunk",
-        "split",
-        "unbind",
-        "roll",
-        "clone",
-        "to",
-        "float",
-        "type_as",
-        "movedim",
-        "swapaxes",
-        "expand_as",
-        "dropout",
-        "dropout2d",
-        "feature_dropout",
-        "pixel_shuffle",
-        "pixel_unshuffle",
-        "stack",
-        "repeat",
-        "T",
-        "t",
-        "mT",
-        "narrow",
-        "channel_shuffle",
-        "detach",
-        "view_as",
-        "reshape_as",
-        "checkpoint",
-        "tile",
-        "flip",
-        "swapdims",
-        "index_select",
-        "tensor_split",
-        "repeat_interleave",
-        "split_with_sizes",
-        "unfold",
-        "__getitem__",
-        "written",
-        "half",
-        "bfloat16",
-        "squeeze_",
-        "unsqueeze_",
-        "as_subclass",
-    ]
-)
-_ADD_CALLS = frozenset({"add", "__add__", "__iadd__", "__radd__", "add_"})
-_SUBTRACT_CALLS = frozenset({"sub", "__sub__", "__rsub__", "sub_", "__isub__"})
-_MULTIPLY_CALLS = frozenset({"mul", "__mul__", "__imul__", "__rmul__", "mul_", "multiply"})
-_CONCAT_CALLS = frozenset({"cat", "concat", "concatenate"})
-# These take shape and type from a tensor and do not read its values.
-_LIKE_CALLS = frozenset(
-    f"{made}_like" for made in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")
-)
-_NEW_CALLS = frozenset(f"new_{made}" for made in ("empty", "empty_strided", "full", "ones", "zeros"))
-# A residual block's bypass may hold these, and at most one site (the projection).
-_CLEAN = frozenset({"identity", "norm", "norm_act", "activation", "pool", "scale", "gate"})
-# Beyond this many layers an add joins branches of a network (FPN, U-Net); it is no shortcut around a layer.
-_LONGEST_BLOCK = 8
-# Weights of a frozen layer that is a constant of the model (a fixed expectation over 16 bins, a blur).
-_SMALL_CONSTANT = 256
+__all__ = ["Flow"]
 
 
-@dataclass(frozen=True)
-class Block:
-    """A residual block: `source` reaches `merge` through layers (`branch`) and around them (`bypass`)."""
-
-    source: int
-    merge: int
-    branch: int
-    bypass: int
-    kind: Literal["add", "concat"]
-    projected: bool
-    inner: tuple[int, ...]
-    # Sites on the longest chain through the branch.
-    span: int
-
-
-class Flow:
-    """Data flow of one recording. Nodes are known by their position in execution order."""
-
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        self.root = recording.root
-        self.modules = dict(self.root.named_modules(remove_duplicate=False))
-        self.nodes: list[Node] = list(recording.graph.nodes)
-        self.index: dict[Node, int] = {node: i for i, node in enumerate(self.nodes)}
-        self.inputs = [[self.index[n] for n in _read_by(node)] for node in self.nodes]
-        self.users: list[list[int]] = [[] for _ in self.nodes]
-        for i, inputs in enumerate(self.inputs):
-            for j in inputs:
-                self.users[j].append(i)
-        self.ancestors = self._closure(self.inputs, range(len(self.nodes)))
-        self.descendants = self._closure(self.users, reversed(range(len(self.nodes))))
-        placeholders = sum(1 << i for i, node in enumerate(self.nodes) if node.op == "placeholder")
-        # Nodes that depend on the input; the rest computes with parameters alone.
-        self.is_data = [bool((self.ancestors[i] | 1 << i) & placeholders) for i in range(len(self.nodes))]
-        self.kinds: list[NodeKind] = [self._kind(i) for i in range(len(self.nodes))]
-        self.sites = [i for i, kind in enumerate(self.kinds) if kind == "site"]
-        self.data_inputs = [[j for j in inputs if self.is_data[j]] for inputs in self.inputs]
-
-    def _closure(self, edges: list[list[int]], order: Iterable[int]) -> list[int]:
-        reach = [0] * len(self.nodes)
-        for i in order:
-            for j in edges[i]:
-                reach[i] |= reach[j] | 1 << j
-        return reach
-
-    # --- what a node is
-
-    def module(self, i: int) -> nn.Module | None:
-        """The leaf module that node `i` calls, if it calls one."""
-        node = self.nodes[i]
-        return self.modules.get(str(node.target)) if node.op == "call_module" else None
-
-    def op(self, i: int) -> str:
-        """Name of the operation; the class name for a leaf module."""
-        return str(self.nodes[i].meta.get("op", self.nodes[i].op))
-
-    def label(self, i: int) -> str:
-        """The operation as a reader knows it: "ReLU" for a module, "F.relu" for a function, "add" for operators."""
-        op = self.op(i)
-        if self.nodes[i].op == "call_module":
-            return op
-        plain = op.strip("_")
-        if plain in ("iadd", "radd"):
-            plain = "add"
-        return (
-            f"F.{plain}"
-            if plain in _NONNEG | _LOWNEG | _NORM_CALLS | {"linear", "dropout"} | _CONV_CALLS
-            else plain
-        )
-
-    def shape(self, i: int) -> tuple[int, ...]:
-        """Shape of what node `i` yields; () if it is no tensor."""
-        return tuple(self.nodes[i].meta.get("shape") or ())
-
-    def frames(self, i: int) -> tuple[tuple[str, int], ...]:
-        """The module calls around node `i`, outermost first."""
-        return tuple(self.nodes[i].meta.get("frames", ()))
-
-    def activation_name(self, i: int) -> str:
-        """Lower-case name of the activation function of node `i`, "" if it is none."""
-        module = self.module(i)
-        if module is not None and self.kinds_norm_act(module):
-            module = getattr(module, "act", None)
-        name = (type(module).__name__ if module is not None else self.op(i)).lower().strip("_")
-        if name in ("clamp", "clamp_min", "clip") and self.nodes[i].op != "call_module":
-            return "relu6" if self._clamps_at_zero(i) else ""
-        return name if name in _NONNEG | _LOWNEG | _OTHER_ACTIVATIONS else ""
-
-    def kinds_norm_act(self, module: nn.Module) -> bool:
-        """Whether the module is a norm that applies an activation itself (timm's BatchNormAct2d and kin)."""
-        return (
-            hasattr(module, "act") and "Norm" in type(module).__name__ and isinstance(module.act, nn.Module)
-        )
-
-    def _clamps_at_zero(self, i: int) -> bool:
-        node = self.nodes[i]
-        lower = node.kwargs.get("min", node.args[1] if len(node.args) > 1 else None)
-        return isinstance(lower, (int, float)) and lower == 0
-
-    def _kind(self, i: int) -> NodeKind:
-        node = self.nodes[i]
-        if node.op in ("placeholder", "get_attr", "output"):
-            return node.op  # type: ignore[return-value]
-        module = self.module(i)
-        if module is not None:
-            return self._module_kind(i, module)
-        op = self.op(i)
-        if self.functional_weight(i) is not None:
-            return "site"
-        operands = len({j for j in self.inputs[i] if self.is_data[j]})
-        plain = op.strip("_")
-        if op in _ADD_CALLS and operands >= 2:
-            return "add"
-        if op in _CONCAT_CALLS:
-            return "concat"
-        if op in _MULTIPLY_CALLS | {"div", "__truediv__", "div_", "addcmul"}:
-            return "gate" if operands >= 2 else "scale"
-        if op in _ADD_CALLS or op in _SUBTRACT_CALLS:
-            return "scale" if operands < 2 else "other"
-        if self.activation_name(i):
-            return "activation"
-        if plain in _NORM_CALLS:
-            return "norm"
-        if op in _POOL_CALLS or "pool" in op:
-            return "pool"
-        return "identity" if op in _IDENTITY_CALLS or plain in _IDENTITY_CALLS else "other"
-
-    def _module_kind(self, i: int, module: nn.Module) -> NodeKind:
-        name = type(module).__name__
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.Embedding)):
-            return "site" if self.is_data[i] and not self._constant_layer(module) else "other"
-        if self.kinds_norm_act(module):
-            return "norm_act" if self.activation_name(i) else "norm"
-        if "Norm" in name:
-            return "norm"
-        if self.activation_name(i) or type(module).__module__ == "torch.nn.modules.activation":
-            return "activation"
-        if "Pool" in name or "Pad" in name or "Upsample" in name or "PixelShuffle" in name:
-            return "pool"
-        if (
-            "Drop" in name
-            or "StochasticDepth" in name
-            or isinstance(module, (nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle))
-        ):
-            return "identity"
-        return "other"
-
-    def _constant_layer(self, module: nn.Module) -> bool:
-        """A small frozen layer in a model that trains is arithmetic written as a layer (YOLO's DFL)."""
-        frozen = [p for p in module.parameters() if not p.requires_grad]
-        count = sum(p.numel() for p in module.parameters())
-        return len(frozen) == len(list(module.parameters())) and count < _SMALL_CONSTANT and self.trains
-
-    @cached_property
-    def trains(self) -> bool:
-        """Whether any parameter of the model asks for gradients."""
-        return any(p.requires_grad for p in self.root.parameters())
-
-    def functional_weight(self, i: int) -> str | None:
-        """Path of the parameter behind a functional layer (`F.linear(x, self.weight)`), None if node `i` is none."""
-        node, op = self.nodes[i], self.op(i)
-        if node.op != "call_function" or not self.is_data[i]:
-            return None
-        if op in _CONV_CALLS or op == "linear":
-            weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
-            return self._parameter_of(weight)
-        if op in _MATRIX_CALLS:
-            for argument in node.all_input_nodes:
-                if not self.is_data[self.index[argument]]:
-                    return self._parameter_of(argument)
-        return None
-
-    def _parameter_of(self, argument: object) -> str | None:
-        """The one parameter a data-free value is made from."""
-        if not isinstance(argument, torch.fx.Node):
-            return None
-        i = self.index[argument]
-        sources = [i] if argument.op == "get_attr" else [j for j in range(i) if self.ancestors[i] >> j & 1]
-        paths = [str(self.nodes[j].target) for j in sources if self.nodes[j].op == "get_attr"]
-        named = [path for path in paths if not path.startswith("_constant_")]
-        return named[0] if named else None
+class Flow(Operations):
+    """Data flow of one recording."""
 
     # --- first and last
 
@@ -332,109 +55,22 @@ class Flow:
     @cached_property
     def blocks(self) -> list[Block]:
         """Every residual block, found from its merge backwards."""
-        found = []
-        for merge, kind in enumerate(self.kinds):
-            if kind not in ("add", "concat"):
-                continue
-            operands = list(dict.fromkeys(self.data_inputs[merge]))
-            # A concatenation of many (DenseNet) holds one new operand; only its branch can be the block.
-            branches = operands if kind == "add" or len(operands) <= 3 else [max(operands)]
-            for bypass in operands:
-                reach = self._bypass_reach(bypass)
-                for branch in branches:
-                    block = None if branch == bypass else self._block(merge, branch, bypass, reach)
-                    if block is not None and (kind == "concat" or block.span <= _LONGEST_BLOCK):
-                        found.append(block)
-        return found
-
-    def _bypass_reach(self, bypass: int) -> dict[int, int]:
-        """Nodes that reach `bypass` through clean operations and at most one site -> how many sites that takes."""
-        crossed = {bypass: 0}
-        stack = [bypass]
-        while stack:
-            i = stack.pop()
-            if self.kinds[i] == "site":
-                count = crossed[i] + 1
-                if count > 1:
-                    continue
-            elif self.kinds[i] in _CLEAN:
-                count = crossed[i]
-            else:
-                continue  # other merges are left alone: a block stays local
-            for j in self.data_inputs[i][: 1 if self.kinds[i] == "gate" else None]:
-                if j not in crossed or crossed[j] > count:
-                    crossed[j] = count
-                    stack.append(j)
-        return crossed
-
-    def _block(self, merge: int, branch: int, bypass: int, reach: dict[int, int]) -> Block | None:
-        before_branch = self.ancestors[branch] | 1 << branch
-        common = [(count, -i) for i, count in reach.items() if before_branch >> i & 1]
-        if not common:
-            return None
-        count, source = min(common)
-        source = -source
-        inner = tuple(s for s in self.sites if before_branch >> s & 1 and self.descendants[source] >> s & 1)
-        if not inner or (count and self.kinds[merge] == "concat"):
-            return None
-        span = self._longest_chain(inner)
-        if count and span <= 1:
-            return None  # two parallel layers: neither goes around the other
-        kind: Literal["add", "concat"] = "add" if self.kinds[merge] == "add" else "concat"
-        return Block(source, merge, branch, bypass, kind, bool(count), inner, span)
-
-    def _longest_chain(self, sites: tuple[int, ...]) -> int:
-        depth: dict[int, int] = {}
-        for s in sites:
-            depth[s] = 1 + max((depth[t] for t in depth if self.ancestors[s] >> t & 1), default=0)
-        return max(depth.values())
+        return find_blocks(self)
 
     @cached_property
     def block_of(self) -> dict[int, Block]:
         """The smallest block around each site: an add if there is one, else a concatenation."""
-        best: dict[int, Block] = {}
-        for block in sorted(self.blocks, key=lambda b: (b.kind != "add", b.span, len(b.inner))):
-            for site in block.inner:
-                best.setdefault(site, block)
-        return best
+        return block_of_each_site(self.blocks)
 
     @cached_property
     def projections(self) -> set[int]:
         """Sites on the bypass of a residual add: the downsample convolutions."""
-        found = set()
-        for block in self.blocks:
-            if block.kind == "add" and block.projected:
-                on_bypass = self.ancestors[block.bypass] | 1 << block.bypass
-                found |= {
-                    s for s in self.sites if on_bypass >> s & 1 and self.descendants[block.source] >> s & 1
-                } - set(block.inner)
-        return found
+        return projection_sites(self, self.blocks)
 
     @cached_property
     def gates(self) -> set[int]:
         """Sites of a squeeze-and-excitation branch: what they compute only multiplies another tensor."""
-        found = set()
-        for gate, kind in enumerate(self.kinds):
-            if kind != "gate" or len(self.data_inputs[gate]) < 2:
-                continue
-            for operand in self.data_inputs[gate]:
-                smaller = _elements(self.shape(operand)) < _elements(self.shape(gate))
-                if smaller:
-                    found |= self._branch_sites(operand)
-        return found
-
-    def _branch_sites(self, end: int) -> set[int]:
-        """Sites whose every use leads to `end`, walking backwards."""
-        sites, inside, stack = set(), {end}, [end]
-        while stack:
-            i = stack.pop()
-            if any(user not in inside for user in self.users[i]) and i != end:
-                continue
-            inside.add(i)
-            if self.kinds[i] == "site":
-                sites.add(i)
-            stack += [j for j in self.data_inputs[i] if all(u in inside for u in self.users[j])]
-        return sites
+        return gate_sites(self)
 
     # --- value ranges
 
@@ -447,7 +83,7 @@ class Flow:
             inputs = {result[j] for j in self.data_inputs[i]}
             name = self.activation_name(i) if kind in ("activation", "norm_act") else ""
             if name and not replaced(i):
-                result.append("nonneg" if name in _NONNEG else "lowneg" if name in _LOWNEG else "any")
+                result.append("nonneg" if name in NONNEG else "lowneg" if name in LOWNEG else "any")
             elif kind in ("identity", "pool") and len(inputs) == 1:
                 result.append(next(iter(inputs)))
             elif kind in ("add", "gate", "concat") and inputs == {"nonneg"}:
@@ -457,20 +93,3 @@ class Flow:
             else:
                 result.append("any")
         return result
-
-
-def _read_by(node: Node) -> list[Node]:
-    """The nodes whose values a node reads, each once."""
-    op = str(node.meta.get("op", node.op))
-    if op in _LIKE_CALLS | _NEW_CALLS:
-        return []
-    if op.endswith("_as") and node.args:
-        return [argument for argument in node.args[:1] if isinstance(argument, torch.fx.Node)]
-    return node.all_input_nodes
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -8,17 +8,13 @@ from typing import Any
 
 from binarize.analysis import Analysis, Layer
 from binarize.dataflow import Flow
-from binarize.parts import Part
 from binarize.plan_activations import ActivationChange, Choice
 from binarize.plan_edits import Edits
+from binarize.plan_homes import house_activations
 from binarize.plan_shortcuts import ShortcutChange
+from binarize.plan_thresholds import choose_threshold
 
 __all__ = ["LayerParts", "choose_parts"]
-
-# The largest of nine values (3x3 pooling) is positive in 99.8 % of all cases; of four, in 94 %.
-_ONE_SIDED_WINDOW = 9
-# A sigmoid gate at the start of training.
-_GATE_AT_START = 0.5
 
 
 @dataclass
@@ -29,7 +25,7 @@ class LayerParts:
     shortcut: ShortcutChange
     norm: str | None = None
     input_norm: str | None = None
-    # None, or the float statistics that the threshold starts from (see _statistics_in_front).
+    # None, or the float statistics that the threshold starts from (see plan_thresholds).
     threshold: dict[str, Any] | None = None
     # Whether the input binarizer holds the per-channel threshold itself (RSign).
     own_threshold: bool = False
@@ -81,13 +77,15 @@ def choose_parts(
         inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
         if choice.signed and part.input_norm is None:
             one_sided = any(sign != "any" for sign in inputs)
-            origin = _statistics_in_front(flow, site, activations)
-            _choose_threshold(choice, one_sided, _pooled_away(flow, site), origin, part)
+            threshold = choose_threshold(flow, site, choice.scheme.input, one_sided, activations)
+            if threshold is not None:
+                part.threshold, part.own_threshold = threshold.origin, threshold.own
+                part.threshold_word = threshold.words
         change = shortcuts[layer.name]
         part.shortcut_inside = change.action == "own" and change.end == site
         part.container = edits.container_of_layer(layer.name)
         _describe_activation(flow, site, activations, part)
-    _house_activations(analysis, choices, activations, edits, parts)
+    house_activations(analysis, choices, activations, edits, parts)
     for name, part in parts.items():
         _move_norm_activation(analysis, choices[name], activations, part)
         _act_inside(analysis, name, choices[name], activations, part)
@@ -137,97 +135,6 @@ def _norm_in_front(flow: Flow, site: int, activations: Mapping[int, ActivationCh
     return False
 
 
-def _choose_threshold(
-    choice: Choice, one_sided: bool, pooled: bool, origin: dict[str, Any] | None, part: LayerParts
-) -> None:
-    """A threshold per channel where the input never or hardly ever changes sign.
-
-    Values that only max pooling pushed to one side need none of their own where the input binarizer has a centre that
-    moves (AdaBin's beta): it starts there.
-    """
-    if not (one_sided or pooled):
-        return
-    per_channel, per_layer = _own_thresholds(choice.scheme.input)
-    part.own_threshold = per_channel or (per_layer and not one_sided)
-    part.threshold = origin or {"norm": None, "activation": "", "window": 1, "factor": 1.0}
-    scope = "per layer" if per_layer and not one_sided and not per_channel else "per channel"
-    start = (
-        f"mean of {origin['activation'] or 'the values'} behind {origin['norm']}"
-        if origin
-        else "0 until calibrated"
-    )
-    part.threshold_word = f"{scope}, {start}"
-
-
-def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:
-    """Whether the input binarizer holds thresholds itself: (per channel, per layer)."""
-    if input_part is None:
-        return False, False
-    channels = 7
-    module = input_part.build(channels=channels, channel_dim=1)
-    sizes = [p.numel() for p in module.parameters()]
-    movable = hasattr(module, "calibrate")
-    return movable and any(size % channels == 0 for size in sizes), movable
-
-
-def _statistics_in_front(
-    flow: Flow, site: int, changed: Mapping[int, ActivationChange]
-) -> dict[str, Any] | None:
-    """What tells the mean of the layer's input before any image is seen.
-
-    {norm: path of the norm in front, activation: between them, window: values a max pooling chooses from,
-    factor: the share that a gate lets through at its start}
-    """
-    i, activation, window, factor = site, "", 1, 1.0
-    while flow.data_inputs[i]:
-        # A gate's other operand is the small one, one number a channel.
-        i = (
-            max(flow.data_inputs[i], key=lambda j: _product(flow.shape(j)))
-            if flow.kinds[i] == "gate"
-            else (flow.data_inputs[i][0])
-        )
-        kind, node = flow.kinds[i], flow.nodes[i]
-        window *= _max_window(flow, i)
-        if kind == "gate":
-            factor *= _GATE_AT_START
-        if kind in ("activation", "norm_act") and not activation and i not in changed:
-            activation = flow.activation_name(i)
-        if kind in ("norm", "norm_act") and node.op == "call_module":
-            return {"norm": str(node.target), "activation": activation, "window": window, "factor": factor}
-        if kind not in ("identity", "pool", "activation", "gate"):
-            return None
-    return None
-
-
-def _pooled_away(flow: Flow, site: int) -> bool:
-    """Whether max pooling chooses from so many values that nearly all of what is left is positive."""
-    i, window = site, 1
-    while flow.data_inputs[i]:
-        i = flow.data_inputs[i][0]
-        window *= _max_window(flow, i)
-        if flow.kinds[i] not in ("identity", "pool"):
-            break
-    return window >= _ONE_SIDED_WINDOW
-
-
-def _max_window(flow: Flow, i: int) -> int:
-    """How many values one value behind a max pooling is chosen from; 1 for anything else."""
-    op = flow.op(i).lower().replace("_", "")
-    if not op.startswith("maxpool"):
-        return 1
-    module, node = flow.module(i), flow.nodes[i]
-    size = getattr(module, "kernel_size", None) if module is not None else (node.args[1:2] or (1,))[0]
-    sizes = size if isinstance(size, (list, tuple)) else [size] * (len(flow.shape(i)) - 2)
-    return _product(tuple(int(n) for n in sizes if isinstance(n, int)))
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
 def _describe_activation(
     flow: Flow, site: int, activations: Mapping[int, ActivationChange], part: LayerParts
 ) -> None:
@@ -248,75 +155,6 @@ def _describe_activation(
             return
         if flow.kinds[i] not in ("identity", "pool"):
             return
-
-
-def _house_activations(
-    analysis: Analysis,
-    choices: Mapping[str, Choice],
-    activations: Mapping[int, ActivationChange],
-    edits: Edits,
-    parts: Mapping[str, LayerParts],
-) -> None:
-    """New activations hang under the binary layer they follow, else under the container."""
-    flow = analysis.flow
-    names = {site: name for name, sites in analysis.nodes.items() for site in sites}
-    taken: set[str] = set()
-    for node, change in activations.items():
-        if change.path is not None or change.part is None:
-            continue
-        container = edits.container_of_activation(node)
-        assert container is not None
-        prefix = f"{container}." if container else ""
-        owner = _producer(flow, node, names, choices, taken, prefix)
-        if owner is not None:
-            parts[owner].activation = change.to_json()
-            edits.homes[node] = f"{owner}.activation"
-            taken.add(owner)
-        else:
-            edits.homes[node] = _free_name(analysis, prefix, taken)
-            taken.add(str(edits.homes[node]))
-        for name in change.readers:
-            if parts[name].container is None:
-                parts[name].container = container
-
-
-def _producer(
-    flow: Flow,
-    node: int,
-    names: Mapping[int, str],
-    choices: Mapping[str, Choice],
-    taken: set[str],
-    prefix: str,
-) -> str | None:
-    """The binary layer of this container whose output, behind its norm and adds, the activation works on."""
-    seen, stack, found = {node}, [node], []
-    while stack:
-        for j in flow.data_inputs[stack.pop()]:
-            if j in seen:
-                continue
-            seen.add(j)
-            if flow.kinds[j] == "site":
-                name = names[j]
-                if (
-                    name in choices
-                    and name not in taken
-                    and name.startswith(prefix)
-                    and j not in flow.projections
-                ):
-                    found.append(j)
-            elif flow.kinds[j] in ("norm", "norm_act", "identity", "add", "scale", "pool"):
-                stack.append(j)
-    return names[max(found)] if found else None
-
-
-def _free_name(analysis: Analysis, prefix: str, taken: set[str]) -> str:
-    owner = analysis.flow.modules[prefix.rstrip(".")]
-    number = 0
-    while True:
-        name = "activation" if number == 0 else f"activation_{number}"
-        if not hasattr(owner, name) and prefix + name not in taken:
-            return prefix + name
-        number += 1
 
 
 def _move_norm_activation(

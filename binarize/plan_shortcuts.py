@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from binarize.analysis import Analysis, Layer
-from binarize.dataflow import Block, Flow
+from binarize.blocks import Block
+from binarize.dataflow import Flow
 from binarize.plan_activations import Choice, channel_dim
 from binarize.shortcuts import ShortcutSpec, plan_shortcut
 

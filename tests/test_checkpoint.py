@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +179,22 @@ def test_rules_that_are_a_function_are_saved_as_what_they_said(tmp_path: Path) -
 
 def test_the_report_is_read_without_the_model(converted: Converted, tmp_path: Path) -> None:
     model = converted("ConvRelu")
-    folder = binarize.save(model, tmp_path / "net")
-    assert read_report(folder).to_json() == model.report.to_json()
+    folder = binarize.save(model, tmp_path / "my net")
+    report = read_report(folder)
+    assert replace(report, files={}, next_commands=()).to_json() == model.report.to_json()
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    assert (
+        report.files == {name: size for name, size in sizes.items() if not name.startswith("report.")} != {}
+    )
+    assert [shlex.split(command)[2] for command in report.next_commands] == [str(folder)] * 2
+
+
+@pytest.mark.parametrize("forms, written", [((), set()), (("md",), {"report.md"})])
+def test_only_the_reports_asked_for_are_written(
+    forms: tuple[str, ...], written: set[str], converted: Converted, tmp_path: Path
+) -> None:
+    folder = binarize.save(converted("ConvRelu"), tmp_path / "net", reports=forms)
+    assert {path.name for path in folder.glob("report.*")} == {"report.json", *written}
 
 
 # --- what is not ours, damaged or changed

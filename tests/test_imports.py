@@ -24,7 +24,9 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
+    "blocks": "analysis",
     "channels": "shortcuts",
+    "atomic": "errors",
     "binary_product": "layers",
     "checks": "convert",
     "commands": "cli",
@@ -37,12 +39,16 @@ PART_OF = {
     "liveness": "calibrate",
     "migrations": "checkpoint",
     "packing": "checkpoint",
+    "operations": "analysis",
     "parts": "rules",
     "plan_activations": "plan",
     "plan_edits": "plan",
+    "plan_homes": "plan",
     "plan_parts": "plan",
     "plan_shortcuts": "plan",
+    "plan_thresholds": "plan",
     "planner": "plan",
+    "record": "checkpoint",
     "rule_document": "rules",
     "rule_files": "rules",
     "rule_match": "rules",

@@ -164,23 +164,18 @@ def _write(
     """Writes what was asked for; the report with the sizes of the files and what to do next."""
     import torch
 
-    from binarize.checkpoint import save
+    from binarize.atomic import whole_file
+    from binarize.checkpoint import read_report, save
+    from binarize.report.next_steps import next_commands
 
-    files: dict[str, int] = {}
+    report = options.report_of(model)
     if "folder" in emitted:
-        save(model, folder, force=force)
-        for form in ("md", "html"):
-            if form not in formats:
-                (folder / f"report.{form}").unlink(missing_ok=True)
-        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        save(model, folder, force=force, reports=formats)
+        report = replace(read_report(folder), next_commands=next_commands(folder, options.program()))
     if "pt" in emitted:
-        target = folder.with_name(f"{folder.name}.pt")
-        draft = target.with_name(f".{target.name}.draft")
-        torch.save(model, draft)
-        draft.replace(target)
-    train = f"{options.program()} finetune {shlex.quote(str(folder))} --data DIR"
-    commands = (train,) if "folder" in emitted else ()
-    return replace(options.report_of(model), files=files, next_commands=commands)
+        with whole_file(folder.with_name(f"{folder.name}.pt")) as draft:
+            torch.save(model, draft)
+    return report
 
 
 def _show(screen: Screen, report: Report, all_rows: bool) -> None:

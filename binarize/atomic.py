@@ -1,0 +1,76 @@
+"""Files and folders that appear under their final name whole or not at all, whatever kills the process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["sync", "whole_file", "whole_folder"]
+
+
+@contextmanager
+def whole_file(target: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `target` when the block ends without an exception, replacing what is there."""
+    # Beside the target, so that the rename stays on one disk.
+    draft = target.with_name(f".{target.name}.draft")
+    try:
+        yield draft
+        sync(draft)
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync(target.absolute().parent)
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `target` when the block ends without an exception.
+
+    A folder that stands there is removed only after the new one has its name.
+    """
+    parent = target.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".draft", dir=parent))
+    try:
+        yield draft
+        for path in draft.rglob("*"):
+            sync(path)
+        draft.chmod(0o777 & ~_umask())
+        _put(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    sync(parent)
+
+
+def sync(path: Path) -> None:
+    """Force a file or folder to the disk, before a rename makes it the truth."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put(draft: Path, target: Path) -> None:
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=draft.parent)) / "folder"
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,238 @@
+"""What each node of a recorded graph is: a layer, an activation, a norm, an add, or an operation that moves values.
+
+A *site* is a node that a layer stands behind: a convolution or linear layer that sees the model's input. Nodes are
+known by their position in execution order; ancestors and descendants are bit sets (Python integers), so graphs of
+thousands of nodes take a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Literal
+
+import torch.fx
+from torch import nn
+
+from binarize.capture.leaves import CONVOLUTIONS
+from binarize.capture.tape import Recording
+
+__all__ = ["LOWNEG", "NONNEG", "Operations"]
+
+Node = torch.fx.Node
+NodeKind = Literal[
+    "placeholder", "get_attr", "output", "site", "activation", "norm", "norm_act", "pool", "identity", "add", "concat",
+    "gate", "scale", "other",
+]  # fmt: skip
+
+_CONV_CALLS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)) | {"deform_conv2d"}
+_MATRIX_CALLS = frozenset({"matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "einsum"})
+NONNEG = frozenset({"relu", "relu6", "sigmoid", "hardsigmoid", "softplus", "softmax"})
+LOWNEG = frozenset(
+    {"silu", "gelu", "hardswish", "mish", "elu", "selu", "celu", "leakyrelu", "gelutanh", "quickgelu"}
+)
+_OTHER_ACTIVATIONS = frozenset(
+    {"hardtanh", "prelu", "tanh", "threshold", "logsigmoid", "softsign", "tanhshrink"}
+)
+_NORM_CALLS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
+_POOL_CALLS = frozenset({"interpolate", "mean", "amax", "pad", "upsample"})
+_IDENTITY_CALLS = frozenset(
+    {
+        "view", "reshape", "permute", "transpose", "flatten", "unflatten", "contiguous", "squeeze",
+        "unsqueeze", "expand", "getitem", "chunk", "split", "unbind", "roll", "clone", "to", "float",
+        "type_as", "movedim", "swapaxes", "expand_as", "dropout", "dropout2d", "feature_dropout",
+        "pixel_shuffle", "pixel_unshuffle", "stack", "repeat", "T", "t", "mT", "narrow", "channel_shuffle",
+        "detach", "view_as", "reshape_as", "checkpoint", "tile", "flip", "swapdims", "index_select",
+        "tensor_split", "repeat_interleave", "split_with_sizes", "unfold", "__getitem__", "written", "half",
+        "bfloat16", "squeeze_", "unsqueeze_", "as_subclass",
+    }
+)  # fmt: skip
+_ADD_CALLS = frozenset({"add", "__add__", "__iadd__", "__radd__", "add_"})
+_SUBTRACT_CALLS = frozenset({"sub", "__sub__", "__rsub__", "sub_", "__isub__"})
+_MULTIPLY_CALLS = frozenset({"mul", "__mul__", "__imul__", "__rmul__", "mul_", "multiply"})
+_CONCAT_CALLS = frozenset({"cat", "concat", "concatenate"})
+# These take shape and type from a tensor and do not read its values.
+_LIKE_CALLS = frozenset(
+    f"{made}_like" for made in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")
+)
+_NEW_CALLS = frozenset(f"new_{made}" for made in ("empty", "empty_strided", "full", "ones", "zeros"))
+# Weights of a frozen layer that is a constant of the model (a fixed expectation over 16 bins, a blur).
+_SMALL_CONSTANT = 256
+
+
+class Operations:
+    """The nodes of one recording, what each reads, reaches and is."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.root = recording.root
+        self.modules = dict(self.root.named_modules(remove_duplicate=False))
+        self.nodes: list[Node] = list(recording.graph.nodes)
+        self.index: dict[Node, int] = {node: i for i, node in enumerate(self.nodes)}
+        self.inputs = [[self.index[n] for n in _read_by(node)] for node in self.nodes]
+        self.users: list[list[int]] = [[] for _ in self.nodes]
+        for i, inputs in enumerate(self.inputs):
+            for j in inputs:
+                self.users[j].append(i)
+        self.ancestors = self._closure(self.inputs, range(len(self.nodes)))
+        self.descendants = self._closure(self.users, reversed(range(len(self.nodes))))
+        placeholders = sum(1 << i for i, node in enumerate(self.nodes) if node.op == "placeholder")
+        # Nodes that depend on the input; the rest computes with parameters alone.
+        self.is_data = [bool((self.ancestors[i] | 1 << i) & placeholders) for i in range(len(self.nodes))]
+        self.kinds: list[NodeKind] = [self._kind(i) for i in range(len(self.nodes))]
+        self.sites = [i for i, kind in enumerate(self.kinds) if kind == "site"]
+        self.data_inputs = [[j for j in inputs if self.is_data[j]] for inputs in self.inputs]
+
+    def _closure(self, edges: list[list[int]], order: Iterable[int]) -> list[int]:
+        reach = [0] * len(self.nodes)
+        for i in order:
+            for j in edges[i]:
+                reach[i] |= reach[j] | 1 << j
+        return reach
+
+    # --- what a node is
+
+    def module(self, i: int) -> nn.Module | None:
+        """The leaf module that node `i` calls, if it calls one."""
+        node = self.nodes[i]
+        return self.modules.get(str(node.target)) if node.op == "call_module" else None
+
+    def op(self, i: int) -> str:
+        """Name of the operation; the class name for a leaf module."""
+        return str(self.nodes[i].meta.get("op", self.nodes[i].op))
+
+    def label(self, i: int) -> str:
+        """The operation as a reader knows it: "ReLU" for a module, "F.relu" for a function, "add" for operators."""
+        op = self.op(i)
+        if self.nodes[i].op == "call_module":
+            return op
+        plain = op.strip("_")
+        if plain in ("iadd", "radd"):
+            plain = "add"
+        return (
+            f"F.{plain}"
+            if plain in NONNEG | LOWNEG | _NORM_CALLS | {"linear", "dropout"} | _CONV_CALLS
+            else plain
+        )
+
+    def shape(self, i: int) -> tuple[int, ...]:
+        """Shape of what node `i` yields; () if it is no tensor."""
+        return tuple(self.nodes[i].meta.get("shape") or ())
+
+    def frames(self, i: int) -> tuple[tuple[str, int], ...]:
+        """The module calls around node `i`, outermost first."""
+        return tuple(self.nodes[i].meta.get("frames", ()))
+
+    def activation_name(self, i: int) -> str:
+        """Lower-case name of the activation function of node `i`, "" if it is none."""
+        module = self.module(i)
+        if module is not None and self.kinds_norm_act(module):
+            module = getattr(module, "act", None)
+        name = (type(module).__name__ if module is not None else self.op(i)).lower().strip("_")
+        if name in ("clamp", "clamp_min", "clip") and self.nodes[i].op != "call_module":
+            return "relu6" if self._clamps_at_zero(i) else ""
+        return name if name in NONNEG | LOWNEG | _OTHER_ACTIVATIONS else ""
+
+    def kinds_norm_act(self, module: nn.Module) -> bool:
+        """Whether the module is a norm that applies an activation itself (timm's BatchNormAct2d and kin)."""
+        return (
+            hasattr(module, "act") and "Norm" in type(module).__name__ and isinstance(module.act, nn.Module)
+        )
+
+    def _clamps_at_zero(self, i: int) -> bool:
+        node = self.nodes[i]
+        lower = node.kwargs.get("min", node.args[1] if len(node.args) > 1 else None)
+        return isinstance(lower, (int, float)) and lower == 0
+
+    def _kind(self, i: int) -> NodeKind:
+        node = self.nodes[i]
+        if node.op in ("placeholder", "get_attr", "output"):
+            return node.op  # type: ignore[return-value]
+        module = self.module(i)
+        if module is not None:
+            return self._module_kind(i, module)
+        op = self.op(i)
+        if self.functional_weight(i) is not None:
+            return "site"
+        operands = len({j for j in self.inputs[i] if self.is_data[j]})
+        plain = op.strip("_")
+        if op in _ADD_CALLS and operands >= 2:
+            return "add"
+        if op in _CONCAT_CALLS:
+            return "concat"
+        if op in _MULTIPLY_CALLS | {"div", "__truediv__", "div_", "addcmul"}:
+            return "gate" if operands >= 2 else "scale"
+        if op in _ADD_CALLS or op in _SUBTRACT_CALLS:
+            return "scale" if operands < 2 else "other"
+        if self.activation_name(i):
+            return "activation"
+        if plain in _NORM_CALLS:
+            return "norm"
+        if op in _POOL_CALLS or "pool" in op:
+            return "pool"
+        return "identity" if op in _IDENTITY_CALLS or plain in _IDENTITY_CALLS else "other"
+
+    def _module_kind(self, i: int, module: nn.Module) -> NodeKind:
+        name = type(module).__name__
+        if isinstance(module, (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.Embedding)):
+            return "site" if self.is_data[i] and not self._constant_layer(module) else "other"
+        if self.kinds_norm_act(module):
+            return "norm_act" if self.activation_name(i) else "norm"
+        if "Norm" in name:
+            return "norm"
+        if self.activation_name(i) or type(module).__module__ == "torch.nn.modules.activation":
+            return "activation"
+        if "Pool" in name or "Pad" in name or "Upsample" in name or "PixelShuffle" in name:
+            return "pool"
+        if (
+            "Drop" in name
+            or "StochasticDepth" in name
+            or isinstance(module, (nn.Identity, nn.Flatten, nn.Unflatten, nn.ChannelShuffle))
+        ):
+            return "identity"
+        return "other"
+
+    def _constant_layer(self, module: nn.Module) -> bool:
+        """A small frozen layer in a model that trains is arithmetic written as a layer (YOLO's DFL)."""
+        frozen = [p for p in module.parameters() if not p.requires_grad]
+        count = sum(p.numel() for p in module.parameters())
+        return len(frozen) == len(list(module.parameters())) and count < _SMALL_CONSTANT and self.trains
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether any parameter of the model asks for gradients."""
+        return any(p.requires_grad for p in self.root.parameters())
+
+    def functional_weight(self, i: int) -> str | None:
+        """Path of the parameter behind a functional layer (`F.linear(x, self.weight)`), None if node `i` is none."""
+        node, op = self.nodes[i], self.op(i)
+        if node.op != "call_function" or not self.is_data[i]:
+            return None
+        if op in _CONV_CALLS or op == "linear":
+            weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
+            return self._parameter_of(weight)
+        if op in _MATRIX_CALLS:
+            for argument in node.all_input_nodes:
+                if not self.is_data[self.index[argument]]:
+                    return self._parameter_of(argument)
+        return None
+
+    def _parameter_of(self, argument: object) -> str | None:
+        """The one parameter a data-free value is made from."""
+        if not isinstance(argument, torch.fx.Node):
+            return None
+        i = self.index[argument]
+        sources = [i] if argument.op == "get_attr" else [j for j in range(i) if self.ancestors[i] >> j & 1]
+        paths = [str(self.nodes[j].target) for j in sources if self.nodes[j].op == "get_attr"]
+        named = [path for path in paths if not path.startswith("_constant_")]
+        return named[0] if named else None
+
+
+def _read_by(node: Node) -> list[Node]:
+    """The nodes whose values a node reads, each once."""
+    op = str(node.meta.get("op", node.op))
+    if op in _LIKE_CALLS | _NEW_CALLS:
+        return []
+    if op.endswith("_as") and node.args:
+        return [argument for argument in node.args[:1] if isinstance(argument, torch.fx.Node)]
+    return node.all_input_nodes

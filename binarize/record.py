@@ -1,0 +1,107 @@
+"""binarize.json: what a saved model is, how it was made, and by what it is recognized."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import binarize
+from binarize.conversion import Conversion
+from binarize.errors import CheckError, SourceError
+from binarize.fingerprint import (
+    is_permuted,
+    machine,
+    output_digest,
+    record_digest,
+    tensor_digest,
+    tensors_of,
+    unique_tensors,
+)
+from binarize.migrations import FORMAT, migrate
+from binarize.sources.structure import tied_tensors
+
+__all__ = ["RECORD", "make_record", "read_json", "read_record"]
+
+RECORD = "binarize.json"
+# What the file has to hold beside its format.
+_KEYS = frozenset(
+    {"source", "plan", "rules", "seed", "command", "tied", "modes", "frozen", "strides", "fingerprint"}
+)
+
+
+def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
+    """What is written about a converted model, as JSON values."""
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "versions": _versions(),
+        "source": conversion.source.to_json(),
+        "plan": conversion.plan.to_json(),
+        "rules": conversion.rules.to_json(),
+        "seed": conversion.seed,
+        "command": conversion.command,
+        "tied": tied_tensors(model),
+        # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
+        "modes": {name: module.training for name, module in model.named_modules()},
+        "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
+        # Last digits of a convolution depend on how its weight lies in memory (channels_last).
+        "strides": {name: value.stride() for name, value in tensors_of(model).items() if is_permuted(value)},
+    }
+    record["fingerprint"] = {
+        "record": record_digest(record),
+        "tensors": tensor_digest(unique_tensors(model)),
+        "machine": machine(),
+        "output": output_digest(model, conversion.source),
+    }
+    return record
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record in a saved model's folder, checked and in the newest format.
+
+    Raises: SourceError, where the folder is not one of ours, or damaged; CheckError, where the record was changed.
+    """
+    wanted = "expected a folder that binarize convert or binarize.save wrote"
+    if not folder.is_dir():
+        raise SourceError(f"{folder}: no such folder; {wanted}")
+    path = folder / RECORD
+    if not path.is_file():
+        raise SourceError(f"{folder}: holds no {RECORD}; {wanted}")
+    read = read_json(path)
+    record = migrate(read, str(path))
+    missing = sorted(_KEYS - record.keys())
+    if missing or not isinstance(record["fingerprint"], dict):
+        raise SourceError(f"{path}: damaged: it has no {missing[0] if missing else 'fingerprint'!r}")
+    # Older formats were other records; what they said is checked by their tensors alone.
+    if read["format"] == FORMAT and record["fingerprint"].get("record") != record_digest(record):
+        raise CheckError(
+            f"{path}: was changed after it was saved (sha256 differs)\n  convert the float model again"
+        )
+    return record
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises: SourceError, where there is none."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(f"{path}: damaged or missing: {error}") from error
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    found = {
+        "binarize": binarize.__version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }
+    for name in ("torchvision", "timm"):
+        if importlib.util.find_spec(name) is not None:
+            found[name] = importlib.metadata.version(name)
+    return found

@@ -1,7 +1,8 @@
 """A saved model packed to one bit a weight, and read back: `packed.safetensors` beside the latent weights.
 
-The file holds numbers; what the model computes with them stands in the folder's record, as for the latent weights.
-So reading it rebuilds the float model, replays the plan's edits, and puts a packed layer in each binary one's place.
+Where the frozen model traces as a whole, the file holds its graph as data and is a model by itself. Elsewhere what the
+model computes with the file's numbers stands in the folder's record: reading it rebuilds the float model, replays the
+plan's edits, and puts a packed layer in each binary one's place.
 """
 
 from __future__ import annotations
@@ -14,25 +15,32 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from binarize.checkpoint import load, read_record, rebuild
+from binarize.capture.shadow import silenced_hooks
+from binarize.checkpoint import load, rebuild
 from binarize.conversion import SourceRecord, conversion_of, forget
 from binarize.cost import totals
 from binarize.errors import CheckError, SourceError, UsageError
-from binarize.fingerprint import output_digest, record_digest
-from binarize.packed.contents import contents_of, fill, theory
+from binarize.fingerprint import record_digest
+from binarize.liveness import evaluating
+from binarize.packed.contents import alone, contents_of, fill, theory
 from binarize.packed.drift import Drift, measure_drift
 from binarize.packed.file import read_file, write_file
-from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers, remember_frozen
+from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
 from binarize.packed.freeze import freeze as freeze_model
+from binarize.packed.graph.trace import graph_of
 from binarize.packed.tables import Rest
 from binarize.plan import Plan
+from binarize.record import has_record, read_record
 
 __all__ = ["PACKED", "Packing", "Sizes", "freeze", "load_packed", "pack"]
 
 PACKED = "packed.safetensors"
 # Random inputs on which the frozen model is compared with the trained one.
 _DRIFT_INPUTS = 4
+# What models raise that take something else than float tensors.
+_OTHER_INPUTS = (RuntimeError, TypeError, ValueError, IndexError)
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,8 @@ class Packing:
     float_inputs: int
     # None where the model takes other inputs than images of known shapes.
     drift: Drift | None
+    # Why the file alone is no model, so that reading it needs the folder or the float model; None where it is one.
+    needs: str | None
 
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON values."""
@@ -109,24 +119,33 @@ def pack(
     trained = load(path, model=model, source=source).eval()
     conversion = conversion_of(trained)
     assert conversion is not None
+    example = _noise(trained, conversion.source)
     frozen = freeze(trained)
-    expected = output_digest(frozen, conversion.source)
+    expected = _answers(frozen, example)
     packed = pack_layers(frozen)
     record = frozen_record(packed)
     assert record is not None
-    if output_digest(packed, conversion.source) != expected:
+    if not _are_equal(_answers(packed, example), expected):
         raise CheckError(
             f"{path}: the kernels compute something else than the frozen model\n  BINARIZE_KERNELS=reference goes without"
         )
-    drift = _drift(trained, packed, conversion.source)
-    contents = contents_of(packed, rest)
-    contents = replace(contents, about={**contents.about, "record": _record_digest(read_record(path))})
+    drift = None if example is None else _drift(trained, packed, example)
+    graph = _graph(packed, example)
+    contents = contents_of(packed, rest, {} if isinstance(graph, str) else graph[1])
+    about = {**contents.about, "record": _record_digest(read_record(path))}
     draft = target.with_name(f".{PACKED}.draft")
     try:
-        write_file(draft, contents, rest)
-        again = _loaded(draft, path, model, source)
-        if output_digest(again, conversion.source) != output_digest(packed, conversion.source):
-            raise CheckError(f"{target}: computes something else when it is read back; nothing was written")
+        needs = graph if isinstance(graph, str) else None
+        if not isinstance(graph, str):
+            write_file(draft, replace(contents, about={**about, "graph": graph[0]}), rest)
+            needs = _differs(draft, packed, example)
+        if needs is not None:
+            write_file(draft, replace(contents, about=about), rest)
+            again = _loaded(draft, path, model, source)
+            if not _are_equal(_answers(again, example), _answers(packed, example)):
+                raise CheckError(
+                    f"{target}: computes something else when it is read back; nothing was written"
+                )
         _sync(draft)
         draft.replace(target)
     finally:
@@ -139,14 +158,38 @@ def pack(
         len(contents.layers),
         sum(layer.float_input for layer in contents.layers.values()),
         drift,
+        needs,
     )
 
 
-def load_packed(path: str | Path, *, model: nn.Module | None = None, source: str | None = None) -> nn.Module:
-    """The packed model in a folder, or in the packed file of one, ready to run; bit-equal to the one written.
+def _graph(packed: nn.Module, example: Example | None) -> tuple[dict[str, Any], dict[str, Tensor]] | str:
+    if example is None:
+        return "nobody knows which inputs the model takes"
+    if _answers(packed, example) is None:
+        return "the model does not run on random inputs, so that its trace cannot be checked"
+    return graph_of(packed, *example)
 
-    Where the float model's class is the user's own, give the float model (it is copied, its weights do not matter) or a
-    `source` that makes it, such as "file.py:make_model".
+
+def _differs(file: Path, packed: nn.Module, example: Example | None) -> str | None:
+    """In words why a file with a graph is not the packed model; None where it is, for batches of any size."""
+    try:
+        again = alone(read_file(file))
+    except (SourceError, UsageError) as error:
+        return f"its graph cannot be read back ({str(error)[:160]})"
+    for batch in (example, _longer(example)):
+        expected = _answers(packed, batch)
+        if expected is not None and not _are_equal(_answers(again, batch), expected):
+            return "its trace computes something else than the model"
+    return None
+
+
+def load_packed(path: str | Path, *, model: nn.Module | None = None, source: str | None = None) -> nn.Module:
+    """The packed model in a folder, or in a packed file, ready to run; bit-equal to the one written.
+
+    Where the file holds the model's graph, it is enough by itself: neither the folder nor the float model's code is
+    needed. Elsewhere, or to get an object of the float model's class, its folder has to stand beside it, and where that
+    class is the user's own, give the float model (it is copied, its weights do not matter) or a `source` that makes it,
+    such as "file.py:make_model".
 
     Raises: SourceError, where a file is missing, damaged or belongs to another model; what `binarize.load` raises.
     """
@@ -157,18 +200,17 @@ def load_packed(path: str | Path, *, model: nn.Module | None = None, source: str
 
 def _loaded(file: Path, folder: Path, model: nn.Module | None, source: str | None) -> nn.Module:
     contents = read_file(file)
-    record = read_record(folder)
-    if contents.about.get("record") != _record_digest(record):
+    stands_alone = contents.about.get("graph") is not None and model is None and source is None
+    record = None if stands_alone and not has_record(folder) else read_record(folder)
+    if record is not None and contents.about.get("record") != _record_digest(record):
         raise SourceError(f"{file}: belongs to another model than {folder}\n  binarize pack {folder} --force")
-    rebuilt, _, _ = rebuild(folder, record, model=model, source=source)
     try:
+        if record is None or stands_alone:
+            return alone(contents)
+        rebuilt, _, _ = rebuild(folder, record, model=model, source=source)
         fill(rebuilt, contents)
     except UsageError as error:
-        raise SourceError(f"{file}: does not fit the rebuilt model: {error}") from error
-    shapes = SourceRecord.from_json(record["source"]).input_shapes
-    found = frozen_record(rebuilt)
-    assert found is not None
-    remember_frozen(rebuilt, replace(found, input_shapes=shapes))
+        raise SourceError(f"{file}: its parts do not fit together: {error}") from error
     return rebuilt
 
 
@@ -202,19 +244,48 @@ def _inputs(model: nn.Module, origin: SourceRecord, make: Any) -> Example | None
     return tuple(made(shape) for shape in origin.input_shapes), keywords
 
 
-def _drift(trained: nn.Module, packed: nn.Module, origin: SourceRecord) -> Drift | None:
+def _noise(model: nn.Module, origin: SourceRecord) -> Example | None:
     generator = torch.Generator().manual_seed(0)
 
     def noise(shape: tuple[int, ...]) -> Tensor:
         return torch.randn((_DRIFT_INPUTS, *shape[1:]), generator=generator)
 
-    example = _inputs(trained, origin, noise)
-    if example is None:
-        return None
+    return _inputs(model, origin, noise)
+
+
+def _longer(example: Example | None) -> Example | None:
+    """The same inputs and one more."""
+    return pytree.tree_map_only(Tensor, lambda x: torch.cat([x, x[:1]]), example)
+
+
+def _drift(trained: nn.Module, packed: nn.Module, example: Example) -> Drift | None:
     try:
         return measure_drift(trained, packed, *example)
-    except (RuntimeError, TypeError, ValueError, IndexError):
-        return None  # integer or structured inputs
+    except _OTHER_INPUTS:
+        return None
+
+
+def _answers(model: nn.Module, example: Example | None) -> list[Tensor] | None:
+    """What a model gives for noise; None where it takes other inputs (integers, structures)."""
+    if example is None:
+        return None
+    with silenced_hooks(model), evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            output = model(*example[0], **example[1])
+        except _OTHER_INPUTS:
+            return None
+    return [value for value in pytree.tree_leaves(output) if isinstance(value, Tensor)]
+
+
+def _are_equal(found: list[Tensor] | None, expected: list[Tensor] | None) -> bool:
+    """Bit for bit, also where a model gives no number (NaN)."""
+    if found is None or expected is None:
+        return found is expected
+    return len(found) == len(expected) and all(
+        a.dtype == b.dtype and a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+        for a, b in zip(found, expected)
+    )
 
 
 def _sizes(plan: Plan, least: int, file: Path) -> Sizes:

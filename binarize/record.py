@@ -26,7 +26,7 @@ from binarize.fingerprint import (
 from binarize.migrations import FORMAT, migrate
 from binarize.sources.structure import tied_tensors
 
-__all__ = ["RECORD", "make_record", "read_json", "read_record"]
+__all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record"]
 
 RECORD = "binarize.json"
 # What the file has to hold beside its format.
@@ -59,6 +59,11 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
         "output": output_digest(model, conversion.source),
     }
     return record
+
+
+def has_record(folder: Path) -> bool:
+    """Whether a model was saved into this folder."""
+    return (folder / RECORD).is_file()
 
 
 def read_record(folder: Path) -> dict[str, Any]:

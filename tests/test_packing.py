@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -139,6 +141,72 @@ def test_ones_own_class_needs_the_float_model(converted: Converted, tmp_path: Pa
     factory = f"{nets.__file__}:BasicBlocks"
     binarize.pack(folder, source=factory)
     assert_equal(run(binarize.load_packed(folder, source=factory)), run(packed_in_memory(model)))
+
+
+ALONE = """
+import hashlib, sys
+import torch, binarize
+model = binarize.load_packed(sys.argv[1])
+generator = torch.Generator().manual_seed(3)
+with torch.no_grad():
+    output = model(torch.randn(2, 3, 16, 16, generator=generator))
+print(hashlib.sha256(output.numpy().tobytes()).hexdigest())
+print(sorted({name.split(".")[0] for name in sys.modules} & {"nets", "torchvision", "timm", "pytorch_lightning"}))
+print([name for name in sys.modules if name.startswith(("binarize.training", "binarize.convert"))])
+"""
+
+
+def test_the_file_alone_is_the_model_of_ones_own_class(converted: Converted, tmp_path: Path) -> None:
+    model = converted("BasicBlocks", "reactnet")
+    packing = binarize.pack(saved(model, tmp_path), model=nets.BasicBlocks())
+    assert packing.needs is None
+    (tmp_path / "empty").mkdir()
+    moved = shutil.copy(packing.path, tmp_path / "empty" / "mine.safetensors")
+    x = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        expected = hashlib.sha256(packed_in_memory(model)(x).numpy().tobytes()).hexdigest()
+    root = str(Path(binarize.__file__).parents[1])
+    said = subprocess.run(
+        [sys.executable, "-c", ALONE, str(moved)], capture_output=True, text=True, cwd=tmp_path / "empty",
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )  # fmt: skip
+    assert said.stdout.splitlines() == [expected, "[]", "[]"], said.stdout + said.stderr
+    # With the class, an object of the class.
+    mine = binarize.load_packed(packing.path, model=nets.BasicBlocks())
+    assert isinstance(mine, nets.BasicBlocks)
+
+
+def test_where_the_graph_is_not_whole_the_folder_is_needed(converted: Converted, tmp_path: Path) -> None:
+    model = converted("DataDependent")
+    packing = binarize.pack(saved(model, tmp_path), model=nets.DataDependent())
+    assert packing.needs is not None and "cannot be traced as a whole" in packing.needs
+    assert_equal(
+        run(packed_in_memory(model)), run(binarize.load_packed(packing.path, model=nets.DataDependent()))
+    )
+    (tmp_path / "alone").mkdir()
+    moved = shutil.copy(packing.path, tmp_path / "alone")
+    with pytest.raises(SourceError, match=r"holds no binarize\.json"):
+        binarize.load_packed(moved, model=nets.DataDependent())
+
+
+class Remembers(nets.Body):
+    """Its Python code changes with the number of calls: no trace of it is the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.sign = nets.conv(), 1.0
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        batch = torch.jit.is_scripting() or isinstance(x, torch.Tensor)
+        return self.conv1(torch.relu(x)) * (2.0 if batch else 3.0)
+
+
+def test_a_trace_that_is_not_the_model_is_not_stored(tmp_path: Path) -> None:
+    model = nets.seeded(Remembers)
+    binary = binarize.convert(model, "bnn", example_input=nets.example(model))
+    packing = binarize.pack(saved(binary, tmp_path), model=model)
+    assert packing.needs == "its trace computes something else than the model"
+    assert_equal(run(packed_in_memory(binary)), run(binarize.load_packed(tmp_path / "net", model=model)))
 
 
 def test_a_layer_that_cannot_be_packed_keeps_its_latent_weight(tmp_path: Path) -> None:

@@ -51,6 +51,10 @@ def pack(
         screen.warn(f"{name} stays as it was trained: {why}")
     if packing.frozen.unseen:
         screen.note(f"BatchNorm behind layers was not folded: {packing.frozen.unseen}")
+    if packing.needs is None:
+        screen.note("the file is the whole model: binarize.load_packed needs nothing else")
+    else:
+        screen.note(f"reading it takes {folder} as well: {packing.needs}")
     screen.note(f"wrote {packing.path}")
     screen.document(packing.to_json())
 

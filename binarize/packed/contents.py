@@ -13,21 +13,26 @@ from binarize.layers import BinaryLayer
 from binarize.packed.file import PackedModel
 from binarize.packed.fold import folds, without_norm
 from binarize.packed.freeze import Frozen, frozen_record, remember_frozen
+from binarize.packed.graph.build import build
 from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
 from binarize.passes.swap import set_everywhere
 from binarize.sources.structure import tied_tensors
 
-__all__ = ["contents_of", "fill", "theory"]
+__all__ = ["alone", "contents_of", "fill", "theory"]
 
 _OWN = ("bits", "scale", "shift", "window_scale", "threshold")
 # BatchNorm counts its training batches; a frozen model has no use for the number.
 _IDLE = "num_batches_tracked"
 
 
-def contents_of(model: nn.Module, rest: Rest = "fp32") -> PackedModel:
+def contents_of(
+    model: nn.Module, rest: Rest = "fp32", loose: Mapping[str, Tensor] | None = None
+) -> PackedModel:
     """What a packed model holds. What stays float takes the values that a file with this `rest` gives back, in place.
+
+    `loose` are tensors that the model's code reads and no state dict holds: they are kept as they are.
 
     Raises: UsageError, where the model was not packed.
     """
@@ -37,28 +42,56 @@ def contents_of(model: nn.Module, rest: Rest = "fp32") -> PackedModel:
         raise UsageError(
             "the model has no packed layers; expected one that binarize.freeze and pack_layers made"
         )
-    tied = {name for group in tied_tensors(model) for name in group[1:]}
-    floats = {name: value for name, value in _floats(model).items() if name not in tied}
+    tied = {name: group[0] for group in tied_tensors(model) for name in group[1:]}
+    state = _floats(model)
+    floats = {name: value for name, value in state.items() if name not in tied}
     with torch.no_grad():
         for value in floats.values() if rest != "fp32" else ():
             value.copy_(narrowed(value, rest))
+    more = {name: value for name, value in (loose or {}).items() if name not in state}
     # Last digits of a convolution depend on how its weight lies in memory (channels_last).
-    strides = {name: list(v.stride()) for name, v in floats.items() if _permuted(v.shape, v.stride())}
+    strides = {
+        name: list(v.stride()) for name, v in (floats | more).items() if _permuted(v.shape, v.stride())
+    }
     about = {
         "folded": dict(record.folded),
         "kept": dict(record.kept),
+        "shapes": [list(shape) for shape in record.input_shapes],
         "front": [name for name, layer in layers.items() if layer.front is not None],
         "norm": [name for name, layer in layers.items() if layer.norm is not None],
         "strides": strides,
+        "tied": {name: first for name, first in tied.items() if first in floats},
+        "loose": list(more),
     }
     # Views of one tensor are written one by one.
-    return PackedModel(layers, {name: value.detach().clone() for name, value in floats.items()}, about)
+    kept = {name: value.detach().clone() for name, value in (floats | more).items()}
+    return PackedModel(layers, kept, about, frozenset(more))
 
 
 def theory(contents: PackedModel, rest: Rest) -> int:
     """Bytes of the numbers alone: one bit a sign, four bytes a number of a layer, what stays float as `rest`."""
     packed = sum(layer.packed_bytes() for layer in contents.layers.values())
-    return packed + sum(rest_bytes(value, rest) for value in contents.rest.values())
+    return packed + sum(
+        rest_bytes(value, "fp32" if name in contents.exact else rest) for name, value in contents.rest.items()
+    )
+
+
+def alone(contents: PackedModel) -> nn.Module:
+    """The packed model by the graph that its file holds. The contents' layers become part of it.
+
+    Raises: UsageError, where there is no graph, or its parts do not fit together.
+    """
+    about = _About(contents.about)
+    tensors = {
+        name: _in_memory(value, about.strides.get(name), name) for name, value in contents.rest.items()
+    }
+    for name, first in about.tied.items():
+        if first not in tensors or name in tensors:
+            raise UsageError(f"{name} is tied to {first}, which is not there")
+        tensors[name] = tensors[first]
+    model = build(contents.about.get("graph"), contents.layers, tensors)
+    remember_frozen(model, about.record())
+    return model
 
 
 def fill(model: nn.Module, contents: PackedModel) -> None:
@@ -82,9 +115,9 @@ def fill(model: nn.Module, contents: PackedModel) -> None:
                 f"{path}: is a {type(norm).__name__}; expected a BatchNorm that is part of a layer now"
             )
         set_everywhere(model, path, without_norm(norm))
-    _load(model, contents.rest, about.strides)
+    _load(model, contents.rest, about)
     model.eval().requires_grad_(False)
-    remember_frozen(model, Frozen(about.folded, about.kept))
+    remember_frozen(model, about.record())
 
 
 class _About:
@@ -93,14 +126,23 @@ class _About:
     def __init__(self, about: Mapping[str, Any]) -> None:
         self.folded: dict[str, str] = _texts(about, "folded")
         self.kept: dict[str, str] = _texts(about, "kept")
+        self.tied: dict[str, str] = _texts(about, "tied")
         self.front, self.norm = set(_names(about, "front")), set(_names(about, "norm"))
-        strides = about.get("strides")
-        if not isinstance(strides, dict) or not all(
-            isinstance(one, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in one)
-            for one in strides.values()
-        ):
+        self.loose = set(_names(about, "loose"))
+        shapes, strides = about.get("shapes"), about.get("strides")
+        if not isinstance(shapes, list) or not all(_are_sizes(one) for one in shapes):
+            raise UsageError("its shapes are none")
+        self.shapes = tuple(tuple(shape) for shape in shapes)
+        if not isinstance(strides, dict) or not all(_are_sizes(one) for one in strides.values()):
             raise UsageError("its strides are none")
         self.strides: dict[str, list[int]] = strides
+
+    def record(self) -> Frozen:
+        return Frozen(self.folded, self.kept, None, self.shapes)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
 
 
 def _texts(about: Mapping[str, Any], key: str) -> dict[str, str]:
@@ -139,8 +181,9 @@ def _floats(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _load(model: nn.Module, rest: Mapping[str, Tensor], strides: Mapping[str, list[int]]) -> None:
+def _load(model: nn.Module, rest: Mapping[str, Tensor], about: _About) -> None:
     floats = _floats(model)
+    rest = {name: value for name, value in rest.items() if name not in about.loose}
     tied = {name for group in tied_tensors(model) for name in group[1:]}
     missing = sorted(floats.keys() - tied - rest.keys())
     unexpected = sorted(rest.keys() - floats.keys())
@@ -153,15 +196,21 @@ def _load(model: nn.Module, rest: Mapping[str, Tensor], strides: Mapping[str, li
                 raise UsageError(
                     f"{name} is {saved.dtype} {tuple(saved.shape)}, expected {tuple(value.shape)}"
                 )
-            _set(value, saved, tuple(strides.get(name, saved.stride())), name)
+            saved = _in_memory(saved, about.strides.get(name), name)
+            if value.dtype != saved.dtype or value.stride() != saved.stride():
+                value.data = torch.empty_strided(
+                    saved.shape, saved.stride(), dtype=saved.dtype, device=value.device
+                )
+            value.copy_(saved)
 
 
-def _set(value: Tensor, saved: Tensor, strides: tuple[int, ...], name: str) -> None:
-    if strides != saved.stride() and not _permuted(saved.shape, strides):
+def _in_memory(saved: Tensor, strides: list[int] | None, name: str) -> Tensor:
+    """A tensor of the file in the order in memory that it had."""
+    if strides is None or tuple(strides) == saved.stride():
+        return saved
+    if not _permuted(saved.shape, strides):
         raise UsageError(f"{name}: {strides} are no strides of {tuple(saved.shape)}")
-    if value.dtype != saved.dtype or value.stride() != strides:
-        value.data = torch.empty_strided(saved.shape, strides, dtype=saved.dtype, device=value.device)
-    value.copy_(saved)
+    return torch.empty_strided(saved.shape, strides, dtype=saved.dtype).copy_(saved)
 
 
 def _permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:

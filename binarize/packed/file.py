@@ -47,6 +47,8 @@ class PackedModel:
     layers: Mapping[str, PackedLayer]
     rest: Mapping[str, Tensor]
     about: Mapping[str, Any] = field(default_factory=dict)
+    # Rest tensors that are never rounded.
+    exact: frozenset[str] = frozenset()
 
 
 def write_file(path: str | Path, model: PackedModel, rest: Rest = "fp32") -> None:
@@ -65,7 +67,7 @@ def write_file(path: str | Path, model: PackedModel, rest: Rest = "fp32") -> Non
             tables[table].append(values)
     kept: list[Any] = []
     for name, value in model.rest.items():
-        kind, numbers, scale = narrow(name, value, rest)
+        kind, numbers, scale = narrow(name, value, "fp32" if name in model.exact else rest)
         kept.append([name, list(value.shape), kind])
         tables.setdefault(f"rest.{kind}", []).append(numbers)
         if scale is not None:

@@ -27,9 +27,10 @@ from binarize.packed import ops, reference
 from binarize.packed.pack import pack_bits, stream_bytes, unpack_bits
 from binarize.packed.window import Window
 
-__all__ = ["Form", "FrozenLayer", "PackedLayer", "check_stream"]
+__all__ = ["PARTS", "Form", "FrozenLayer", "PackedLayer", "check_stream"]
 
-_PARTS = ("front", "norm", "shortcut", "activation")
+# What a layer may hold beside its numbers.
+PARTS = ("front", "norm", "shortcut", "activation")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class FrozenLayer(nn.Module):
         for name in ("scale", "shift", "window_scale", "threshold"):
             self.register_buffer(name, getattr(form, name))
         self.register_buffer("border", form.border, persistent=False)
-        for name in _PARTS:
+        for name in PARTS:
             self.register_module(name, None)
         self.shortcut_inside = self.activation_inside = True
         self._be_asked_like_the_layer()

@@ -1,0 +1,212 @@
+"""A graph as JSON values + the numbers of a packed file -> a model. Every name is checked before it is used.
+
+The model is a torch.fx.GraphModule: its forward is printed from the checked graph, so that it is exported and compiled
+like any other. Its modules stand at the paths they had, without the classes that held them.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.fx import Node
+
+from binarize.capture.methods import check_fixed
+from binarize.errors import UsageError
+from binarize.packed.freeze import frozen_record, remember_frozen
+from binarize.packed.graph.modules import make, may_hold, own_tensors
+from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS
+from binarize.packed.graph.values import decode
+from binarize.packed.layers import PARTS, PackedLayer
+
+__all__ = ["build"]
+
+_PATH = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,30}")
+_MOST_STEPS = 1 << 17
+
+
+def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The model of a graph, in evaluation mode. The layers become part of it.
+
+    Raises: UsageError, where the graph, its modules and the tensors do not fit together.
+    """
+    keys = ("inputs", "modules", "nodes", "output")
+    if not isinstance(data, dict) or data.keys() != set(keys):
+        raise UsageError("the graph is none")
+    inputs, modules, nodes, output = (data[key] for key in keys)
+    if not isinstance(inputs, list) or not isinstance(modules, dict) or not isinstance(nodes, list):
+        raise UsageError("the graph has no inputs, modules or nodes")
+    if len(inputs) + len(modules) + len(nodes) > _MOST_STEPS:
+        raise UsageError(f"the graph has {len(nodes)} nodes")
+    root = _root(modules, layers)
+    _fill(root, tensors)
+    graph = torch.fx.Graph()
+    made: list[Node] = []
+    for one in inputs:
+        made.append(_input(graph, one, {str(node.target) for node in made}))
+    for argument, one in zip(made, inputs):
+        if len(one) == 2:
+            graph.call_function(check_fixed, (argument, decode(one[1], ()), one[0]))
+    for step in nodes:
+        made.append(_step(graph, step, made, modules, root, tensors))
+    graph.output(decode(output, made))
+    return _Packed(root, graph, "Packed").eval().requires_grad_(False)
+
+
+class _Packed(torch.fx.GraphModule):
+    """Copies keep what is known of the model."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        copied, record = super().__deepcopy__(memo), frozen_record(self)
+        if record is not None:
+            remember_frozen(copied, record)
+        return copied
+
+
+# --- modules and tensors
+
+
+def _root(modules: Mapping[str, Any], layers: Mapping[str, PackedLayer]) -> nn.Module:
+    root = nn.Module()
+    for path in sorted(modules, key=lambda path: (path.count("."), *_natural(path))):
+        if not _PATH.fullmatch(path):
+            raise UsageError(f"{path[:80]!r} is no path of a module")
+        said = modules[path]
+        packed = isinstance(said, list) and len(said) == 2 and said[0] == "packed"
+        _hang(root, path, _packed(layers.get(path), said[1], path) if packed else make(said))
+    return root
+
+
+def _packed(layer: PackedLayer | None, run: Any, path: str) -> PackedLayer:
+    named = isinstance(run, dict) and run.keys() == {"shortcut", "activation"}
+    if layer is None or not named or not all(type(inside) is bool for inside in run.values()):
+        raise UsageError(f"{path}: there is no such packed layer")
+    layer.shortcut_inside, layer.activation_inside = run["shortcut"], run["activation"]
+    return layer
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
+    """Orders children of a Sequential by their number."""
+    return [(int(part) if part.isdecimal() and len(part) < 9 else 0, part) for part in path.split(".")]
+
+
+def _hang(root: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module at its path, with bare modules on the way to it."""
+    *owners, name = path.split(".")
+    place = root
+    for owner in owners:
+        place = _bare(place, owner, path)
+    _add(place, name, module, path)
+
+
+def _bare(place: nn.Module, name: str, path: str) -> nn.Module:
+    """The module under a name on the way to another one; a bare one where there is none yet."""
+    found = place._modules.get(name)
+    if found is None:
+        found = nn.Module()
+        _add(place, name, found, path)
+    return found
+
+
+def _add(place: nn.Module, name: str, module: nn.Module, path: str) -> None:
+    part = isinstance(place, PackedLayer) and name in PARTS and getattr(place, name) is None
+    bare = type(place) is nn.Module and not hasattr(place, name)
+    if not (part or bare or may_hold(place, name)):
+        raise UsageError(f"{path}: a {type(place).__name__} holds no {name!r}")
+    place.add_module(name, module)
+
+
+def _fill(root: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give the described modules, which have no data, their numbers."""
+    for path, module in list(root.named_modules()):
+        for name, empty in own_tensors(module).items():
+            if not empty.is_meta:
+                continue
+            full = f"{path}.{name}"
+            if name == "num_batches_tracked":  # counts training batches
+                value: Tensor | None = torch.zeros((), dtype=torch.int64)
+            else:
+                value = tensors.get(full)
+            if (
+                value is None
+                or value.shape != empty.shape
+                or value.is_floating_point() != empty.is_floating_point()
+            ):
+                found = "missing" if value is None else f"{value.dtype} {tuple(value.shape)}"
+                raise UsageError(f"{full} is {found}; expected {empty.dtype} {tuple(empty.shape)}")
+            if isinstance(empty, nn.Parameter):
+                module._parameters[name] = nn.Parameter(value, requires_grad=False)
+            else:
+                module._buffers[name] = value
+
+
+# --- steps
+
+
+def _input(graph: torch.fx.Graph, said: Any, taken: set[str]) -> Node:
+    if not isinstance(said, list) or len(said) not in (1, 2):
+        raise UsageError(f"{str(said)[:80]} is no argument of forward")
+    name = said[0]
+    if not isinstance(name, str) or name in taken or name == "self" or not _is_name(name):
+        raise UsageError(f"{str(name)[:80]!r} is no name of an argument")
+    if len(said) == 1:
+        return graph.placeholder(name)
+    value = decode(said[1], ())
+    if value is not None and type(value) not in (bool, int, float, str):
+        raise UsageError(f"argument {name!r} is {str(value)[:40]}")
+    return graph.placeholder(name, default_value=value)
+
+
+def _is_name(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,100}", name) is not None and not keyword.iskeyword(name)
+
+
+def _step(
+    graph: torch.fx.Graph,
+    said: Any,
+    made: list[Node],
+    modules: Mapping[str, Any],
+    root: nn.Module,
+    tensors: Mapping[str, Tensor],
+) -> Node:
+    if not isinstance(said, list) or len(said) != 4:
+        raise UsageError(f"{str(said)[:80]} is no step")
+    kind, target, listed, named = said
+    if not isinstance(target, str) or not isinstance(listed, list) or not isinstance(named, dict):
+        raise UsageError(f"{str(said)[:80]} is no step")
+    if not all(_is_name(key) for key in named):
+        raise UsageError(f"{str(said)[:80]} names no arguments")
+    args = tuple(decode(one, made) for one in listed)
+    kwargs = {key: decode(one, made) for key, one in named.items()}
+    if kind == "module" and target in modules:
+        return graph.call_module(target, args, kwargs)
+    if kind == "function" and target in FUNCTIONS:
+        return graph.call_function(FUNCTIONS[target], args, kwargs)
+    if kind == "method" and target in METHODS and args and isinstance(args[0], Node):
+        return graph.call_method(target, args, kwargs)
+    if kind == "attribute" and target in ATTRIBUTES and len(args) == 1 and isinstance(args[0], Node):
+        return graph.call_function(getattr, (args[0], target))
+    if kind == "tensor" and target in tensors:
+        _hold(root, target, tensors[target])
+        return graph.get_attr(target)
+    raise UsageError(f"{str(kind)[:40]} {target[:80]!r} is not on the closed list")
+
+
+def _hold(root: nn.Module, path: str, value: Tensor) -> None:
+    """Make a tensor that a step reads reachable under its path."""
+    if not _PATH.fullmatch(path):
+        raise UsageError(f"{path[:80]!r} is no path of a tensor")
+    *owners, name = path.split(".")
+    place = root
+    for owner in owners:
+        place = _bare(place, owner, path)
+    if name in place._parameters or name in place._buffers:
+        return
+    if type(place) is not nn.Module or hasattr(place, name):
+        raise UsageError(f"{path}: {name!r} is taken")
+    place.register_buffer(name, value)

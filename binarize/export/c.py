@@ -1,0 +1,141 @@
+"""One self-contained C99 file for a microcontroller: weights, integer thresholds, popcount loops.
+
+    void NAME_run(const float *input, float *output);
+
+No malloc, no library, nothing to include but stdint.h. Its results are those of the packed model bit for bit, with
+one thing said exactly: float sums run in the order of their indices (`binarize.packed.in_order`). Torch adds up its
+float convolutions and linear layers in an order of its own, which differs with the processor, the number of threads
+and even the size of the batch: a packed model gives other last bits for one image than for the same image in a batch.
+No other program can equal all of these. So what is exported, and checked, is
+
+    with in_order():
+        logits = packed(x)
+
+Every binary layer, every threshold and every shortcut is the same in both orders. What does not need floats has none:
+where only signs are read of a layer's result, it is a comparison of integers (`c_signs`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from binarize.errors import CheckError
+from binarize.export import Written
+from binarize.export.c_calls import identifier
+from binarize.export.c_check import Code, code_size, host_compiler, run_on_host
+from binarize.export.c_graph import check_sample, make_program
+from binarize.export.c_memory import plan_memory
+from binarize.export.c_signs import compare_integers, pack_signs
+from binarize.export.c_steps import refuse
+from binarize.export.c_text import CSource, make_source
+from binarize.packed.freeze import Example
+from binarize.packed.in_order import in_order
+from binarize.packed.layers import PackedLayer
+from binarize.report.units import plural, size
+
+__all__ = ["translate", "write"]
+
+# Inputs on which the C file is compared with the packed model.
+_INPUTS = 8
+
+
+def write(model: nn.Module, example: Example, path: Path) -> Written:
+    """Write the C file and compare it with the packed model, where there is a compiler.
+
+    Raises: UsageError, naming the layer that has no C code; CheckError, where the file computes something else.
+    """
+    args, keywords = example
+    if len(args) + len(keywords) != 1:
+        raise refuse(
+            "the model", f"it takes {len(args) + len(keywords)} arguments; the C function takes one tensor"
+        )
+    sample = check_sample([*args, *keywords.values()][0])
+    source, fused = translate(model, sample, identifier(path.stem))
+    path.write_text(source.text, encoding="ascii")
+    compiler = host_compiler()
+    line, warnings = _checked(model, source, sample, compiler)
+    code = code_size(source, compiler)
+    theory = _theory(model)
+    lines = [f"{plural(fused, 'binary layer')} without any float: integer thresholds."] if fused else []
+    facts = {
+        "constants": source.table_bytes,
+        "theory": theory,
+        "code": None if code is None else code.size,
+        "code_target": None if code is None else code.target,
+        "ram": source.ram_bytes,
+        "integer_layers": fused,
+        "verified": not warnings,
+    }
+    return Written(_rows(source, code, theory), (*lines, *line), warnings, facts)
+
+
+def translate(model: nn.Module, sample: Tensor, name: str) -> tuple[CSource, int]:
+    """(the C file of a packed model for one sample of this shape, how many of its layers compare integers)."""
+    with torch.no_grad():
+        program = make_program(model, sample)
+        pack_signs(program)
+        compare_integers(program)
+    floats, words = plan_memory(program)
+    fused = sum(step.function == "binary_bits" for step in program.steps)
+    return make_source(program, name, floats, words), fused
+
+
+def _checked(
+    model: nn.Module, source: CSource, sample: Tensor, compiler: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(what to say of the comparison, warnings)."""
+    if compiler is None:
+        return (), (
+            "there is no C compiler (cc, gcc or clang) here: the file was not compiled, nor compared",
+        )
+    noise = torch.randn(_INPUTS - 1, *sample.shape[1:], generator=torch.Generator().manual_seed(1))
+    inputs = torch.cat([sample, noise])
+    with torch.no_grad():
+        with in_order():
+            expected = model(inputs).reshape(_INPUTS, -1)
+        by_torch = model(inputs).reshape(_INPUTS, -1)
+    found = run_on_host(source, inputs, expected.shape[1], compiler)
+    differs = (found.view(torch.int32) != expected.contiguous().view(torch.int32)).nonzero()
+    if len(differs):
+        i, j = differs[0].tolist()
+        raise CheckError(
+            f"the C file computes something else than the packed model: output {j} of input {i} is "
+            f"{float(found[i, j])!r}, expected {float(expected[i, j])!r}; nothing was written"
+        )
+    largest = float((by_torch - expected).abs().max())
+    same = int((by_torch.argmax(1) == expected.argmax(1)).sum())
+    said = (
+        f"Compiled and run on {_INPUTS} inputs: the packed model's numbers bit for bit, float sums in order."
+    )
+    other = f"Torch's own order of sums differs by at most {largest:.1e}; same class on {same} of {_INPUTS}."
+    return (said, other), ()
+
+
+def _theory(model: nn.Module) -> int:
+    """Bytes at one bit a binary weight and four a number."""
+    packed = [m for m in model.modules() if isinstance(m, PackedLayer)]
+    inside = {id(buffer) for layer in packed for buffer in layer.buffers(recurse=False)}
+    tensors = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in inside}
+    rest = sum(4 * t.numel() for t in tensors.values() if t.is_floating_point())
+    return rest + sum(layer.packed_bytes() for layer in packed)
+
+
+def _rows(source: CSource, code: Code | None, theory: int) -> tuple[tuple[str, str, str], ...]:
+    constants = (
+        "constants",
+        size(source.table_bytes),
+        f"theory {size(theory)}: one bit a binary weight, and numbers",
+    )
+    memory = ("RAM", size(source.ram_bytes), "static buffers")
+    if code is None:
+        return constants, memory
+    flash = source.table_bytes + code.size
+    return (
+        constants,
+        ("code", size(code.size), code.target),
+        ("flash", size(flash), f"{size(max(flash - theory, 0))} over theory"),
+        memory,
+    )

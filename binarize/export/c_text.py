@@ -1,0 +1,102 @@
+"""Steps with their places in memory -> the text of one C file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from binarize import __version__
+from binarize.export.c_calls import CALLS, Tables
+from binarize.export.c_steps import Program
+
+__all__ = ["CSource", "make_source"]
+
+
+@dataclass(frozen=True)
+class CSource:
+    """The text, and what it takes on the device apart from code."""
+
+    name: str
+    text: str
+    table_bytes: int
+    ram_bytes: int
+
+
+def make_source(program: Program, name: str, floats: int, words: int) -> CSource:
+    """The C file of a program whose memory is planned: pools of `floats` numbers and `words` words of bits."""
+    tables = Tables()
+    calls = [line for step in program.steps for line in CALLS[step.function](step, tables)]
+    functions = _functions({"copy" if s.function == "cat" else s.function for s in program.steps})
+    pools = [f"static float floats[{floats}];"] if floats else []
+    pools += [f"static uint32_t words[{words}];"] if words else []
+    ram = 4 * (floats + words)
+    body = "\n".join(f"    {call}" for call in calls)
+    run = f"void {name}_run(const float *input, float *output)"
+    parts = [
+        _head(program, name, tables.bytes, ram),
+        "#include <stdint.h>",
+        _NO_FUSING,
+        f"#define {name.upper()}_INPUT_SIZE {program.input.size}\n"
+        f"#define {name.upper()}_OUTPUT_SIZE {program.result.size}",
+        f"{run};",
+        *functions,
+        *tables.texts,
+        *(["\n".join(pools)] if pools else []),
+        f"{run}\n{{\n{body}\n}}",
+    ]
+    return CSource(name, "\n\n".join(parts) + "\n", tables.bytes, ram)
+
+
+_NO_FUSING = """\
+/* Every product and every sum is rounded by itself. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif"""
+
+
+def _head(program: Program, name: str, flash: int, ram: int) -> str:
+    shape = "".join(f"[{n}]" for n in program.input.shape) or "[1]"
+    result = "".join(f"[{n}]" for n in program.result.shape) or "[1]"
+    return f"""\
+/* {name}: a binary neural network, made by binarize {__version__}. C99, no dependency but stdint.h.
+
+   void {name}_run(const float *input, float *output);
+
+   input   float{shape}, {program.input.size} numbers, prepared as the network was trained on
+   output  float{result}, {program.result.size} numbers
+
+   Constants: {flash} bytes. Memory: {ram} bytes of static buffers, so one call at a time. No malloc.
+   Bits hold 32 values a word: 0 is the upper value (+1), 1 the lower (-1).
+   Compile with -std=c99 -ffp-contract=off, and without -ffast-math: then the results have the same bits everywhere.
+*/"""
+
+
+# --- functions
+
+
+@cache
+def _sections() -> dict[str, tuple[tuple[str, ...], str]]:
+    """Name of a section -> (sections it needs, its text), in the order of the file."""
+    text = (Path(__file__).parent / "c_kernels.c").read_text(encoding="utf-8")
+    found = {}
+    for section in text.split("//: ")[1:]:
+        head, _, body = section.partition("\n")
+        name, *needs = head.split()
+        found[name] = (tuple(needs), body.strip("\n"))
+    return found
+
+
+def _functions(wanted: set[str]) -> list[str]:
+    sections, needed = _sections(), set[str]()
+
+    def need(name: str) -> None:
+        needed.add(name)
+        for other in sections[name][0]:
+            need(other)
+
+    for name in wanted:
+        need(name)
+    return [text for name, (_, text) in sections.items() if name in needed]

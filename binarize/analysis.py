@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from binarize.capture import Graph
     from binarize.dataflow import Flow
 
@@ -97,6 +95,7 @@ def analyse(graph: Graph) -> Analysis:
     Layers that no recording reaches are listed last with the reason; nothing that holds a weight is left out.
     """
     from binarize.dataflow import Flow
+    from binarize.layer_facts import shared_parameters
 
     evaluation = Flow(graph.evaluation)
     flow = evaluation
@@ -106,7 +105,7 @@ def analyse(graph: Graph) -> Analysis:
             flow = training
     nodes = _sites_by_name(flow)
     called_in_evaluation = set(_sites_by_name(evaluation))
-    shared = _shared_parameters(graph.shadow)
+    shared = shared_parameters(graph.shadow)
     signs = flow.signs()
     layers: list[Layer] = []
     for name, sites in nodes.items():
@@ -145,11 +144,13 @@ def _layer(
     signs: list[InputSign],
     shared: dict[str, str],
 ) -> Layer:
+    from binarize.layer_facts import count_macs, functional_facts, module_facts, obstacle_of
+
     first = sites[0]
     block = flow.block_of.get(first)
     in_shape = flow.shape(flow.data_inputs[first][0]) if flow.data_inputs[first] else ()
     module = flow.module(first)
-    facts = _module_facts(module) if module is not None else _functional_facts(flow, first)
+    facts = module_facts(module) if module is not None else functional_facts(flow, first)
     batch = _batch(flow)
     position: Position = "none"
     if any(site in flow.first_sites for site in sites):
@@ -165,7 +166,7 @@ def _layer(
         in_shape=in_shape,
         out_shape=flow.shape(first),
         # What runs in training mode only costs nothing at inference.
-        macs=sum(_macs(flow, site, module, facts) for site in sites) // batch if calls else 0,
+        macs=sum(count_macs(flow, site, module, facts) for site in sites) // batch if calls else 0,
         position=position,
         skip=skip,
         span=block.span if block is not None else 0,
@@ -177,73 +178,9 @@ def _layer(
         norm_after=_norm_after(flow, first),
         inside=_ancestors(flow, name),
         calls=calls,
-        obstacle=_obstacle(module, name, shared),
+        obstacle=obstacle_of(module, name, shared),
         **facts,
     )
-
-
-def _module_facts(module: nn.Module) -> dict[str, Any]:
-    """What the module itself tells: type, kind, kernel, channels, sizes."""
-    from torch import nn
-
-    from binarize.capture.leaves import CONVOLUTIONS
-
-    bases = [
-        cls.__name__ for cls in type(module).__mro__ if issubclass(cls, nn.Module) and cls is not nn.Module
-    ]
-    own = dict(module.named_parameters(recurse=False))
-    facts: dict[str, Any] = {
-        "type": bases[0],
-        "bases": tuple(bases),
-        "params": sum(p.numel() for p in module.parameters()),
-        "weights": own["weight"].numel() if "weight" in own else 0,
-        "bias": "bias" in own,
-        "kind": "custom",
-    }
-    if isinstance(module, CONVOLUTIONS):
-        padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
-        facts.update(
-            kind="conv_transpose" if module.transposed else "conv",
-            kernel=tuple(module.kernel_size),
-            stride=tuple(module.stride),
-            padding=padding,
-            dilation=tuple(module.dilation),
-            groups=module.groups,
-            in_channels=module.in_channels,
-            out_channels=module.out_channels,
-        )
-    elif isinstance(module, nn.Linear):
-        facts.update(kind="linear", in_channels=module.in_features, out_channels=module.out_features)
-    elif isinstance(module, nn.MultiheadAttention):
-        facts.update(kind="attention", in_channels=module.embed_dim, out_channels=module.embed_dim)
-    elif isinstance(module, nn.RNNBase):
-        facts.update(kind="recurrent", in_channels=module.input_size, out_channels=module.hidden_size)
-    elif isinstance(module, nn.Embedding):
-        facts.update(kind="embedding", in_channels=module.num_embeddings, out_channels=module.embedding_dim)
-    return facts
-
-
-def _functional_facts(flow: Flow, site: int) -> dict[str, Any]:
-    """A functional layer is known by its weight alone."""
-    weight = flow.root
-    for part in str(flow.functional_weight(site)).split("."):
-        weight = getattr(weight, part)
-    op = flow.op(site).strip("_")
-    kind = "conv" if "conv" in op else "linear" if op == "linear" else "custom"
-    shape = tuple(weight.shape)  # type: ignore[arg-type]
-    count = 1
-    for size in shape:
-        count *= size
-    return {
-        "type": f"F.{op}",
-        "bases": (f"F.{op}",),
-        "kind": kind,
-        "kernel": shape[2:] if kind == "conv" else (),
-        "in_channels": shape[1] if len(shape) > 1 else 0,
-        "out_channels": shape[0] if shape else 0,
-        "params": count,
-        "weights": count,
-    }
 
 
 def _batch(flow: Flow) -> int:
@@ -252,34 +189,6 @@ def _batch(flow: Flow) -> int:
         if node.op == "placeholder" and flow.shape(i):
             return max(flow.shape(i)[0], 1)
     return 1
-
-
-def _macs(flow: Flow, site: int, module: nn.Module | None, facts: dict[str, Any]) -> int:
-    """Multiply-accumulates of one call on the whole example: every weight meets every position it is applied to."""
-    out_shape, in_shape = (
-        flow.shape(site),
-        flow.shape(flow.data_inputs[site][0]) if flow.data_inputs[site] else (),
-    )
-    if facts["kind"] == "conv":
-        positions = _product(out_shape) // max(facts["out_channels"], 1)
-        return positions * facts["weights"]
-    if facts["kind"] == "conv_transpose":
-        return _product(in_shape) // max(facts["in_channels"], 1) * facts["weights"]
-    if facts["kind"] == "linear":
-        return _product(out_shape) * facts["in_channels"]
-    if facts["kind"] == "attention" and in_shape:
-        # Four projections a token; the products of queries, keys and values hold no weight.
-        return _product(in_shape) * facts["in_channels"] * 4
-    if facts["kind"] == "custom" and out_shape:
-        return _product(out_shape) * facts["in_channels"]
-    return 0
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _worst_sign(signs: list[InputSign]) -> InputSign:
@@ -313,48 +222,12 @@ def _paths_around(name: str) -> list[str]:
     return ["", *(".".join(names[: k + 1]) for k in range(len(names)))]
 
 
-def _shared_parameters(module: nn.Module) -> dict[str, str]:
-    """Layer name -> the other place that holds one of its parameters."""
-    owners: dict[int, list[str]] = {}
-    for path, child in module.named_modules():
-        for parameter in child._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), []).append(path)
-    shared = {}
-    for paths in owners.values():
-        for path in set(paths) if len(set(paths)) > 1 else ():
-            shared[path] = next(other for other in paths if other != path)
-    return shared
-
-
-def _obstacle(module: nn.Module | None, name: str, shared: dict[str, str]) -> str | None:
-    """Why no binary layer can take this one's place, None where one can."""
-    from binarize.layers import binary_class, is_binary
-
-    if not name:
-        return "it is the model itself; put it into a torch.nn.Sequential to have it replaced"
-    if module is None:
-        return "a functional call uses its weight, which no swap of modules reaches"
-    if is_binary(module):
-        return "it is binary already"
-    if name in shared:
-        return f"it shares a parameter with {shared[name]}"
-    if binary_class(module) is not None:
-        return None
-    if hasattr(module, "parametrizations"):
-        return "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it"
-    if "weight" not in module._parameters and hasattr(module, "weight"):
-        return "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)"
-    if type(module).__module__.startswith("torch.nn."):
-        return f"there is no binary {type(module).__name__}"
-    return f"{type(module).__module__}.{type(module).__qualname__} has a forward of its own"
-
-
 def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
     """Convolutions and linear layers that the example did not reach, or that hold a fixed constant."""
     from torch import nn
 
     from binarize.capture.leaves import CONVOLUTIONS, is_leaf
+    from binarize.layer_facts import module_facts
 
     layers: list[Layer] = []
     for path, module in graph.shadow.named_modules():
@@ -373,6 +246,6 @@ def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
                     f"part of {around}, a {type(module_around).__name__}, which torch runs as one operation"
                 )
                 break
-        facts = _module_facts(module)
+        facts = module_facts(module)
         layers.append(Layer(name=path, order=order + len(layers), calls=calls, obstacle=reason, **facts))
     return layers

@@ -36,6 +36,7 @@ PART_OF = {
     "float_weights": "checkpoint",
     "foreign_layers": "layers",
     "generated": "rewrite",
+    "layer_facts": "analysis",
     "liveness": "calibrate",
     "migrations": "checkpoint",
     "packing": "checkpoint",

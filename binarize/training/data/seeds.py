@@ -29,7 +29,10 @@ def seed_all(*numbers: int) -> None:
     seed = seed_of(*numbers)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    # torch.manual_seed seeds every kind of device; for those not initialized yet it keeps the call, with its stack.
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
 
 
 @contextmanager

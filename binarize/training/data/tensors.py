@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -109,25 +110,28 @@ def augment_batch(
 
     Shapes: (B, C, H, W) -> same. The rim that a shift brings in is 0.
     """
-    draw = generator(seed, epoch)
     chosen = torch.as_tensor(indices)
-    height, width = images.shape[-2:]
-    reach = augment.pixels(min(height, width))
-    if reach:
-        moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=draw)[chosen]
-        images = _shifted(images, moves, reach)
-    if augment.flip:
-        mirrored = (torch.rand(count, generator=draw) < 0.5)[chosen]
-        images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
+    reach = augment.pixels(min(images.shape[-2:]))
+    moves, mirrored = _drawn(reach, augment.flip, count, seed, epoch)
+    if moves is not None:
+        images = _shifted(images, moves[chosen], reach)
+    if mirrored is not None:
+        images = torch.where(mirrored[chosen].view(-1, 1, 1, 1), images.flip(-1), images)
     return images
+
+
+@lru_cache(maxsize=2)
+def _drawn(reach: int, flip: bool, count: int, seed: int, epoch: int) -> tuple[Tensor | None, Tensor | None]:
+    """(moves (count, 2), whether mirrored (count,)) of all images in an epoch; every batch of it takes its own of them."""
+    draw = generator(seed, epoch)
+    moves = torch.randint(0, 2 * reach + 1, (count, 2), generator=draw) if reach else None
+    return moves, torch.rand(count, generator=draw) < 0.5 if flip else None
 
 
 def _shifted(images: Tensor, moves: Tensor, reach: int) -> Tensor:
     """Each image cut out of its padded self at its own place, `moves` (B, 2) from the upper left corner."""
     height, width = images.shape[-2:]
     padded = F.pad(images, (reach, reach, reach, reach))
-    rows = (moves[:, :1] + torch.arange(height))[:, :, None]  # (B, H, 1)
-    columns = (moves[:, 1:] + torch.arange(width))[:, None, :]  # (B, 1, W)
-    which = torch.arange(len(images))[:, None, None]
-    # Indices around a slice put its axis last: (B, H, W, C).
-    return padded[which, :, rows, columns].permute(0, 3, 1, 2).contiguous()
+    # (B, C, places down, places to the right, H, W): every cut-out, as a view.
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images)), :, moves[:, 0], moves[:, 1]]

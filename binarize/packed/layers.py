@@ -220,6 +220,8 @@ class FrozenLayer(nn.Module):
 # Said first, in other words.
 _SAID = ("kind", "in_channels", "out_channels")
 _NATIVE_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+# MAX_PLANES of kernels.h.
+_NATIVE_PLANES = 8
 
 
 class PackedLayer(FrozenLayer):
@@ -247,7 +249,8 @@ class PackedLayer(FrozenLayer):
         return 1 - 2 * self.lower.float()
 
     def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if self.float_input or not self.window.native or x.dtype not in _NATIVE_TYPES:
+        native = self.window.native and self.scale.shape[0] <= _NATIVE_PLANES
+        if self.float_input or not native or x.dtype not in _NATIVE_TYPES:
             return super().product(x, output_size)
         options = {
             "threshold": _single(self.threshold),

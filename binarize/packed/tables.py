@@ -58,6 +58,8 @@ _FLAGS: dict[str, Any] = {
     "float_input": False,
 }
 _LARGEST = float(torch.finfo(torch.float32).max)
+# What a few bytes may ask for: a threshold that all channels share is repeated, a shape with a 0 takes no numbers.
+_MOST_THRESHOLDS, _MOST_NUMBERS, _MOST_AXES = 1 << 26, 1 << 48, 16
 
 
 class Tables:
@@ -116,7 +118,8 @@ def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
             raise UsageError(f"{name}: {flag} is {str(value)[:40]}")
     window = Window.from_json(said["window"])
     planes, two_level, compared = (flags.pop(flag) for flag in ("planes", "window_scale", "threshold"))
-    if planes < 1 or compared not in ("", "one", "each"):
+    within = 1 <= planes and planes * window.in_channels <= _MOST_THRESHOLDS
+    if not within or compared not in ("", "one", "each"):
         raise UsageError(f"{name}: {planes} planes compared with {compared[:40]!r}")
     size = stream_bytes(window.weight_shape)
     bits = tables.take("bits", (window.out_channels, size // window.out_channels), torch.uint8)
@@ -175,7 +178,12 @@ def _narrows(value: Tensor) -> bool:
 def take_rest(said: Any, tables: Tables) -> tuple[str, Tensor]:
     """(name, rest tensor)."""
     name, shape, kind = said if isinstance(said, list) and len(said) == 3 else (None, [], None)
-    sizes = isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+    sizes = (
+        isinstance(shape, list)
+        and len(shape) <= _MOST_AXES
+        and all(type(n) is int and 0 <= n < _MOST_NUMBERS for n in shape)
+        and math.prod(n or 1 for n in shape) < _MOST_NUMBERS
+    )
     if not isinstance(name, str) or not sizes or not isinstance(kind, str) or kind not in KINDS:
         raise UsageError(f"{str(said)[:80]} describes no tensor")
     if kind == _STEP and not shape:

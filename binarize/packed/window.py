@@ -21,6 +21,8 @@ __all__ = ["Window"]
 Kind = Literal["conv", "conv_transpose", "linear"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "same"]
 _PER_AXIS = ("kernel", "stride", "dilation")
+# Sizes of images and their sums stay countable in 64 bits.
+_LARGEST = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Window:
             or any(type(n) is not int for n in (*counts, *self.padding, *self.output_padding))
             or min(counts) < 1
             or min((*self.padding, *self.output_padding, 0)) < 0
+            or max((*counts[2:], *self.padding, *self.output_padding)) > _LARGEST
             or self.in_channels % self.groups
             or self.out_channels % self.groups
         ):

@@ -20,7 +20,7 @@ from binarize.capture.methods import check_fixed
 from binarize.errors import UsageError
 from binarize.packed.freeze import frozen_record, remember_frozen
 from binarize.packed.graph.modules import make, may_hold, own_tensors
-from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS
+from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY
 from binarize.packed.graph.values import decode
 from binarize.packed.layers import PARTS, PackedLayer
 
@@ -55,7 +55,11 @@ def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Te
     for step in nodes:
         made.append(_step(graph, step, made, modules, root, tensors))
     graph.output(decode(output, made))
-    return _Packed(root, graph, "Packed").eval().requires_grad_(False)
+    try:
+        model = _Packed(root, graph, "Packed")
+    except (IndexError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
+        raise UsageError(f"the graph is no program: {str(error)[:80]}") from error
+    return model.eval().requires_grad_(False)
 
 
 class _Packed(torch.fx.GraphModule):
@@ -108,6 +112,8 @@ def _bare(place: nn.Module, name: str, path: str) -> nn.Module:
     """The module under a name on the way to another one; a bare one where there is none yet."""
     found = place._modules.get(name)
     if found is None:
+        if isinstance(place, PackedLayer) and getattr(place, f"{name}_inside", True):
+            raise UsageError(f"{path}: the packed layer runs a {name!r} that nothing describes")
         found = nn.Module()
         _add(place, name, found, path)
     return found
@@ -186,6 +192,8 @@ def _step(
     if kind == "module" and target in modules:
         return graph.call_module(target, args, kwargs)
     if kind == "function" and target in FUNCTIONS:
+        if target.startswith("operator.") and (kwargs or len(args) != (1 if target in UNARY else 2)):
+            raise UsageError(f"{target} is given {len(args)} arguments")
         return graph.call_function(FUNCTIONS[target], args, kwargs)
     if kind == "method" and target in METHODS and args and isinstance(args[0], Node):
         return graph.call_method(target, args, kwargs)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-__all__ = ["ATTRIBUTES", "FUNCTIONS", "METHODS", "NAMES"]
+__all__ = ["ATTRIBUTES", "FUNCTIONS", "METHODS", "NAMES", "UNARY"]
 
 
 def _words(text: str) -> list[str]:
@@ -72,6 +72,8 @@ def _closed() -> dict[str, Callable[..., Any]]:
     return found
 
 
+# Of `operator`: these take one argument, all others two.
+UNARY = frozenset(["operator.invert", "operator.neg", "operator.not_"])
 # Name in the file -> function.
 FUNCTIONS: dict[str, Callable[..., Any]] = _closed()
 # Function -> name in the file.

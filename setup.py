@@ -5,7 +5,7 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "binarize/packed/kernels"
-FILES = ("module", "dispatch", "plan", "classes", "convolve", "threads", "avx512", "avx2", "neon", "scalar")
+FILES = ("module", "dispatch", "plan", "classes", "convolve", "training", "threads", "avx512", "avx2", "neon", "scalar")
 # Float results must not depend on whether the compiler fuses a multiplication and an addition; that it may compute
 # both sides of a choice changes no result.
 FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-pthread"]
@@ -15,7 +15,7 @@ setup(
         Extension(
             "binarize.packed.kernels._native",
             sources=[f"{FOLDER}/{name}.c" for name in FILES],
-            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine", "rows")],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,

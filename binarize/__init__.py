@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from binarize.errors import BinarizeError as BinarizeError
     from binarize.export import export as export
     from binarize.float_weights import load_float_state_dict as load_float_state_dict
+    from binarize.packed_product import use_packed_forward as use_packed_forward
     from binarize.packing import freeze as freeze
     from binarize.packing import load_packed as load_packed
     from binarize.packing import pack as pack
@@ -66,6 +67,7 @@ _HOME = {
     "pack": "binarize.packing",
     "plan": "binarize.convert",
     "save": "binarize.checkpoint",
+    "use_packed_forward": "binarize.packed_product",
 }
 
 __version__ = "0.1.0"
@@ -96,6 +98,7 @@ __all__ = [
     "pack",
     "plan",
     "save",
+    "use_packed_forward",
 ]
 
 

@@ -3,7 +3,8 @@
 Plain autograd would keep the two-valued tensors beside the real-valued ones: for a ResNet-18 a second copy of
 every weight and of every activation. They are cheap to make, so the backward pass makes them again:
 
-    forward   a = A(x), (b, scale) = B(w), y = conv(a, b)     keeps x, w and the binarizers' parameters
+    forward   a = A(x), (b, scale) = B(w), y = conv(a, b)     keeps x, w and the binarizers' parameters;
+                                                              on bits where `packed_product` can
     backward  a and b again; (da, db) from the convolution's own backward; dx and dw through A and B
 
 A linear weight of more than `SLICE` elements is never two-valued as a whole: its rows are taken in slices,
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.sign import Pure, WeightBinarizer
 from binarize.errors import UsageError
+from binarize.packed_product import packed_product
 
 if TYPE_CHECKING:
     from binarize.layers import BinaryLayer
@@ -42,6 +44,10 @@ def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tup
     if _can_recompute(layer, x, weight):
         y, scale = _Recomputed.apply(layer, size, x, weight, *_parameters(layer))
         return y, scale
+    if not torch.is_grad_enabled() and _is_plain(layer):
+        packed = packed_product(layer, x, weight, exact=True)
+        if packed is not None:
+            return packed
     a = layer.operand(x)
     if torch.is_grad_enabled():
         values, scale = layer.binarized_weight(weight)
@@ -63,6 +69,11 @@ def _can_recompute(layer: BinaryLayer, x: Tensor, weight: Tensor) -> bool:
         return False
     if type(x) is not Tensor or type(weight) is not nn.Parameter or not layer.is_batch(x):
         return False
+    return _is_plain(layer)
+
+
+def _is_plain(layer: BinaryLayer) -> bool:
+    """Whether nothing tells when its parts run, and how often."""
     if not isinstance(layer.weight_binarizer, WeightBinarizer):
         return False
     return all(isinstance(part, Pure) and not _has_hooks(part) for part in _parts(layer))
@@ -110,7 +121,8 @@ class _Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         ctx.layer, ctx.size, ctx.parameters = layer, size, _parameters(layer)
         ctx.save_for_backward(x, weight, *parameters)
-        y, scale = _sliced_product(layer, layer.operand(x), weight, size)
+        packed = packed_product(layer, x, weight, exact=False)
+        y, scale = packed or _sliced_product(layer, layer.operand(x), weight, size)
         if scale is not None and not layer.weight_binarizer.trains_scale:
             ctx.mark_non_differentiable(scale)
         return y, scale

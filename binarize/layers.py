@@ -20,6 +20,7 @@ from binarize.binarizers.sign import Pure
 from binarize.binarizers.statistics import channel_mean, per_channel
 from binarize.binary_product import binary_product
 from binarize.errors import UsageError
+from binarize.packed.geometry import Geometry, kernel_geometry
 
 __all__ = [
     "BinaryConv1d",
@@ -81,6 +82,8 @@ class BinaryLayer(nn.Module):
     pad_value: float
     shortcut_inside: bool
     activation_inside: bool
+    # See `packed_product.use_packed_forward`; None is what the environment says.
+    packed_forward: str | None = None
 
     @classmethod
     def from_float(
@@ -200,6 +203,18 @@ class BinaryLayer(nn.Module):
         """Whether x has a batch axis, which torch's convolutions can do without."""
         return x.dim() == cast(Tensor, self.weight).dim()
 
+    def geometry_on(self, x: Tensor) -> Geometry | None:
+        """What the kernels have to know of this layer for such an input; None where they cannot compute it."""
+        return None
+
+    def as_image(self, x: Tensor) -> Tensor:
+        """The input as (N, C, H, W)."""
+        return x
+
+    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
+        """The output from one of (N, O, H', W')."""
+        return y
+
     def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
         """(stride, padding, dilation, transposed, output padding, groups) of the convolution."""
         raise NotImplementedError
@@ -229,6 +244,31 @@ class _BinaryConv(BinaryLayer):
         stride, padding, dilation, _, _, groups = self._geometry(a, size)
         function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
         return function(a, values, None, stride, padding, dilation, groups)
+
+    def geometry_on(self, x: Tensor) -> Geometry | None:
+        conv, axes = cast(Any, self), cast(Tensor, self.weight).dim() - 2
+        if type(self).operand is not _BinaryConv.operand or axes > 2 or not self.is_batch(x):
+            return None
+        if conv.padding_mode != "zeros" or self.pad_value not in (-1, 0, 1):
+            return None
+        first = [1] * (2 - axes)
+        # [before, after] of the last axis first.
+        sides = [*conv._reversed_padding_repeated_twice, 0, 0]
+        return kernel_geometry(
+            (conv.in_channels, conv.out_channels),
+            (*first, *conv.kernel_size),
+            (*first, *conv.stride),
+            (sides[2], sides[3], sides[0], sides[1]),
+            (*first, *conv.dilation),
+            conv.groups,
+            int(self.pad_value),
+        )
+
+    def as_image(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(2) if x.dim() == 3 else x
+
+    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.squeeze(2) if x.dim() == 3 else y
 
     def _pads_itself(self) -> bool:
         """Whether the convolution pads: with zeros, as much before as after each axis."""
@@ -314,6 +354,16 @@ class BinaryLinear(BinaryLayer, nn.Linear):
 
     def is_batch(self, x: Tensor) -> bool:
         return True
+
+    def geometry_on(self, x: Tensor) -> Geometry | None:
+        linear = cast(Any, self)
+        return kernel_geometry((linear.in_features, linear.out_features)) if x.dim() else None
+
+    def as_image(self, x: Tensor) -> Tensor:
+        return x.reshape(-1, x.shape[-1], 1, 1)
+
+    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.reshape(*x.shape[:-1], -1)
 
     def _per_channel(self, scale: Tensor) -> Tensor:
         return scale.reshape(-1)

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 
 # From the bottom up. A unit is a file or a folder; it imports from its own level or a lower one.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    ("binarizers", "errors", "demo_data"),
+    ("binarizers", "errors", "demo_data", "kernels"),
     ("rules", "analysis", "layers", "shortcuts", "capture", "sources"),
     ("plan", "cost"),
     ("passes",),
-    ("rewrite", "report", "packed", "calibrate", "bernoulli"),
+    ("rewrite", "report", "packed", "calibration", "bernoulli"),
     ("convert", "training", "export", "checkpoint"),
     ("cli", "demo", "doctor"),
 )
@@ -24,23 +24,33 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
-    "blocks": "analysis",
-    "channels": "shortcuts",
     "atomic": "errors",
     "binary_product": "layers",
+    "blocks": "analysis",
+    "calibrate": "training",
+    "channels": "shortcuts",
     "checks": "convert",
     "commands": "cli",
     "conversion": "convert",
     "dataflow": "analysis",
     "fingerprint": "checkpoint",
-    "float_weights": "checkpoint",
+    "float_twin": "convert",
+    "float_weights": "convert",
     "foreign_layers": "layers",
     "generated": "rewrite",
     "layer_facts": "analysis",
-    "liveness": "calibrate",
+    "liveness": "calibration",
     "migrations": "checkpoint",
-    "packing": "checkpoint",
     "operations": "analysis",
+    "packed.geometry": "kernels",
+    "packed.kernels": "kernels",
+    "packed.layout": "kernels",
+    "packed.native": "kernels",
+    "packed.ops": "kernels",
+    "packed.pack": "kernels",
+    "packed.reference": "kernels",
+    "packed_product": "layers",
+    "packing": "checkpoint",
     "parts": "rules",
     "plan_activations": "plan",
     "plan_edits": "plan",
@@ -64,13 +74,14 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__in
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 
-def unit(first: str) -> str:
-    """The unit that a file or folder directly under `binarize` belongs to."""
-    return PART_OF.get(first, first)
+def unit(parts: list[str]) -> str:
+    """The unit that a module belongs to: what stands under `binarize` on the way to it, from the top."""
+    both = ".".join(parts[:2])
+    return PART_OF.get(both) or PART_OF.get(parts[0], parts[0])
 
 
 def own_unit(path: Path) -> str:
-    return unit(path.relative_to(PACKAGE).parts[0].removesuffix(".py"))
+    return unit(list(path.relative_to(PACKAGE).with_suffix("").parts))
 
 
 def imports(path: Path) -> Iterator[tuple[str, int]]:
@@ -81,10 +92,9 @@ def imports(path: Path) -> Iterator[tuple[str, int]]:
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
-            whole = node.module == "binarize"
-            modules = [f"binarize.{alias.name}" for alias in node.names] if whole else [node.module or ""]
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
         yield from (
-            (unit(module.split(".")[1]), node.lineno) for module in modules if module.startswith("binarize.")
+            (unit(module.split(".")[1:]), node.lineno) for module in modules if module.startswith("binarize.")
         )
 
 

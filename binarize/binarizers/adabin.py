@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.blocks import index_blocks, pieces
 from binarize.binarizers.irnet import Ede
-from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign, sign_
+from binarize.binarizers.sign import Estimator, Levels, Pure, WeightBinarizer, sign, sign_
 from binarize.binarizers.statistics import (
     EPS,
     channel_sum,
@@ -24,8 +24,24 @@ from binarize.binarizers.statistics import (
     per_channel,
     wide,
 )
+from binarize.packed.kernels import training
 
 __all__ = ["AdaptiveInput", "AdaptiveWeight", "Maxout"]
+
+
+def mean_and_deviation(w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """(mean, biased deviation but at least 1e-8) per filter in float32 at least, all axes kept."""
+    native = training.deviations(w, training.filter_rows(w, axis))
+    if native is not None:
+        shape = (-1, *[1] * (w.dim() - 1))
+        return native[0].view(shape), native[1].clamp_min_(EPS).view(shape)
+    axes, root = filter_axes(w, axis), math.sqrt(filter_size(w, axis))
+    beta = wide(w).mean(axes, keepdim=True)
+    alpha = torch.empty_like(beta)
+    for at in index_blocks(w, axis):
+        norm = torch.linalg.vector_norm(wide(w[at]) - beta[at], dim=axes, keepdim=True)
+        alpha[at] = norm.div_(root).clamp_min_(EPS)
+    return beta, alpha
 
 
 class _AdaptiveWeight(torch.autograd.Function):
@@ -41,15 +57,13 @@ class _AdaptiveWeight(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, w: Tensor, estimator: Estimator, axis: int) -> Tensor:
-        axes, root = filter_axes(w, axis), math.sqrt(filter_size(w, axis))
-        beta = wide(w).mean(axes, keepdim=True)
-        alpha = torch.empty_like(beta)
-        out = torch.empty_like(w)
-        for at in index_blocks(w, axis):
-            distance = wide(w[at]) - beta[at]
-            norm = torch.linalg.vector_norm(distance, dim=axes, keepdim=True)
-            alpha[at] = norm.div_(root).clamp_min_(EPS)
-            out[at] = sign_(distance).mul_(alpha[at]).add_(beta[at])
+        beta, alpha = mean_and_deviation(w, axis)
+        rows = training.filter_rows(w, axis)
+        out = training.split(w, rows, beta, (beta - alpha, beta + alpha))
+        if out is None:
+            out = torch.empty_like(w)
+            for at in index_blocks(w, axis):
+                out[at] = sign_(wide(w[at]) - beta[at]).mul_(alpha[at]).add_(beta[at])
         ctx.save_for_backward(w, alpha, beta)
         ctx.estimator, ctx.axis = estimator, axis
         return out
@@ -57,6 +71,17 @@ class _AdaptiveWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
         w, alpha, beta = ctx.saved_tensors
+        native = training.estimate(
+            w,
+            g,
+            training.filter_rows(w, ctx.axis),
+            ctx.estimator.formula(),
+            centre=beta,
+            radius=alpha,
+            through_filter=True,
+        )
+        if native is not None:
+            return native[0], None, None
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
         # Where the clamp of alpha acts, alpha does not follow w.
         moves = (alpha > EPS).to(alpha.dtype) / n
@@ -90,6 +115,12 @@ class AdaptiveWeight(WeightBinarizer):
         values: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis)
         return values, None
 
+    def filter_levels(self, w: Tensor) -> tuple[Levels, None] | None:
+        if type(self) is not AdaptiveWeight or self.axis:
+            return None
+        beta, alpha = mean_and_deviation(w.detach(), 0)
+        return Levels(beta, alpha, beta), None
+
 
 class _AdaptiveInput(torch.autograd.Function):
     """beta + alpha sign(x - beta) with the gradients to x, alpha and beta; keeps x and the two numbers.
@@ -104,6 +135,9 @@ class _AdaptiveInput(torch.autograd.Function):
         ctx.save_for_backward(x, alpha, beta)
         ctx.estimator = estimator
         alpha, beta = alpha.to(x.dtype), beta.to(x.dtype)
+        native = training.split(x, training.whole(x), beta, (beta - alpha, beta + alpha))
+        if native is not None:
+            return native
         out = torch.empty_like(x)
         for x_i, out_i in pieces(x, out):
             out_i.copy_(sign_(x_i - beta).mul_(alpha).add_(beta))
@@ -112,6 +146,17 @@ class _AdaptiveInput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, alpha, beta = ctx.saved_tensors
+        native = training.estimate(
+            x, g, training.whole(x), ctx.estimator.formula(), centre=beta, radius=alpha, wants_sums=True
+        )
+        if native is not None and native[1] is not None:
+            sum_g, sum_dx, sum_alpha, _ = native[1].sum(0)
+            return (
+                native[0],
+                sum_alpha.to(alpha.dtype).view_as(alpha),
+                (sum_g - sum_dx).to(beta.dtype).view_as(beta),
+                None,
+            )
         wider = torch.promote_types(x.dtype, torch.float32)
         dx = torch.empty_like(x)
         dalpha, dbeta = torch.zeros_like(alpha, dtype=wider), torch.zeros_like(beta, dtype=wider)
@@ -172,6 +217,12 @@ class AdaptiveInput(Pure):
         # alpha (beta + s) lies beta (alpha - 1) above beta + alpha s.
         return out + (self.beta * (alpha - 1)).to(x.dtype)
 
+    def input_levels(self) -> Levels | None:
+        if type(self) is not AdaptiveInput:
+            return None
+        radius, threshold = self.scale().detach(), self.beta.detach()
+        return Levels(threshold, radius, threshold if self.form == "paper" else radius * threshold)
+
     def extra_repr(self) -> str:
         return f"form={self.form!r}"
 
@@ -190,13 +241,24 @@ class _Guarded(torch.autograd.Function):
         return g * sign(alpha), None
 
 
+# With slopes above this an output that is not 0 tells its input to a few ulp.
+SMALLEST_SLOPE = 1e-3
+
+
 class _Maxout(torch.autograd.Function):
-    """pos max(x, 0) + neg min(x, 0); keeps x and the two vectors. At x = 0 all gradients are 0."""
+    """pos max(x, 0) + neg min(x, 0); keeps x, or the output, and the two vectors. At x = 0 all gradients are 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, pos: Tensor, neg: Tensor, channel_dim: int) -> Tensor:
-        ctx.save_for_backward(x, pos, neg)
         ctx.channel_dim = channel_dim
+        native = training.bend(x, training.plane_rows(x, channel_dim), pos, neg)
+        if native is not None:
+            # Where both slopes are positive, the output tells the input, and the layer behind keeps that anyway.
+            ctx.of_output = bool(torch.minimum(pos, neg).amin() >= SMALLEST_SLOPE)
+            ctx.save_for_backward(native if ctx.of_output else x, pos, neg)
+            return native
+        ctx.of_output = False
+        ctx.save_for_backward(x, pos, neg)
         a, b = per_channel(pos, x, channel_dim), per_channel(neg, x, channel_dim)
         out = torch.empty_like(x)
         for at in index_blocks(x):
@@ -207,6 +269,16 @@ class _Maxout(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, pos, neg = ctx.saved_tensors
         dim = ctx.channel_dim
+        if not g.is_contiguous() and x.is_contiguous():
+            g = g.contiguous()
+        native = training.unbend(x, g, training.plane_rows(x, dim), pos, neg, negative_at_zero=False)
+        if native is not None:
+            sums = native[1][:2]
+            if ctx.of_output:
+                sums = sums / torch.stack([pos, neg])
+            return native[0], sums[0].to(pos.dtype), sums[1].to(neg.dtype), None
+        if ctx.of_output:
+            x = x / torch.where(x > 0, per_channel(pos, x, dim), per_channel(neg, x, dim))
         a, b = per_channel(pos, x, dim), per_channel(neg, x, dim)
         dx = torch.empty_like(x)
         wider = torch.promote_types(x.dtype, torch.float32)

@@ -10,9 +10,10 @@ from typing import Literal
 from torch import Tensor
 
 from binarize.binarizers.bnn import SteSign
-from binarize.binarizers.sign import Estimator, WeightBinarizer
+from binarize.binarizers.sign import Estimator, Levels, WeightBinarizer
 from binarize.binarizers.statistics import mean_abs
 from binarize.binarizers.xnor import UnscaledSign
+from binarize.packed.kernels.training import Formula
 
 __all__ = ["ApproxSign", "ScaledSign"]
 
@@ -25,6 +26,9 @@ class ApproxSign(Estimator):
 
     def derivative(self, x: Tensor) -> Tensor:
         return x.abs().mul_(-2).add_(2).clamp_min_(0)
+
+    def formula(self) -> Formula | None:
+        return Formula.triangle() if type(self) is ApproxSign else None
 
 
 class ScaledSign(WeightBinarizer):
@@ -51,6 +55,11 @@ class ScaledSign(WeightBinarizer):
             return self.estimator(w), scale
         values: Tensor = UnscaledSign.apply(w, scale, self.estimator)
         return values, scale
+
+    def filter_levels(self, w: Tensor) -> tuple[Levels, Tensor] | None:
+        if type(self) is not ScaledSign or self.axis:
+            return None
+        return Levels(), mean_abs(w.detach(), 0)
 
     def extra_repr(self) -> str:
         return f"gradient={self.gradient!r}"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from binarize.binarizers.sign import Estimator
+from binarize.packed.kernels.training import Formula
 
 __all__ = ["SteSign"]
 
@@ -34,6 +35,9 @@ class SteSign(Estimator):
         bound = self.clip * (1 + torch.finfo(x.dtype).eps)
         out: Tensor = torch.ops.aten.hardtanh_backward(g, x, -bound, bound)
         return out
+
+    def formula(self) -> Formula | None:
+        return Formula.clip(self.clip) if type(self) is SteSign else None
 
     def extra_repr(self) -> str:
         return f"clip={self.clip:g}"

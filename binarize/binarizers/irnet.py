@@ -21,6 +21,7 @@ from binarize.binarizers.statistics import (
     smallest_divisor,
     wide,
 )
+from binarize.packed.kernels.training import Formula
 
 __all__ = ["Ede", "LibraWeight", "StandardizedSign"]
 
@@ -46,6 +47,11 @@ class Ede(Estimator):
     def derivative(self, x: Tensor) -> Tensor:
         t, k = self.t.to(x.dtype), self.k.to(x.dtype)
         return (x * t).tanh_().square_().neg_().add_(1).mul_(k * t)
+
+    def formula(self) -> Formula | None:
+        if type(self) is not Ede or not self.t.is_cpu:
+            return None
+        return Formula.decay(float(self.t), float(self.k))
 
 
 class StandardizedSign(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.blocks import index_blocks
-from binarize.binarizers.sign import Estimator, Pure, sign_
+from binarize.binarizers.sign import Estimator, Levels, Pure, sign_
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel, wide
 
 __all__ = ["RPReLU", "RSign"]
@@ -80,6 +80,9 @@ class RSign(Pure):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _RSign.apply(x, self.tau, self.width, self.estimator, self.channel_dim)
         return out
+
+    def input_levels(self) -> Levels | None:
+        return Levels(threshold=self.tau.detach()) if type(self) is RSign else None
 
     def extra_repr(self) -> str:
         return f"{self.tau.numel()}, channel_dim={self.channel_dim}"

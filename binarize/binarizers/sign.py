@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.blocks import pieces
+from binarize.packed.kernels import training
 
-__all__ = ["Estimator", "Pure", "WeightBinarizer", "sign", "sign_"]
+__all__ = ["Estimator", "Levels", "Pure", "WeightBinarizer", "sign", "sign_"]
 
 
 def sign(x: Tensor) -> Tensor:
     """-1 where x < 0, else +1, in the type of x: sign(0) = sign(-0.0) = +1.
 
-    Three vectorised operations, two of them in place; comparing and casting takes three times as long on a CPU.
+    Without the kernels three vectorised operations, two of them in place; comparing and casting takes three times
+    as long on a CPU.
     """
+    native = training.split(x, training.whole(x))
+    if native is not None:
+        return native
     out = torch.empty_like(x)
     for x_i, out_i in pieces(x, out):
         sign_(out_i.copy_(x_i))
@@ -40,10 +46,28 @@ class _EstimatedSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
+        native = training.estimate(x, g, training.whole(x), ctx.estimator.formula())
+        if native is not None:
+            return native[0], None
         dx = torch.empty_like(x)
         for x_i, g_i, dx_i in pieces(x, g, dx):
             dx_i.copy_(ctx.estimator.gradient(x_i, g_i))
         return dx, None
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Two values: centre - radius below the threshold, else centre + radius. Numbers of a layer or one a channel."""
+
+    # None stands for 0, 1 and 0.
+    threshold: Tensor | None = None
+    radius: Tensor | None = None
+    centre: Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the values are -1 and +1."""
+        return self.radius is None and self.centre is None
 
 
 class Pure(nn.Module):
@@ -51,6 +75,10 @@ class Pure(nn.Module):
 
     A binary layer runs such parts again in the backward pass instead of keeping their outputs.
     """
+
+    def input_levels(self) -> Levels | None:
+        """The two values that an input becomes; None where it is not as simple as that."""
+        return None
 
 
 class WeightBinarizer(Pure):
@@ -64,6 +92,10 @@ class WeightBinarizer(Pure):
     def split(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """(two-valued tensor the convolution is run with, scale to be applied after it or None)."""
         raise NotImplementedError
+
+    def filter_levels(self, w: Tensor) -> tuple[Levels, Tensor | None] | None:
+        """`split` as numbers, those of filters along axis 0; None where it is not as simple as that."""
+        return None
 
     def forward(self, w: Tensor) -> Tensor:
         values, scale = self.split(w)
@@ -81,6 +113,10 @@ class Estimator(WeightBinarizer):
         """h(x)."""
         raise NotImplementedError
 
+    def formula(self) -> training.Formula | None:
+        """h as one of the formulas that the kernels know, if it is one."""
+        return None
+
     def gradient(self, x: Tensor, g: Tensor) -> Tensor:
         """g * h(x); a subclass overrides it where both together take fewer passes."""
         return self.derivative(x).mul_(g)
@@ -92,3 +128,10 @@ class Estimator(WeightBinarizer):
     def split(self, w: Tensor) -> tuple[Tensor, None]:
         """(sign(w), no scale)."""
         return self(w), None
+
+    def input_levels(self) -> Levels | None:
+        return Levels() if type(self).forward is Estimator.forward else None
+
+    def filter_levels(self, w: Tensor) -> tuple[Levels, None] | None:
+        same = type(self).split is Estimator.split and type(self).forward is Estimator.forward
+        return (Levels(), None) if same else None

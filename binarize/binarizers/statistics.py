@@ -7,10 +7,13 @@ least.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from binarize.binarizers.blocks import index_blocks
+from binarize.packed.kernels import training
 
 __all__ = [
     "EPS",
@@ -44,9 +47,26 @@ def filter_size(w: Tensor, axis: int) -> int:
     return w.numel() // max(w.shape[axis], 1)
 
 
+class _MeanAbs(torch.autograd.Function):
+    """mean |w| per filter by the kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, rows: training.Rows) -> Tensor:
+        ctx.save_for_backward(w)
+        native = training.magnitudes(w, rows)
+        assert native is not None
+        return native.view(-1, *[1] * (w.dim() - 1))
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (w,) = ctx.saved_tensors
+        return w.sign().mul_(g / (w.numel() // w.shape[0])), None
+
+
 def mean_abs(w: Tensor, axis: int) -> Tensor:
     """mean |w| per filter in the type of w, all axes kept; never so small that dividing by it overflows."""
-    size = wide(w).abs().mean(filter_axes(w, axis), keepdim=True)
+    rows = training.filter_rows(w, axis)
+    size = wide(w).abs().mean(filter_axes(w, axis), keepdim=True) if rows is None else _MeanAbs.apply(w, rows)
     return size.clamp_min(smallest_divisor(w.dtype)).to(w.dtype)
 
 

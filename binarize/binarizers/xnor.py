@@ -17,6 +17,7 @@ from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
 from binarize.binarizers.statistics import filter_size, mean_abs
 from binarize.errors import UsageError
+from binarize.packed.kernels import training
 
 __all__ = ["MappedSign", "ScaledSign", "UnscaledSign"]
 
@@ -36,6 +37,10 @@ class UnscaledSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None]:
         w, scale = ctx.saved_tensors
+        rows = training.filter_rows(w) if scale.numel() == w.shape[0] == scale.shape[0] else None
+        native = training.estimate(w, v, rows, ctx.estimator.formula(), divisor=scale)
+        if native is not None:
+            return native[0], None, None
         dw, scales = torch.empty_like(w), scale.expand_as(w)
         for at in index_blocks(w):
             dw[at] = ctx.estimator.gradient(w[at], v[at] / scales[at])

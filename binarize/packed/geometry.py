@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from binarize.errors import UsageError
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "kernel_geometry"]
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,17 @@ class Geometry:
                 )
             size.append((length + pad - span) // stride + 1)
         return size[0], size[1]
+
+
+@lru_cache(maxsize=4096)
+def kernel_geometry(
+    channels: tuple[int, int],
+    kernel: tuple[int, int] = (1, 1),
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0),
+    dilation: tuple[int, int] = (1, 1),
+    groups: int = 1,
+    pad_value: int = 0,
+) -> Geometry:
+    """The same `Geometry` for the same numbers; `channels` are those in and out."""
+    return Geometry(*channels, kernel, stride, padding, dilation, groups, pad_value)

@@ -21,7 +21,7 @@ from binarize.packed.kernels import Variant
 from binarize.packed.layout import KernelWeight, make_layout
 from binarize.packed.pack import WORD, pack_words
 
-__all__ = ["convolve", "image_size", "kernel_weight", "new_image", "new_words", "pack"]
+__all__ = ["convolve", "image_size", "kernel_weight", "layout_of", "new_image", "new_words", "pack"]
 
 NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
 _Key = tuple[str, int, tuple[int, int], int, int]
@@ -38,6 +38,30 @@ def kernel_weight(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelW
         forget = weakref.ref(bits, lambda _: _layouts.pop(name, None))
         known = _layouts[name] = (forget, key, make_layout(bits, geometry, variant))
     return known[2]
+
+
+def layout_of(weight: Tensor, threshold: Tensor | None, geometry: Geometry, variant: Variant) -> KernelWeight:
+    """The layout of the signs of real-valued filters, -1 where a weight lies below its filter's threshold.
+
+    Shapes: float32 (O, I, kh, kw), threshold (O,). There must be one group.
+    """
+    lanes, (kh, kw) = variant.lanes, geometry.kernel
+    padded = -(-geometry.out_channels // lanes) * lanes
+    span = -(-geometry.in_channels // WORD)
+    words = geometry.taps * span
+    _check("weight", weight, geometry.weight_shape)
+    weight = weight.contiguous()
+    if threshold is not None:
+        threshold = _checked("threshold", threshold, (geometry.out_channels,))
+    data = torch.zeros(padded * words, dtype=torch.int32)
+    corner_sums = torch.zeros((kh + 1, kw + 1, padded), dtype=torch.int32)
+    module = kernels.native()
+    assert module is not None and geometry.groups == 1
+    module.filters(
+        variant.index, geometry.out_channels, geometry.in_channels, kh, kw, lanes, padded, torch.get_num_threads(),
+        weight.data_ptr(), 0 if threshold is None else threshold.data_ptr(), data.data_ptr(), corner_sums.data_ptr(),
+    )  # fmt: skip
+    return KernelWeight(data, False, torch.zeros(padded // lanes, dtype=torch.int32), span, corner_sums)
 
 
 def new_image(x: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
@@ -63,7 +87,7 @@ def image_size(x: Tensor) -> tuple[int, int, int]:
 def convolve(
     variant: Variant,
     x: Tensor,
-    bits: Tensor,
+    weight: KernelWeight,
     geometry: Geometry,
     threshold: Tensor | None,
     zero_one: bool,
@@ -88,7 +112,6 @@ def convolve(
     if window_scale is not None and planes > 1:
         raise UsageError("window sums are defined for one bit plane; threshold has several")
     x, kind, threshold = _readable(x, geometry, threshold)
-    weight = kernel_weight(bits, geometry, variant)
     fields = _sizes(geometry, *image_size(x)).copy()
     fields["input"], fields["input_kind"] = x.data_ptr(), kind
     fields["planes"], fields["zero_one"] = planes, int(zero_one)

@@ -80,7 +80,8 @@ def _conv_dot_cpu(
     if variant is None:
         return _conv_dot_reference(x, bits, sizes, threshold=threshold, zero_one=zero_one)
     out = native.new_image(x, geometry, torch.int32)
-    native.convolve(variant, x, bits, geometry, threshold, zero_one, {"dots": out})
+    weight = native.kernel_weight(bits, geometry, variant)
+    native.convolve(variant, x, weight, geometry, threshold, zero_one, {"dots": out})
     return out
 
 
@@ -100,8 +101,18 @@ def _conv_cpu(
         options |= {"threshold": threshold, "zero_one": zero_one}
         return _conv_reference(x, bits, sizes, scale, shift, **options)
     out = native.new_image(x, geometry, torch.float32)
+    weight = native.kernel_weight(bits, geometry, variant)
     native.convolve(
-        variant, x, bits, geometry, threshold, zero_one, {"result": out}, scale=scale, shift=shift, **options
+        variant,
+        x,
+        weight,
+        geometry,
+        threshold,
+        zero_one,
+        {"result": out},
+        scale=scale,
+        shift=shift,
+        **options,
     )
     return out
 
@@ -120,7 +131,8 @@ def _conv_bits_cpu(
     if variant is None:
         return _conv_bits_reference(x, bits, sizes, limit, flip, threshold=threshold, zero_one=zero_one)
     out = native.new_words(x, geometry)
-    native.convolve(variant, x, bits, geometry, threshold, zero_one, {"bits": out}, limit=limit, flip=flip)
+    weight = native.kernel_weight(bits, geometry, variant)
+    native.convolve(variant, x, weight, geometry, threshold, zero_one, {"bits": out}, limit=limit, flip=flip)
     return out
 
 
@@ -142,7 +154,8 @@ def _conv_and_bits_cpu(
         return _conv_and_bits_reference(x, bits, sizes, scale, shift, next_threshold, **options)
     results = {"result": native.new_image(x, geometry, torch.float32), "bits": native.new_words(x, geometry)}
     options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold}
-    native.convolve(variant, x, bits, geometry, threshold, zero_one, results, **options)
+    weight = native.kernel_weight(bits, geometry, variant)
+    native.convolve(variant, x, weight, geometry, threshold, zero_one, results, **options)
     return results["result"], results["bits"]
 
 

@@ -158,7 +158,8 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
 }
 
 #include "engine.h"
+#include "rows.h"
 
 const Variant variant_avx2 = {"avx2", "nibbles", LANES, MASKED_LANES, pack_avx2, window_avx2, dense_avx2,
-                              masked_avx2};
+                              masked_avx2, rows_avx2, filters_avx2};
 #endif

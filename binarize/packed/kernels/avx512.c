@@ -108,7 +108,8 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
 }
 
 #include "engine.h"
+#include "rows.h"
 
 const Variant variant_avx512 = {"avx512", "lanes", LANES, MASKED_LANES, pack_avx512, window_avx512, dense_avx512,
-                                masked_avx512};
+                                masked_avx512, rows_avx512, filters_avx512};
 #endif

@@ -4,6 +4,7 @@
  *     plan.c classes.c   sizes, memory and tables of a call, none of which depends on the processor
  *     convolve.c  images and threads
  *     engine.h    packing, tiling and the epilogue in plain C; each variant compiles its own copy
+ *     rows.h      the same for elementwise work of training; training.c its threads
  *     avx512.c avx2.c neon.c scalar.c   the inner loops
  *     dispatch.c  what this processor can run
  *     threads.c   a pool of sleeping workers
@@ -126,6 +127,83 @@ typedef struct {
     int32_t *sums;                    /* [pixels][groups] */
 } WindowJob;
 
+/* Elementwise work of training. A row has numbers of its own: the `row % period`-th of each array that is given. */
+#define ROW_INTEGERS(FIELD)                                                                                  \
+    FIELD(op)        /* ROWS_* */                                                                            \
+    FIELD(kind)      /* ESTIMATE_*; for ROWS_UNBEND whether the negative slope holds at 0 too */             \
+    FIELD(rows)                                                                                              \
+    FIELD(length)    /* elements of a row */                                                                 \
+    FIELD(total)     /* elements in all: the last row may be shorter */                                      \
+    FIELD(period)                                                                                            \
+    FIELD(threads)
+#define ROW_ADDRESSES(FIELD)                                                                                 \
+    FIELD(const float, x)                                                                                    \
+    FIELD(const float, g)                                                                                    \
+    FIELD(float, out)                                                                                        \
+    FIELD(const float, centre)                                                                               \
+    FIELD(const float, radius)                                                                               \
+    FIELD(const float, divisor)                                                                              \
+    FIELD(const float, low)                                                                                  \
+    FIELD(const float, high)                                                                                 \
+    FIELD(const float, post)                                                                                 \
+    FIELD(double, sums) /* [rows][ROW_SUMS] */
+
+typedef struct {
+#define DECLARE(name) int64_t name;
+    ROW_INTEGERS(DECLARE)
+#undef DECLARE
+#define DECLARE(type, name) type *name;
+    ROW_ADDRESSES(DECLARE)
+#undef DECLARE
+    double a, b; /* of the estimator */
+} RowsCall;
+
+enum {
+    ROWS_SPLIT,           /* out = x < centre ? low : high */
+    ROWS_MAGNITUDE,       /* sums: mean |x| */
+    ROWS_DEVIATION,       /* sums: mean, sqrt(mean (x - mean)^2) */
+    ROWS_ESTIMATE,        /* out = g / divisor * h((x - centre) / radius); sums of g, out, sign g - z out */
+    ROWS_ESTIMATE_FILTER, /* the same with the gradient through centre and radius as a row's ROWS_DEVIATION */
+    ROWS_BEND,            /* out = (z > 0 ? high : low) * z + post, z = x - centre */
+    ROWS_UNBEND,          /* out = g * its slope; sums of g z above 0, below, of g, of out */
+    ROWS_PLANES           /* [pixels][channels] -> [channels][pixels] */
+};
+enum {
+    ESTIMATE_CLIP,     /* 1 where |z| <= a */
+    ESTIMATE_TRIANGLE, /* 2 - 2 |z|, not below 0 */
+    ESTIMATE_DECAY     /* a b (1 - tanh(a z)^2) */
+};
+#define ROW_SUMS 4
+#define FILTER_EPS 1e-8 /* a smaller deviation does not follow its filter */
+
+/* Real-valued filters -> the layout of their signs, see layout.py. */
+#define FILTER_INTEGERS(FIELD)                                                                               \
+    FIELD(filters)                                                                                           \
+    FIELD(channels)                                                                                          \
+    FIELD(kernel_height)                                                                                     \
+    FIELD(kernel_width)                                                                                      \
+    FIELD(lanes)                                                                                             \
+    FIELD(padded)                                                                                            \
+    FIELD(threads)
+#define FILTER_ADDRESSES(FIELD)                                                                              \
+    FIELD(const float, weight)      /* [filters][channels][kh][kw] */                                        \
+    FIELD(const float, threshold)   /* [filters], 0: thresholds of 0 */                                      \
+    FIELD(uint32_t, data)           /* zeroed; gets the layout */                                            \
+    FIELD(int32_t, corner_sums)     /* [kh+1][kw+1][padded], zeroed */
+
+typedef struct {
+#define DECLARE(name) int64_t name;
+    FILTER_INTEGERS(DECLARE)
+#undef DECLARE
+#define DECLARE(type, name) type *name;
+    FILTER_ADDRESSES(DECLARE)
+#undef DECLARE
+    int layout;        /* LAYOUT_* */
+    uint32_t *scratch; /* [filters][words of a filter] */
+} FiltersCall;
+
+enum { LAYOUT_LANES, LAYOUT_NIBBLES, LAYOUT_ROWS };
+
 typedef struct {
     const char *name, *layout;        /* layout of an unmasked weight: "lanes", "nibbles" or "rows" */
     int lanes, masked_lanes;
@@ -133,6 +211,8 @@ typedef struct {
     void (*window)(const WindowJob *, int64_t begin, int64_t end); /* output rows */
     void (*dense)(const ConvJob *, int64_t begin, int64_t end);    /* units: chunk * blocks + block */
     void (*masked)(const ConvJob *, int64_t begin, int64_t end);
+    void (*rows)(const RowsCall *, int64_t begin, int64_t end);
+    void (*filters)(const FiltersCall *, int64_t begin, int64_t end);
 } Variant;
 
 extern const Variant variant_avx512, variant_avx2, variant_neon, variant_scalar;
@@ -142,6 +222,9 @@ int available_variants(const Variant **found);
 /* NULL, or what is wrong with the call. */
 const char *convolve(const Variant *variant, const ConvCall *call);
 const char *pack_image(const Variant *variant, const ConvCall *call);
+
+const char *run_rows(const Variant *variant, const RowsCall *call);
+const char *run_filters(const Variant *variant, FiltersCall *call);
 
 typedef void (*Body)(void *context, int64_t begin, int64_t end, int worker);
 /* Runs body over [0, n) cut into at most `threads` ranges; worker numbers are below `threads`. */

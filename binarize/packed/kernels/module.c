@@ -3,6 +3,7 @@
  *     variants() -> ((name, layout, lanes, masked_lanes), ...)   what this processor can run, best first
  *     FIELDS                                                     names of the integers that conv and pack take
  *     conv(variant, *fields), pack(variant, *fields)             addresses and sizes in the order of FIELDS
+ *     rows(variant, *fields, a, b), filters(variant, *fields)    in the order of ROW_* and FILTER_* of kernels.h
  *
  * Nothing is checked here that only a tensor knows: the caller vouches for addresses and sizes. */
 #define PY_SSIZE_T_CLEAN
@@ -20,10 +21,11 @@ enum {
 static const Variant *available[MAX_VARIANTS];
 static int available_count;
 
-static const Variant *read_call(PyObject *const *args, Py_ssize_t count, ConvCall *call)
+/* The variant that the first argument names, and the integers behind it. */
+static const Variant *read_integers(PyObject *const *args, Py_ssize_t count, int expected, int64_t *fields)
 {
-    if (count != FIELD_COUNT + 1) {
-        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd", FIELD_COUNT, count);
+    if (count < expected + 1) {
+        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd", expected, count);
         return NULL;
     }
     const long index = PyLong_AsLong(args[0]);
@@ -33,13 +35,31 @@ static const Variant *read_call(PyObject *const *args, Py_ssize_t count, ConvCal
         PyErr_Format(PyExc_ValueError, "variant %ld: this processor has %d", index, available_count);
         return NULL;
     }
-    int64_t *fields = (int64_t *)call; /* nothing but int64_t, in the order of CONV_FIELDS */
-    for (Py_ssize_t i = 0; i < FIELD_COUNT; i++) {
+    for (Py_ssize_t i = 0; i < expected; i++) {
         fields[i] = PyLong_AsLongLong(args[i + 1]);
         if (fields[i] == -1 && PyErr_Occurred())
             return NULL;
     }
     return available[index];
+}
+
+static const Variant *read_call(PyObject *const *args, Py_ssize_t count, ConvCall *call)
+{
+    if (count != FIELD_COUNT + 1) {
+        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd", FIELD_COUNT, count);
+        return NULL;
+    }
+    /* nothing but int64_t, in the order of CONV_FIELDS */
+    return read_integers(args, count, FIELD_COUNT, (int64_t *)call);
+}
+
+static PyObject *done(const char *wrong)
+{
+    if (wrong) {
+        PyErr_SetString(PyExc_ValueError, wrong);
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *run(PyObject *const *args, Py_ssize_t count,
@@ -53,11 +73,7 @@ static PyObject *run(PyObject *const *args, Py_ssize_t count,
     Py_BEGIN_ALLOW_THREADS
     wrong = work(variant, &call);
     Py_END_ALLOW_THREADS
-    if (wrong) {
-        PyErr_SetString(PyExc_ValueError, wrong);
-        return NULL;
-    }
-    Py_RETURN_NONE;
+    return done(wrong);
 }
 
 static PyObject *py_conv(PyObject *self, PyObject *const *args, Py_ssize_t count)
@@ -70,6 +86,57 @@ static PyObject *py_pack(PyObject *self, PyObject *const *args, Py_ssize_t count
 {
     (void)self;
     return run(args, count, pack_image);
+}
+
+#define COUNT_INTEGER(name) +1
+#define COUNT_ADDRESS(type, name) +1
+enum {
+    ROW_FIELDS = 0 ROW_INTEGERS(COUNT_INTEGER) ROW_ADDRESSES(COUNT_ADDRESS),
+    FILTER_FIELDS = 0 FILTER_INTEGERS(COUNT_INTEGER) FILTER_ADDRESSES(COUNT_ADDRESS)
+};
+#define TAKE_INTEGER(name) call.name = *field++;
+#define TAKE_ADDRESS(type, name) call.name = (type *)(intptr_t)*field++;
+
+static PyObject *py_rows(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t fields[ROW_FIELDS], *field = fields;
+    RowsCall call;
+    const char *wrong;
+    (void)self;
+    const Variant *variant = read_integers(args, count, ROW_FIELDS, fields);
+    if (!variant)
+        return NULL;
+    if (count != ROW_FIELDS + 3)
+        return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", ROW_FIELDS + 3, count);
+    ROW_INTEGERS(TAKE_INTEGER)
+    ROW_ADDRESSES(TAKE_ADDRESS)
+    call.a = PyFloat_AsDouble(args[count - 2]);
+    call.b = PyFloat_AsDouble(args[count - 1]);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    wrong = run_rows(variant, &call);
+    Py_END_ALLOW_THREADS
+    return done(wrong);
+}
+
+static PyObject *py_filters(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    int64_t fields[FILTER_FIELDS], *field = fields;
+    FiltersCall call;
+    const char *wrong;
+    (void)self;
+    const Variant *variant = read_integers(args, count, FILTER_FIELDS, fields);
+    if (!variant)
+        return NULL;
+    if (count != FILTER_FIELDS + 1)
+        return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", FILTER_FIELDS + 1, count);
+    FILTER_INTEGERS(TAKE_INTEGER)
+    FILTER_ADDRESSES(TAKE_ADDRESS)
+    Py_BEGIN_ALLOW_THREADS
+    wrong = run_filters(variant, &call);
+    Py_END_ALLOW_THREADS
+    return done(wrong);
 }
 
 static PyObject *py_variants(PyObject *self, PyObject *args)
@@ -91,6 +158,8 @@ static PyMethodDef methods[] = {
     {"variants", py_variants, METH_NOARGS, "What this processor can run, best first."},
     {"conv", (PyCFunction)(void (*)(void))py_conv, METH_FASTCALL, "Binary convolution of a batch."},
     {"pack", (PyCFunction)(void (*)(void))py_pack, METH_FASTCALL, "Signs of a batch as words."},
+    {"rows", (PyCFunction)(void (*)(void))py_rows, METH_FASTCALL, "Elementwise work of training."},
+    {"filters", (PyCFunction)(void (*)(void))py_filters, METH_FASTCALL, "Layout of the signs of a weight."},
     {NULL, NULL, 0, NULL}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "Binary convolution kernels.", -1, methods,

@@ -83,7 +83,8 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
 }
 
 #include "engine.h"
+#include "rows.h"
 
 const Variant variant_neon = {"neon", "lanes", LANES, MASKED_LANES, pack_neon, window_neon, dense_neon,
-                              masked_neon};
+                              masked_neon, rows_neon, filters_neon};
 #endif

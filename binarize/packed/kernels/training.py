@@ -1,0 +1,266 @@
+"""Elementwise work of training in one pass over memory, where plain torch takes one for each operation of a formula.
+
+The kernels serve dense float32 tensors on a CPU. For anything else, for a graph that is traced or compiled, and
+where the extension was not built, the functions here that make tensors return None, and the caller goes on in torch.
+
+A tensor is taken as rows, in the order of memory, with numbers of their own; rows `period` apart share them. Filters
+of a weight are rows, planes (n, c) of an image are rows that share those of channel c, and a tensor with one number
+in all is cut into rows of any length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from binarize.packed import kernels
+
+__all__ = [
+    "Formula",
+    "Rows",
+    "bend",
+    "deviations",
+    "estimate",
+    "filter_rows",
+    "magnitudes",
+    "plane_rows",
+    "planes",
+    "split",
+    "unbend",
+    "whole",
+]
+
+_SPLIT, _MAGNITUDE, _DEVIATION, _ESTIMATE, _ESTIMATE_FILTER, _BEND, _UNBEND, _PLANES = range(8)
+_SUMS = 4  # ROW_SUMS of kernels.h
+# Elements of a row where all rows share one number: 64 KiB.
+_PIECE = 1 << 14
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How a tensor's memory is cut: `count` rows of `length` elements, the last one perhaps shorter."""
+
+    count: int
+    length: int
+    total: int
+    period: int
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A derivative of the sign that the kernels know: a kind (ESTIMATE_* of kernels.h) and its two numbers."""
+
+    kind: int
+    a: float = 0.0
+    b: float = 0.0
+
+    @classmethod
+    def clip(cls, limit: float) -> Formula:
+        """1 where |x| <= limit, else 0."""
+        return cls(0, limit)
+
+    @classmethod
+    def triangle(cls) -> Formula:
+        """max(2 - 2 |x|, 0)."""
+        return cls(1)
+
+    @classmethod
+    def decay(cls, t: float, k: float) -> Formula:
+        """k t (1 - tanh(t x)^2)."""
+        return cls(2, t, k)
+
+
+def whole(x: Tensor) -> Rows | None:
+    """Rows that share one number."""
+    return Rows(-(-x.numel() // _PIECE), _PIECE, x.numel(), 1) if _served(x) else None
+
+
+def filter_rows(w: Tensor, axis: int = 0) -> Rows | None:
+    """A row a filter: the first axis."""
+    if axis != 0 or not _served(w) or w.dim() < 2:
+        return None
+    return Rows(w.shape[0], w.numel() // w.shape[0], w.numel(), w.shape[0])
+
+
+def plane_rows(x: Tensor, channel_dim: int) -> Rows | None:
+    """A row a channel of each sample; None where channels are neighbours in memory."""
+    if channel_dim != 1 or x.dim() < 3 or not x.is_contiguous() or not _served(x):
+        return None
+    channels = x.shape[1]
+    length = x.numel() // (x.shape[0] * channels)
+    return Rows(x.shape[0] * channels, length, x.numel(), channels)
+
+
+def split(
+    x: Tensor, rows: Rows | None, centre: Tensor | None = None, values: tuple[Tensor, Tensor] | None = None
+) -> Tensor | None:
+    """The first value where x < centre, else the second; without them -1 and +1 about 0."""
+    if rows is None:
+        return None
+    out = torch.empty_like(x)
+    low, high = (None, None) if values is None else values
+    _run(_SPLIT, rows, x, out=out, centre=centre, low=low, high=high)
+    return out
+
+
+def magnitudes(w: Tensor, rows: Rows | None) -> Tensor | None:
+    """mean |w| of each row, shape (rows,)."""
+    if rows is None:
+        return None
+    sums = _sums(rows)
+    _run(_MAGNITUDE, rows, w, sums=sums)
+    return sums[:, 0].float()
+
+
+def deviations(w: Tensor, rows: Rows | None) -> tuple[Tensor, Tensor] | None:
+    """The mean of each row and the root of its mean squared distance from it, shape (rows,) each."""
+    if rows is None:
+        return None
+    sums = _sums(rows)
+    _run(_DEVIATION, rows, w, sums=sums)
+    both = sums[:, :2].t().float().contiguous()
+    return both[0], both[1]
+
+
+def estimate(
+    x: Tensor,
+    g: Tensor,
+    rows: Rows | None,
+    formula: Formula | None,
+    *,
+    centre: Tensor | None = None,
+    radius: Tensor | None = None,
+    divisor: Tensor | None = None,
+    through_filter: bool = False,
+    wants_sums: bool = False,
+) -> tuple[Tensor, Tensor | None] | None:
+    """(dx = g / divisor * h(z), sums) with z = (x - centre) / radius and h the formula.
+
+    The sums, per row in float64, are those of g, dx and sign(z) g - z dx. With `through_filter` dx follows centre and
+    radius too, which must be the row's own mean and deviation.
+    """
+    if rows is None or formula is None or not _alike(x, g):
+        return None
+    dx = torch.empty_like(x)
+    sums = _sums(rows) if wants_sums else None
+    _run(
+        _ESTIMATE_FILTER if through_filter else _ESTIMATE, rows, x, g=g, out=dx, centre=centre, radius=radius,
+        divisor=divisor, sums=sums, kind=formula.kind, a=formula.a, b=formula.b,
+    )  # fmt: skip
+    return dx, sums
+
+
+def bend(
+    x: Tensor,
+    rows: Rows | None,
+    positive: Tensor | None,
+    negative: Tensor,
+    centre: Tensor | None = None,
+    post: Tensor | None = None,
+) -> Tensor | None:
+    """(positive z above 0, negative z below) + post, with z = x - centre."""
+    if rows is None:
+        return None
+    out = torch.empty_like(x)
+    _run(_BEND, rows, x, out=out, low=negative, high=positive, centre=centre, post=post)
+    return out
+
+
+def unbend(
+    x: Tensor,
+    g: Tensor,
+    rows: Rows | None,
+    positive: Tensor | None,
+    negative: Tensor,
+    centre: Tensor | None = None,
+    *,
+    negative_at_zero: bool,
+) -> tuple[Tensor, Tensor] | None:
+    """(dx, sums) of `bend`: the sums of g z above 0, of g z below, of g and of dx, as float64 (4, period).
+
+    At z = 0 the slope is the negative one, or 0.
+    """
+    if rows is None or not _alike(x, g):
+        return None
+    dx, sums = torch.empty_like(x), _sums(rows)
+    _run(
+        _UNBEND, rows, x, g=g, out=dx, low=negative, high=positive, centre=centre, sums=sums,
+        kind=int(negative_at_zero),
+    )  # fmt: skip
+    return dx, sums.view(-1, rows.period, _SUMS).sum(0).t()
+
+
+def planes(x: Tensor) -> Tensor:
+    """A float32 image (N, C, H, W) that lies in memory as (N, H, W, C), as one that is contiguous."""
+    n, channels, height, width = x.shape
+    pixels = height * width
+    if pixels == 1 or channels == 1:
+        return x.contiguous()
+    out = torch.empty((n, channels, height, width))
+    blocks = -(-channels // 16)
+    _run(_PLANES, Rows(n * blocks, pixels, x.numel(), channels), x, out=out)
+    return out
+
+
+def _served(x: Tensor) -> bool:
+    """Whether the kernels run on this tensor."""
+    if x.dtype != torch.float32 or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
+        return False
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel() or kernels.active() is None:
+        return False
+    return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _alike(x: Tensor, g: Tensor) -> bool:
+    return (
+        type(g) is Tensor
+        and g.dtype == x.dtype
+        and g.is_cpu
+        and g.shape == x.shape
+        and g.stride() == x.stride()
+    )
+
+
+def _sums(rows: Rows) -> Tensor:
+    return torch.empty((rows.count, _SUMS), dtype=torch.float64)
+
+
+def _run(
+    op: int,
+    rows: Rows,
+    x: Tensor,
+    *,
+    g: Tensor | None = None,
+    out: Tensor | None = None,
+    centre: Tensor | None = None,
+    radius: Tensor | None = None,
+    divisor: Tensor | None = None,
+    low: Tensor | None = None,
+    high: Tensor | None = None,
+    post: Tensor | None = None,
+    sums: Tensor | None = None,
+    kind: int = 0,
+    a: float = 0.0,
+    b: float = 0.0,
+) -> None:
+    variant = kernels.active()
+    module = kernels.native()
+    assert variant is not None and module is not None
+    numbers = [_numbers(one, rows) for one in (centre, radius, divisor, low, high, post)]
+    module.rows(
+        variant.index, op, kind, rows.count, rows.length, rows.total, rows.period, torch.get_num_threads(),
+        x.data_ptr(), _address(g), _address(out), *map(_address, numbers), _address(sums), a, b,
+    )  # fmt: skip
+
+
+def _numbers(numbers: Tensor | None, rows: Rows) -> Tensor | None:
+    if numbers is None:
+        return None
+    assert numbers.numel() == rows.period and numbers.is_cpu, (numbers.shape, rows)
+    return numbers.detach().to(torch.float32).contiguous()
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()

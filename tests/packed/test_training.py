@@ -1,0 +1,141 @@
+"""Elementwise kernels against the formulas they stand for, in float64, on every variant of this processor."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from binarize.binarizers.bireal import ApproxSign
+from binarize.binarizers.bnn import SteSign
+from binarize.binarizers.irnet import Ede
+from binarize.packed import kernels, native
+from binarize.packed.geometry import Geometry
+from binarize.packed.kernels import training
+from binarize.packed.layout import make_layout
+from binarize.packed.pack import pack_bits
+
+SHAPES = [(1, 1, 1, 1), (3, 5, 7, 2), (2, 16, 4, 4), (4, 33, 3, 3), (2, 3, 40, 41)]
+ESTIMATORS = [SteSign(0.7), ApproxSign(), Ede(), Ede(2.5, 1.0)]
+
+
+@pytest.fixture(params=[variant.name for variant in kernels.variants()])
+def variant(request):
+    with kernels.use(request.param):
+        yield kernels.active()
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def pair(request):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(request.param, generator=generator) for _ in range(2)]
+
+
+def test_split_has_the_first_value_below_the_centre_alone(variant, pair):
+    x = pair[0]
+    x.view(-1)[0] = -0.0
+    assert torch.equal(training.split(x, training.whole(x)), torch.where(x < 0, -1.0, 1.0))
+    centre, values = torch.tensor([0.3]), (torch.tensor([2.0]), torch.tensor([5.0]))
+    got = training.split(x, training.whole(x), centre, values)
+    assert torch.equal(got, torch.where(x < 0.3, 2.0, 5.0))
+
+
+def test_rows_have_statistics_of_their_own(variant, pair):
+    w = pair[0]
+    wide = w.double().flatten(1)
+    rows = training.filter_rows(w)
+    mean, deviation = training.deviations(w, rows)
+    torch.testing.assert_close(
+        training.magnitudes(w, rows).double(), wide.abs().mean(1), rtol=1e-6, atol=1e-7
+    )
+    torch.testing.assert_close(mean.double(), wide.mean(1), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(deviation.double(), wide.std(1, correction=0), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: f"{type(e).__name__}-{e.formula().a:g}")
+def test_estimate_is_the_gradient_times_the_derivative(variant, pair, estimator):
+    x, g = pair
+    centre, radius, divisor = torch.tensor([0.2]), torch.tensor([1.5]), torch.tensor([3.0])
+    options = {"centre": centre, "radius": radius, "divisor": divisor, "wants_sums": True}
+    dx, sums = training.estimate(x, g, training.whole(x), estimator.formula(), **options)
+    z, wide = (x.double() - centre.double()) / 1.5, g.double() / 3
+    expected = estimator.to(torch.float64).derivative(z) * wide
+    estimator.to(torch.float32)
+    torch.testing.assert_close(dx.double(), expected, rtol=1e-5, atol=1e-6)
+    sign = torch.where(z < 0, -1.0, 1.0)
+    totals = torch.stack([wide.sum(), expected.sum(), (sign * wide - z * expected).sum()])
+    torch.testing.assert_close(sums[:, :3].sum(0), totals, rtol=1e-4, atol=1e-4)
+
+
+def test_a_nan_stays_one_in_the_triangular_gradient(variant):
+    x = torch.tensor([[float("nan"), 0.5]])
+    dx, _ = training.estimate(x, torch.ones(1, 2), training.whole(x), ApproxSign().formula())
+    assert dx[0, 0].isnan() and dx[0, 1] == 1
+
+
+@pytest.mark.parametrize("negative_at_zero", [False, True])
+def test_bent_lines_and_their_gradients(variant, pair, negative_at_zero):
+    x, g = pair
+    channels = x.shape[1]
+    positive, negative = torch.rand(channels) + 0.5, torch.rand(channels) - 0.5
+    centre, post = torch.randn(channels), torch.randn(channels)
+    x[:, 0] = centre[0]
+    rows = training.plane_rows(x, 1)
+    wide = [t.double().view(1, -1, 1, 1).requires_grad_() for t in (positive, negative, centre, post)]
+    z = x.double() - wide[2]
+    slope = torch.where(z > 0, wide[0], wide[1])
+    y = slope * z + wide[3]
+    got = training.bend(x, rows, positive, negative, centre, post)
+    torch.testing.assert_close(got.double(), y.detach(), rtol=1e-5, atol=1e-6)
+    dx, sums = training.unbend(x, g, rows, positive, negative, centre, negative_at_zero=negative_at_zero)
+    expected = slope.detach() * g
+    if not negative_at_zero:
+        expected[:, 0] = 0
+    torch.testing.assert_close(dx.double(), expected, rtol=1e-5, atol=1e-6)
+    by_torch = torch.autograd.grad(y, wide[:2], g.double())
+    for row, gradient in zip(sums, by_torch):
+        torch.testing.assert_close(row, gradient.view(-1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sums[2], g.double().sum((0, 2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(sums[3], dx.double().sum((0, 2, 3)), rtol=1e-5, atol=1e-5)
+
+
+def test_planes_are_the_image_made_contiguous(variant, pair):
+    x = pair[0].contiguous(memory_format=torch.channels_last)
+    got = training.planes(x)
+    assert torch.equal(got, pair[0]) and got.is_contiguous()
+
+
+def test_results_do_not_depend_on_the_variant_or_on_the_threads():
+    generator = torch.Generator().manual_seed(1)
+    w, g = torch.randn(37, 9, 5, 5, generator=generator), torch.randn(37, 9, 5, 5, generator=generator)
+    rows, found, before = training.filter_rows(w), [], torch.get_num_threads()
+    for name in (v.name for v in kernels.variants()):
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            with kernels.use(name):
+                mean, radius = training.deviations(w, rows)
+                options = {"centre": mean, "radius": radius, "through_filter": True}
+                dx, _ = training.estimate(w, g, rows, Ede().formula(), **options)
+                found.append(torch.cat([mean, radius, dx.flatten()]))
+    torch.set_num_threads(before)
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (70, 33, 3, 3), (65, 64, 1, 1), (33, 100, 5, 4), (2, 31, 1, 7)]
+)
+def test_the_layout_of_real_weights_is_that_of_their_bits(variant, shape):
+    generator = torch.Generator().manual_seed(2)
+    w, threshold = torch.randn(shape, generator=generator), torch.randn(shape[0], generator=generator)
+    geometry = Geometry(shape[1], shape[0], shape[2:])
+    got = native.layout_of(w, threshold, geometry, variant)
+    expected = make_layout(pack_bits(w < threshold.view(-1, 1, 1, 1)), geometry, variant)
+    assert torch.equal(got.data, expected.data.reshape(-1).view(torch.int32))
+    assert torch.equal(got.corner_sums, expected.corner_sums) and torch.equal(got.starts, expected.starts)
+    assert (got.span, got.masked) == (expected.span, expected.masked)
+
+
+@pytest.mark.parametrize(
+    "x", [torch.randn(3, dtype=torch.float64), torch.randn(4, 6)[:, ::2], torch.randn(0)]
+)
+def test_other_tensors_are_left_to_torch(x):
+    assert training.whole(x) is None

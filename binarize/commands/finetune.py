@@ -111,6 +111,7 @@ def finetune(
     """Train a converted model by its scheme's recipe, with the float model as its teacher."""
     with screen.stage("importing"):
         from binarize import checkpoint
+        from binarize.conversion import conversion_of
         from binarize.training.finetune import fit_module
         from binarize.training.folder import TrainingFolder
         from binarize.training.prepare import chosen_recipe, prepare
@@ -157,10 +158,19 @@ def finetune(
         bar.clear()
     with screen.stage("writing"):
         target.finish(model, run.record())
+    conversion = conversion_of(model)
+    if conversion is not None and conversion.report.training is not None:
+        screen.show(conversion.report.training.ending)
     screen.note(f"wrote {target.path}; curves are in {target.metrics}")
     screen.note(f"next: binarize eval {target.path} --data {run.data.name}")
     screen.document(
-        {"folder": str(target.path), "record": run.record(), "rows": rows, "seconds": screen.seconds}
+        {
+            "folder": str(target.path),
+            "record": run.record(),
+            "rows": rows,
+            "result": target.result,
+            "seconds": screen.seconds,
+        }
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from binarize.report.units import percent, plural
@@ -34,13 +34,21 @@ class Training:
     seconds: float
     recipe: Mapping[str, Any]
 
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; the recipe, which a record of the training holds too, is left out."""
+        return {key: value for key, value in asdict(self).items() if key != "recipe"}
+
+    @property
+    def ending(self) -> str:
+        """Which weights the model has, in words."""
+        why = "the best by validation" if self.chosen == "validation" else "the last"
+        return f"the weights are those of epoch {self.epoch}, {why}{', a moving average' if self.average else ''}"
+
     def __str__(self) -> str:
         parts = [
             f"{plural(self.epochs, 'epoch')} on {plural(self.images, 'image')} of {self.data}, teacher {self.teacher}"
         ]
-        why = "the best by validation" if self.chosen == "validation" else "the last"
-        average = ", a moving average" if self.average else ""
-        parts.append(f"the weights are those of epoch {self.epoch}, {why}{average}")
+        parts.append(self.ending)
         if self.val_top1 is not None:
             parts.append(f"validation top-1 {percent(self.val_top1)}")
         elif self.val_loss is not None:

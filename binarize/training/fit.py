@@ -88,7 +88,9 @@ def fit(
                     file = folder.rows(_columns(run.model), part.epochs_done())
                 rows += part.fit(file)
                 ending = part.end()
-    remember_training(run, ending, rows if file is None else read_metrics(file.path))
+    training = remember_training(run, ending, rows if file is None else read_metrics(file.path))
+    if folder is not None:
+        folder.result = training.to_json()
     return rows
 
 

@@ -2,7 +2,7 @@
 
     checkpoints/last.ckpt   the state of the training
     metrics.csv             one row an epoch
-    finetune.json           what was trained with what, and whether it is finished
+    finetune.json           what was trained with what, whether it is finished, and then what it came to
     unreadable.txt          images that could not be read, where there were any
 
 The trained model is put beside them when it is finished.
@@ -48,6 +48,8 @@ class TrainingFolder:
         self.checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.metrics = self.path / "metrics.csv"
         self._record = self.path / "finetune.json"
+        # What the training came to, once it has ended.
+        self.result: dict[str, Any] | None = None
 
     def open(self, resume: bool, force: bool = False) -> dict[str, Any] | None:
         """What the checkpoint to resume from says of its training; None for a new training.
@@ -114,10 +116,11 @@ class TrainingFolder:
             save_model(model, str(draft))
             draft.replace(self.path / "model.safetensors")
         else:
-            self._replace_model(model)
-        self._write({**record, "finished": True})
+            self.replace_model(model)
+        self._write({**record, "finished": True, "result": self.result})
 
-    def _replace_model(self, model: nn.Module) -> None:
+    def replace_model(self, model: nn.Module) -> None:
+        """Put a converted model in the place of the one there, beside all other files, all of it or nothing."""
         parent = self.path.absolute().parent
         place = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".draft", dir=parent))
         try:

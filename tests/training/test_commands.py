@@ -47,6 +47,9 @@ def test_finetune_then_eval(folder: Path) -> None:
         assert text in result.stdout
     (row,) = read_metrics(folder / "metrics.csv")
     assert (row["step"], row["epoch"]) == (4, 1)
+    assert "the weights are those of epoch 1, the best by validation" in result.stdout
+    report = run("report", folder, "--plain").stdout
+    assert "1 epoch on 256 images of digits, teacher source" in " ".join(report.split())
 
     result = run("eval", folder, "--data", "digits", "-o", folder.parent / "digits.md", "--plain")
     assert result.exit_code == 0, result.stderr

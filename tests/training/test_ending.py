@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def test_the_model_ends_with_the_weights_of_the_best_epoch(converted: Converted,
     assert report.training.val_top1 == top
     found = binarize.evaluate(model, "fake:24", correlation=False)
     assert found.top1 == pytest.approx(top, abs=1e-6)
+    record = json.loads((out / "finetune.json").read_text("utf-8"))
+    assert record["finished"] and record["result"]["epoch"] == last
     assert "the best by validation" in (out / "report.md").read_text("utf-8")
     assert "near chance" not in str(report)
 

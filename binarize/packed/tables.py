@@ -118,7 +118,7 @@ def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
             raise UsageError(f"{name}: {flag} is {str(value)[:40]}")
     window = Window.from_json(said["window"])
     planes, two_level, compared = (flags.pop(flag) for flag in ("planes", "window_scale", "threshold"))
-    within = 1 <= planes and planes * window.in_channels <= _MOST_THRESHOLDS
+    within = planes >= 1 and planes * window.in_channels <= _MOST_THRESHOLDS
     if not within or compared not in ("", "one", "each"):
         raise UsageError(f"{name}: {planes} planes compared with {compared[:40]!r}")
     size = stream_bytes(window.weight_shape)

@@ -179,8 +179,8 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     "padding that is a text": put(whole, "modules", "stem", 1, "padding")("os"),
     "an eps of infinity": put(whole, "modules", "norm", 1, "eps")(1e308 * 10),
     "10^9 layers of a recurrent network": put(whole, "modules", "rnn")(
-        ["nn.RNN", dict(input_size=1, hidden_size=1, num_layers=10**9, bias=True, batch_first=True, dropout=0.0,
-                        bidirectional=False, nonlinearity="tanh")]
+        ["nn.RNN", {"input_size": 1, "hidden_size": 1, "num_layers": 10**9, "bias": True, "batch_first": True, "dropout": 0.0,
+                        "bidirectional": False, "nonlinearity": "tanh"}]
     ),
     # paths
     **{
@@ -203,9 +203,9 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
         for name in ("lambda", "a b", CODE, "", "1x", "a=1, b")
     },
     # values
-    "a node of the future": put(FUNCTION, 2, 0)({"node": 1000}),
-    "itself": lambda graph: put(FUNCTION, 2, 0)({"node": 2 + graph["nodes"].index(FUNCTION(graph))})(graph),
-    "a node before the first": put(FUNCTION, 2, 0)({"node": -1}),
+    "a node of the future": put(FUNCTION, 2, 0)({"node": -1}),
+    "a node further back than the first": put(FUNCTION, 2, 0)({"node": 1000}),
+    "itself": put(FUNCTION, 2, 0)({"node": 0}),
     "a node that is true": put(FUNCTION, 2, 0)({"node": True}),
     "a node that is a text": put(FUNCTION, 2, 0)({"node": "x"}),
     "arguments that are a dict": put(FUNCTION, 2)({}),

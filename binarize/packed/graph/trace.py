@@ -111,7 +111,9 @@ class _Writer:
     def __init__(self, model: nn.Module, fixed: Mapping[str, Any]) -> None:
         self.model, self.fixed = model, fixed
         self.modules: dict[str, Any] = {}
-        self.index: dict[Node, int] = {}
+        # The place of each step, inputs first, and how many there are.
+        self.place: dict[Node, int] = {}
+        self.steps = 0
 
     def written(self, traced: torch.fx.Graph) -> dict[str, Any]:
         arguments = inspect.signature(self.model.forward).parameters.values()
@@ -121,10 +123,11 @@ class _Writer:
             if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
                 continue
             if one.name in placeholders:
-                self.index[placeholders[one.name]] = len(inputs)
+                self.place[placeholders[one.name]] = len(inputs)
                 inputs.append([one.name])
             else:
                 inputs.append([one.name, self.value(self.fixed[one.name])])
+        self.steps = len(inputs)
         nodes: list[Any] = []
         output: Any = None
         for node in traced.nodes:
@@ -134,11 +137,12 @@ class _Writer:
                 output = self.value(node.args[0])
                 continue
             nodes.append(self.step(node))
-            self.index[node] = len(inputs) + len(nodes) - 1
+            self.place[node] = self.steps
+            self.steps += 1
         return {"inputs": inputs, "modules": self.modules, "nodes": nodes, "output": output}
 
     def value(self, value: Any) -> Any:
-        return encode(value, self.index.__getitem__)
+        return encode(value, lambda node: self.steps - self.place[node])
 
     def step(self, node: Node) -> list[Any]:
         args = [self.value(one) for one in node.args]

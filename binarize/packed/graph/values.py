@@ -40,7 +40,7 @@ _FLOATS = {"inf": float("inf"), "-inf": float("-inf"), "nan": float("nan")}
 
 
 def encode(value: Any, index_of: Callable[[Node], int]) -> Any:
-    """The JSON value of an argument. Raises: UsageError, where it is none that a graph may hold."""
+    """The JSON value of an argument; `index_of` counts back to a node. Raises: UsageError, where it is none that a graph may hold."""
     if isinstance(value, Node):
         return {"node": index_of(value)}
     if value is None or type(value) in (bool, int):
@@ -90,8 +90,8 @@ def decode(data: Any, nodes: Sequence[Node], deep: int = 0) -> Any:
 
 
 def _tagged(kind: str, value: Any, nodes: Sequence[Node], deep: int) -> Any:
-    if kind == "node" and type(value) is int and 0 <= value < len(nodes):
-        return nodes[value]
+    if kind == "node" and type(value) is int and 1 <= value <= len(nodes):
+        return nodes[-value]
     if kind == "ellipsis" and value is True:
         return Ellipsis
     if isinstance(value, list):

@@ -1,202 +1,331 @@
-"""Thresholds, levels and BatchNorm statistics of a converted model from a few batches of unlabelled images.
+"""`binarize.calibrate`: a converted model fitted to its float model on unlabelled images, without any training run.
 
-Two passes in execution order, so that each layer sees the binary inputs it will really have:
-    1. every binary layer sets its threshold and the levels of its input from the first batch, then runs with them
-    2. every BatchNorm behind a binary layer takes its running statistics anew, as the mean over all batches
+    1. layer by layer, each with the binary inputs it will really have: thresholds and levels of the input, signs of the
+       filters, BatchNorm statistics, scale and shift by least squares to the float model's output there; where asked
+       for, some hundred steps of Adam on the layer
+    2. the float classifier refitted to the float model's output
+    3. where asked for, some hundred steps of Adam on all layers together
+
+Without a float model thresholds, levels and BatchNorm statistics are set, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils.data import Dataset
 
-from binarize.errors import UsageError
+from binarize.calibration.batches import as_batches, count, first_images
+from binarize.calibration.closed_form import Fit
+from binarize.calibration.joint import reconstruct_jointly
+from binarize.calibration.reconstruct import Steps
+from binarize.calibration.result import Calibration, with_thresholds
+from binarize.calibration.settle import Settled, Tick, settle
+from binarize.calibration.sites import Targets, record_targets
+from binarize.calibration.starts import check_calibration, set_starts
+from binarize.calibration.statistics import reestimate
+from binarize.capture.shadow import silenced_hooks
+from binarize.checks import same_top1, undisturbed
+from binarize.conversion import conversion_of, remember
+from binarize.errors import BinarizeError, UsageError, did_you_mean
+from binarize.float_twin import float_twin
 from binarize.layers import BinaryLayer
-from binarize.liveness import Images, call, evaluating, looks_like_noise
+from binarize.liveness import Images, call, evaluating, measure_liveness
+from binarize.report.model import Agreement, make_report
+from binarize.training.data import Batch, Preprocessing, evaluation_loader, open_data, preprocessing_of
+from binarize.training.data.named import limited
+from binarize.training.distill import divergence, logits_of, tree_distance
+from binarize.training.prepare import needs_preprocessing, output_classes
+from binarize.training.teachers import find_teachers
 
-__all__ = ["Calibration", "as_batches", "calibrate"]
+__all__ = ["IMAGES", "Calibration", "calibrate", "open_images"]
+
+# Images of named data that are looked at unless another number is asked for.
+IMAGES = 2000
+# What the float model's values at all layers may take, in bytes: so many images are settled on.
+_MEMORY = 1 << 30
+_FITS = ("least-squares", "variance")
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What was set, from how many images."""
+def calibrate(
+    model: nn.Module,
+    data: Any,
+    float_model: nn.Module | str | None = None,
+    *,
+    fit: Fit = "least-squares",
+    signs: bool = True,
+    steps: int = 0,
+    joint_steps: int | None = None,
+    limit: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    root: str | Path = "data",
+    download: bool = False,
+    batch_size: int = 250,
+    noise: bool = False,
+    seed: int = 0,
+    tick: Tick = lambda name, done, of: None,
+) -> Calibration:
+    """Fit a converted model to its float model on unlabelled images, in place; the same seed gives the same model.
 
-    images: int
-    # Layers whose threshold or input levels were set.
-    layers: tuple[str, ...]
-    # Norms whose running statistics were taken anew.
-    norms: tuple[str, ...]
+    `data`         a batch (N, ...) or several, labels ignored; a name such as "digits", "idx:PATH" or a folder; a Dataset
+    `float_model`  None: the model that was converted, if it is at hand or the weights are still its; "none"; or a model
+    `fit`          "least-squares" or "variance", the rule for scale and shift of a channel
+    `signs`        whether the signs of each filter are searched for too
+    `steps`        of Adam on each layer
+    `joint_steps`  of Adam on all layers together at the end; None: twice `steps`
+    `limit`        so many images of named data alone, drawn with `seed`
+    `noise`        whether generated noise is taken for images; with it real images leave half the channels constant
 
+    Raises: UsageError where there is no data, it is noise, or it does not fit the model.
 
-def calibrate(model: nn.Module, data: Tensor | Iterable[Any], *, noise: bool = False) -> Calibration:
-    """Set thresholds, input levels and BatchNorm statistics of a converted model, in place, without any training.
-
-    `data` is a batch (N, ...) or several; a batch may be a tensor, (images, labels) with labels ignored, a tuple of
-    arguments wrapped in another tuple, or a dict of keyword arguments.
-
-    Raises: UsageError, where there is no data, or it is generated noise and `noise=True` does not ask for that: with
-    noise the signs look balanced while real images leave half the channels constant.
+    Example:
+        >>> binarize.calibrate(bnn, images, steps=100).agreement        # doctest: +SKIP
     """
-    batches = as_batches(data)
-    reason = None if noise else looks_like_noise(batches)
-    if reason is not None:
-        raise UsageError(
-            f"the calibration data is {reason}\n  give real images; calibrate(..., noise=True) uses it all the same"
+    if fit not in _FITS:
+        raise UsageError(f'fit="{fit}" is none of {", ".join(_FITS)}{did_you_mean(str(fit), _FITS)}')
+    if isinstance(data, (str, os.PathLike, Dataset)):
+        batches, name, unreadable = open_images(
+            model, data, limit, preprocessing, root=root, download=download, batch_size=batch_size, seed=seed
         )
-    if not any(isinstance(module, BinaryLayer) for module in model.modules()):
-        raise UsageError("calibrate: the model has no binary layer; convert it first")
-    layers: list[str] = []
-    norms: list[str] = []
-    with torch.no_grad(), evaluating(model):
-        _set_thresholds(model, batches[0], layers)
-        _reestimate_norms(model, batches, norms)
-    return Calibration(sum(_count(images) for images in batches), tuple(layers), tuple(norms))
-
-
-def as_batches(data: Tensor | Iterable[Any]) -> list[Images]:
-    """Batches as arguments of a forward call.
-
-    Raises: UsageError for empty data.
-    """
-    batches = [data] if isinstance(data, (Tensor, dict)) else list(data)
-    if isinstance(data, tuple) and data and all(isinstance(item, Tensor) for item in data):
-        batches = [data]
-    found = [_arguments(batch) for batch in batches]
-    if not found or any(_count(images) == 0 for images in found):
-        raise UsageError("there is no calibration data: expected a batch of images, or several")
+    else:
+        batches, name, unreadable = as_batches(data), None, ()
+    check_calibration(model, batches, noise=noise)
+    reference, words = _reference(model, float_model)
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed(model))
+        for module in (model, *([reference] if reference is not None else [])):
+            stack.enter_context(silenced_hooks(module))
+            stack.enter_context(evaluating(module))
+        torch.manual_seed(seed)
+        batches = [_on_device(model, images) for images in batches]
+        if reference is None:
+            found = set_starts(model, batches, noise=noise)
+            found = replace(found, why_none=words)
+        else:
+            joint = joint_steps
+            if joint is None:
+                joint = 2 * steps if _is_comparable(reference, batches[0]) else 0
+            found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick)
+            found = replace(found, reference=words)
+        found = replace(found, data=name, unreadable=unreadable)
+        _report(model, found, batches)
     return found
 
 
-def _arguments(batch: Any) -> Images:
-    if isinstance(batch, Tensor):
-        return (batch,), {}
-    if isinstance(batch, dict):
-        return (), batch
-    if isinstance(batch, (list, tuple)) and batch:
-        first, *rest = batch
-        if isinstance(first, (list, tuple)):
-            return tuple(first), {}
-        # (images, labels): labels are integers, and no model takes them.
-        if (
-            rest
-            and isinstance(rest[0], Tensor)
-            and not rest[0].is_floating_point()
-            and first.is_floating_point()
-        ):
-            return (first,), {}
-        return tuple(batch), {}
-    raise UsageError(f"a calibration batch is a {type(batch).__name__}; expected a tensor, a tuple or a dict")
+def open_images(
+    model: nn.Module,
+    data: Any,
+    limit: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    *,
+    root: str | Path = "data",
+    download: bool = False,
+    batch_size: int = 250,
+    seed: int = 0,
+) -> tuple[list[Images], str, tuple[str, ...]]:
+    """(batches as the model takes them, the name of the data, images that could not be read).
+
+    Raises: UsageError where there are no images, or none can be read.
+    """
+    if preprocessing is None and needs_preprocessing(data):
+        preprocessing = preprocessing_of(model)
+    size: Sequence[int] = preprocessing.size if preprocessing is not None else (3, 224, 224)
+    made_up = isinstance(data, str) and data.startswith("fake")
+    classes = output_classes(model, size) if made_up else 10
+    opened = open_data(data, "train", size=size, classes=classes, root=root, download=download)
+    if opened is None:
+        opened = open_data(data, "validation", size=size, classes=classes, root=root, download=download)
+    if opened is None:
+        raise UsageError(f"data {data}: holds no images")
+    opened = limited(opened, limit or IMAGES, seed)
+    unreadable: list[str] = []
+    batches: list[Images] = []
+    for item in evaluation_loader(opened, preprocessing, batch_size=batch_size):
+        batch = item if isinstance(item, Batch) else Batch.of(item)
+        unreadable += batch.unreadable
+        if batch.images is not None:
+            batches += as_batches([batch.images])
+    if not batches:
+        raise UsageError(
+            f"data {opened.name}: none of its {len(unreadable)} images can be read: {unreadable[0]}"
+        )
+    return batches, opened.name, tuple(unreadable)
 
 
-def _count(images: Images) -> int:
-    args, kwargs = images
-    tensors = [value for value in pytree.tree_leaves((args, dict(kwargs))) if isinstance(value, Tensor)]
-    return int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 0
-
-
-def _set_thresholds(model: nn.Module, images: Images, done: list[str]) -> None:
-    """One pass in which every layer is set just before it runs, with norms on the batch's own statistics."""
-
-    def watch(name: str) -> Any:
-        def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
-            assert isinstance(layer, BinaryLayer)
-            x = args[0]
-            if name in done:
-                return  # called again with other values: the first call decides
-            if layer.threshold is not None:
-                _set(layer.threshold, x, name, done)
-                x = layer.threshold(x)
-            if layer.input_binarizer is not None:
-                _set(layer.input_binarizer, x, name, done)
-
-        return hook
-
-    handles = [
-        layer.register_forward_pre_hook(watch(name))
-        for name, layer in model.named_modules()
-        if isinstance(layer, BinaryLayer)
-    ]
-    kept = {
-        name: {key: value.clone() for key, value in norm.named_buffers(recurse=False)}
-        for name, norm in _batch_norms(model)
-    }
+def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Module | None, str]:
+    """(the float model, what it is) or (None, why there is none). Only where nobody asked may it be missing."""
+    if isinstance(asked, nn.Module):
+        if asked is model:
+            raise UsageError("the model cannot be its own float model; give the one that was converted")
+        return asked, type(asked).__name__
+    if asked == "none":
+        return None, "not asked for"
+    if asked is None or asked == "source":
+        twin = float_twin(model)
+        if twin is not None:
+            return twin, "the weights as converted"
     try:
-        with _BehindBinary(model):
-            call(model, images)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for name, norm in _batch_norms(model):
-            for key, value in kept[name].items():
-                norm.get_buffer(key).copy_(value)
+        teachers = find_teachers(model, asked or "source")
+    except BinarizeError as error:
+        if asked is not None:
+            raise
+        return None, str(error).splitlines()[0]
+    if not teachers.teachers:
+        if asked is not None:
+            raise UsageError(f"calibrate: there is no float model to fit to: {teachers.why_none}")
+        return None, teachers.why_none
+    return teachers.teachers[0].model, str(teachers)
 
 
-def _set(part: Any, x: Tensor, name: str, done: list[str]) -> None:
-    if hasattr(part, "calibrate"):
-        part.calibrate(x)
-        if name not in done:
-            done.append(name)
-
-
-def _reestimate_norms(model: nn.Module, batches: Sequence[Images], done: list[str]) -> None:
-    norms = dict(_batch_norms(model))
-    momenta = {name: norm.momentum for name, norm in norms.items()}
+def _fit(
+    model: nn.Module,
+    reference: nn.Module,
+    batches: list[Images],
+    fit: Fit,
+    signs: bool,
+    steps: int,
+    joint_steps: int,
+    seed: int,
+    tick: Tick,
+) -> Calibration:
+    own = next((p.device for p in reference.parameters()), torch.device("cpu"))
+    reference.to(next(model.parameters()).device)
+    generator = torch.Generator().manual_seed(seed)
     try:
-        with _BehindBinary(model) as behind:
-            for position, images in enumerate(batches):
-                for norm in norms.values():
-                    # The plain mean over the batches: weight 1/1, 1/2, 1/3, ...
-                    norm.momentum = 1.0 / (position + 1)
-                behind.started = False  # in this batch the stem comes first again
-                call(model, images)
+        with torch.no_grad():
+            images = first_images(batches, _affordable(reference, batches))
+            targets, output = record_targets(reference, lambda: call(reference, images))
+            settled = settle(
+                model,
+                lambda: call(model, images),
+                targets,
+                fit=fit,
+                signs=signs,
+                steps=Steps(steps) if steps else None,
+                classifiers=_classifiers(model, targets),
+                seed=seed,
+                tick=tick,
+            )
+            del targets
+            others = reestimate(model, batches, leave=settled.norms)
+        divergences = None
+        if joint_steps:
+            divergences = reconstruct_jointly(
+                model,
+                reference,
+                first_images(batches, sum(count(images) for images in batches)),
+                _distance,
+                Steps(joint_steps),
+                generator,
+                _counting(tick, joint_steps),
+            )
+        with torch.no_grad():
+            agreement = same_top1(output, call(model, images))
     finally:
-        for name, norm in norms.items():
-            norm.momentum = momenta[name]
-    done.extend(name for name, norm in norms.items() if norm in behind.reached)
+        reference.to(own)
+    return _result(batches, images, fit, settled, others, steps, joint_steps, divergences, agreement)
 
 
-def _batch_norms(model: nn.Module) -> list[tuple[str, nn.modules.batchnorm._BatchNorm]]:
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
-    ]
+def _result(
+    batches: list[Images],
+    images: Images,
+    fit: Fit,
+    settled: Settled,
+    others: Iterable[str],
+    steps: int,
+    joint_steps: int,
+    divergences: tuple[float, float] | None,
+    agreement: Any,
+) -> Calibration:
+    return Calibration(
+        images=sum(count(batch) for batch in batches),
+        layers=tuple(settled.inputs),
+        norms=(*settled.norms, *others),
+        settled_on=count(images),
+        fitted=tuple(dict.fromkeys(settled.fitted)),
+        fit=fit,
+        flipped=settled.flipped,
+        steps=steps,
+        errors=settled.errors,
+        joint_steps=joint_steps,
+        divergence=divergences,
+        agreement=None if agreement is None else agreement.same_top1,
+    )
 
 
-class _BehindBinary:
-    """Puts every BatchNorm that runs after a binary layer into training mode; the float stem keeps its statistics."""
+def _affordable(reference: nn.Module, batches: list[Images]) -> int:
+    """How many images the float model's values of can be held."""
+    few = first_images(batches, 2)
+    with torch.no_grad():
+        targets, _ = record_targets(reference, lambda: call(reference, few))
+    held = [t for target in targets.values() for t in (target.out, target.total) if t is not None]
+    each = sum(t.numel() * t.element_size() for t in held) / count(few)
+    return max(1, int(_MEMORY / max(each, 1)))
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.started = False
-        self.reached: set[nn.Module] = set()
-        self.handles: list[Any] = []
 
-    def __enter__(self) -> _BehindBinary:
-        def start(layer: nn.Module, args: tuple[Any, ...]) -> None:
-            self.started = True
+def _classifiers(model: nn.Module, targets: Targets) -> dict[str, Tensor]:
+    """The float linear layers that stand last, with what the float model gives there."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return {}
+    last = [d.layer.name for d in conversion.plan.decisions if d.layer.position == "last"]
+    found = {}
+    for name in last:
+        module = model.get_submodule(name)
+        if isinstance(module, nn.Linear) and not isinstance(module, BinaryLayer) and name in targets:
+            found[name] = targets[name].out
+    return found
 
-        def norm(layer: nn.Module, args: tuple[Any, ...]) -> None:
-            # One value a channel has no variance.
-            several = args[0].numel() > args[0].shape[1]
-            layer.training = self.started and several
-            if layer.training:
-                self.reached.add(layer)
 
-        for _, module in self.model.named_modules():
-            if isinstance(module, BinaryLayer):
-                self.handles.append(module.register_forward_pre_hook(start))
-        for _, module in _batch_norms(self.model):
-            self.handles.append(module.register_forward_pre_hook(norm))
-        return self
+def _is_comparable(reference: nn.Module, images: Images) -> bool:
+    """Whether the float model's output holds numbers that a distance can be taken of."""
+    with torch.no_grad():
+        leaves = pytree.tree_leaves(call(reference, images))
+    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
 
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-        for _, module in _batch_norms(self.model):
-            module.training = False
+
+def _distance(output: Any, wanted: Any) -> Tensor:
+    """Divergence of class probabilities; for other outputs the squared distance of all that is in them."""
+    try:
+        ours, theirs = logits_of(output), logits_of(wanted)
+    except UsageError:
+        return tree_distance(output, wanted)
+    if ours.dim() == 2 and ours.shape[1] > 1 and isinstance(output, Tensor):
+        return divergence(ours, theirs)
+    return tree_distance(output, wanted)
+
+
+def _counting(tick: Tick, of: int) -> Callable[[], None]:
+    done = iter(range(1, of + 1))
+    return lambda: tick("all layers", next(done), of)
+
+
+def _on_device(model: nn.Module, images: Images) -> Images:
+    parameter = next(model.parameters())
+    result: Images = pytree.tree_map_only(Tensor, lambda t: t.to(parameter.device), images)
+    return result
+
+
+def _report(model: nn.Module, found: Calibration, batches: list[Images]) -> None:
+    """Let the model's plan and report say where its thresholds come from, and what its binary inputs see now."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return
+    plan = with_thresholds(conversion.plan, model, found)
+    before = conversion.report
+    agreement = before.agreement
+    if found.agreement is not None:
+        agreement = Agreement(found.agreement, found.settled_on)
+    live = measure_liveness(model, batches)
+    report = make_report(
+        plan, live=live, agreement=agreement, checks=before.checks, files=before.files, command=before.command
+    )
+    remember(model, replace(conversion, plan=plan, report=report))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from binarize.commands.calibrate import calibrate
 from binarize.commands.convert import convert, plan
 from binarize.commands.demo import demo
 from binarize.commands.doctor import doctor, version
@@ -49,6 +50,7 @@ app.command(rich_help_panel="Convert")(plan)
 app.command("inspect", hidden=True)(plan)
 app.add_typer(rules_app, name="rules", rich_help_panel="Convert")
 app.add_typer(schemes_app, name="schemes", rich_help_panel="Convert")
+app.command(rich_help_panel="Train")(calibrate)
 app.command(rich_help_panel="Train")(finetune)
 app.command("eval", rich_help_panel="Train")(evaluate)
 app.command(rich_help_panel="Deploy")(pack)

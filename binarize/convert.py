@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from binarize.analysis import Analysis, analyse
-from binarize.calibrate import Calibration, as_batches
-from binarize.calibrate import calibrate as run_calibration
+from binarize.calibration.batches import as_batches
+from binarize.calibration.result import Calibration, with_thresholds
+from binarize.calibration.starts import set_starts
 from binarize.capture import capture
 from binarize.capture.shadow import HOOK_TABLES, computes_weights, silenced_hooks
 from binarize.checks import compare_outputs, same_top1, undisturbed
 from binarize.conversion import Conversion, SourceRecord, remember
 from binarize.errors import CheckError, StrictError, UsageError
+from binarize.float_twin import MARK, float_mark
+from binarize.float_weights import float_names
 from binarize.liveness import Images, call, evaluating, looks_like_noise, measure_liveness
 from binarize.plan import Decision, Plan
 from binarize.planner import make_plan
@@ -203,11 +206,17 @@ class PlannedConversion:
         model = float_model if inplace else copy_model(float_model)
         with silenced_hooks(model), evaluating(model), torch.no_grad():
             expected = call(model, self.images)
+        names = list(float_model.state_dict())
         torch.manual_seed(self.seed)
         hashes = rewrite(model, plan)
+        moved = float_names(model)
+        plan = replace(
+            plan,
+            capture={**plan.capture, MARK: float_mark(model, [moved.get(name, name) for name in names])},
+        )
         plan = replace(plan, warnings=(*plan.warnings, *_unheard_hooks(model, plan)))
         calibration = self._calibrate(model, calibration_data)
-        plan = self._settled(plan, hashes, calibration, calibrate)
+        plan = self._settled(model, plan, hashes, calibration, calibrate)
         report = self._report(model, plan, expected, calibration_data)
         failed = [check for check in report.checks if not check.passed]
         if failed:
@@ -237,31 +246,27 @@ class PlannedConversion:
         if data is None:
             return None
         with silenced_hooks(model):
-            return run_calibration(model, [_wrapped(images) for images in data])
+            return set_starts(model, data)
 
     def _settled(
-        self, plan: Plan, hashes: Mapping[str, str], calibration: Calibration | None, asked: Any
+        self,
+        model: nn.Module,
+        plan: Plan,
+        hashes: Mapping[str, str],
+        calibration: Calibration | None,
+        asked: Any,
     ) -> Plan:
         """The plan with what only carrying it out could tell: sources, and where the thresholds come from."""
-        decisions = plan.decisions
+        plan = replace(plan, capture={**plan.capture, "sources": dict(hashes)})
         if calibration is not None:
-            words = f"mean of {calibration.images} images"
-            decisions = tuple(
-                replace(d, threshold=f"per channel, {words}")
-                if d.layer.name in calibration.layers and d.threshold != "none"
-                else d
-                for d in decisions
-            )
-            state = f"thresholds and BatchNorm statistics from {calibration.images} images"
-        elif asked is False:
+            return with_thresholds(plan, model, calibration)
+        if asked is False:
             state = "none: not asked for"
         elif not self.images_given:
             state = "none: no images were given"
         else:
             state = f"none: the example input is {looks_like_noise([self.images])}"
-        return replace(
-            plan, decisions=decisions, capture={**plan.capture, "sources": dict(hashes), "calibration": state}
-        )
+        return replace(plan, capture={**plan.capture, "calibration": state})
 
     def _report(self, model: nn.Module, plan: Plan, expected: Any, data: list[Images] | None) -> Report:
         with silenced_hooks(model), evaluating(model), torch.no_grad():
@@ -368,8 +373,3 @@ def _shape(shape: Sequence[int] | None, given: Images | None) -> tuple[int, ...]
         if isinstance(value, Tensor) and value.dim():
             return tuple(value.shape)
     return None
-
-
-def _wrapped(images: Images) -> Any:
-    args, kwargs = images
-    return kwargs if kwargs else (args,)

@@ -1,4 +1,4 @@
-"""Thresholds, levels and BatchNorm statistics from a few images, and nothing else changed."""
+"""Thresholds, levels and BatchNorm statistics from a few images; with the float model, its outputs too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from test_laws import run
 from torch import Tensor, nn
 
 import binarize
-from binarize.calibrate import as_batches, calibrate
+from binarize.calibrate import calibrate
+from binarize.calibration.batches import as_batches, count, first_images
 from binarize.errors import UsageError
+from binarize.float_twin import float_twin
 
 
 def uncalibrated(name: str, scheme: str = "adabin", shortcuts: str = "every") -> Any:
@@ -34,7 +36,7 @@ def inputs_of(model: nn.Module, path: str, x: Tensor) -> Tensor:
 
 def test_levels_are_mean_and_deviation_of_what_the_layer_reads() -> None:
     model, x = uncalibrated("ConvBnRelu", shortcuts="never"), nets.pictures(8)
-    calibrate(model, x)
+    calibrate(model, x, "none")
     binarizer = model.layers[3].input_binarizer
     read = inputs_of(model, "layers.3", x)
     torch.testing.assert_close(binarizer.beta, read.mean().view(1), rtol=1e-4, atol=1e-4)
@@ -44,14 +46,14 @@ def test_levels_are_mean_and_deviation_of_what_the_layer_reads() -> None:
 @pytest.mark.parametrize("scheme, part", [("adabin", "threshold.tau"), ("bireal", "threshold.tau")])
 def test_a_threshold_is_the_mean_of_each_channel(scheme: str, part: str) -> None:
     model, x = uncalibrated("Silu", scheme, "never"), nets.pictures(8)
-    calibrate(model, x)
+    calibrate(model, x, "none")
     tau = model.layers[2].get_parameter(part)
     torch.testing.assert_close(tau, inputs_of(model, "layers.2", x).mean((0, 2, 3)), rtol=1e-4, atol=1e-4)
 
 
 def test_a_threshold_of_tokens_is_the_mean_of_each_feature() -> None:
     model, x = uncalibrated("Tokens", shortcuts="never"), nets.pictures(8)
-    calibrate(model, x)
+    calibrate(model, x, "none")
     layer = model.mlp1[2]
     torch.testing.assert_close(
         layer.threshold.tau, inputs_of(model, "mlp1.2", x).mean((0, 1)), rtol=1e-4, atol=1e-4
@@ -62,7 +64,7 @@ def test_statistics_are_the_mean_over_all_batches_behind_the_first_binary_layer(
     model = uncalibrated("ConvBnRelu", shortcuts="never")
     stem = {key: value.clone() for key, value in model.layers[1].state_dict().items()}
     batches = [nets.pictures(8), nets.pictures(8).flip(-1), nets.pictures(8) * 0.5]
-    found = calibrate(model, batches)
+    found = calibrate(model, batches, "none")
     assert (found.images, found.norms) == (24, ("layers.4", "layers.7"))
     means = torch.stack([inputs_of(model, "layers.4", x).mean((0, 2, 3)) for x in batches])
     torch.testing.assert_close(model.layers[4].running_mean, means.mean(0), rtol=1e-3, atol=1e-3)
@@ -78,7 +80,7 @@ def test_only_levels_thresholds_and_statistics_change(name: str) -> None:
     modes = [module.training for module in model.modules()]
     momenta = [m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     hooks = [len(m._forward_pre_hooks) for m in model.modules()]
-    calibrate(model, nets.pictures(8))
+    calibrate(model, nets.pictures(8), "none")
     changed = {
         key.rpartition(".")[2]
         for key, value in model.state_dict().items()
@@ -88,6 +90,7 @@ def test_only_levels_thresholds_and_statistics_change(name: str) -> None:
         "alpha",
         "beta",
         "tau",
+        "width",
         "running_mean",
         "running_var",
         "num_batches_tracked",
@@ -101,21 +104,21 @@ def test_only_levels_thresholds_and_statistics_change(name: str) -> None:
 def test_calibrating_again_on_the_same_images_changes_no_bit(name: str) -> None:
     model = uncalibrated(name)
     images = [model.keywords(8) or (model.arguments(8),)]
-    calibrate(model, images)
+    calibrate(model, images, "none")
     first = run(model)
-    calibrate(model, images)
+    calibrate(model, images, "none")
     for expected, found in zip(first, run(model)):
         torch.testing.assert_close(expected, found, rtol=1e-4, atol=1e-4)
 
 
 def test_one_image_is_enough_for_norms_of_images_and_leaves_those_of_vectors() -> None:
     model = uncalibrated("ConvRelu")
-    found = calibrate(model, nets.pictures(1))
+    found = calibrate(model, nets.pictures(1), "none")
     assert found.norms == ("features.2.norm", "features.5.norm")
 
 
 @pytest.mark.parametrize(
-    "data, count",
+    "data, counts",
     [
         (nets.pictures(3), [3]),
         ([nets.pictures(3), nets.pictures(2)], [3, 2]),
@@ -127,10 +130,8 @@ def test_one_image_is_enough_for_norms_of_images_and_leaves_those_of_vectors() -
         (iter([nets.pictures(3)]), [3]),
     ],
 )
-def test_batches_come_in_every_form_a_loader_has(data: Any, count: list[int]) -> None:
-    from binarize.calibrate import _count
-
-    assert [_count(images) for images in as_batches(data)] == count
+def test_batches_come_in_every_form_a_loader_has(data: Any, counts: list[int]) -> None:
+    assert [count(images) for images in as_batches(data)] == counts
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,191 @@ def test_noise_is_refused_unless_asked_for() -> None:
 def test_a_float_model_cannot_be_calibrated() -> None:
     with pytest.raises(UsageError, match="has no binary layer; convert it first"):
         calibrate(nets.ConvRelu(), nets.pictures(2))
+
+
+def test_batches_are_joined_up_to_a_number_of_images() -> None:
+    batches = as_batches([nets.pictures(3), nets.pictures(2), nets.pictures(4)])
+    assert [count(first_images(batches, most)) for most in (2, 4, 100)] == [2, 4, 9]
+    two_sizes = as_batches([torch.zeros(3, 1, 4, 4), torch.zeros(2, 1, 5, 5)])
+    assert count(first_images(two_sizes, 5)) == 3
+
+
+def converted(name: str, scheme: str, shortcuts: str = "never") -> tuple[nn.Module, Any]:
+    model = nets.seeded(nets.ALL[name])
+    binary = binarize.convert(
+        model, scheme, shortcuts=shortcuts, example_input=nets.example(model), calibrate=False
+    )
+    return model, binary
+
+
+def outputs_of(model: nn.Module, path: str, x: Tensor) -> Tensor:
+    """What the module at `path` gives."""
+    seen: list[Tensor] = []
+    handle = model.get_submodule(path).register_forward_hook(
+        lambda module, args, out: seen.append(out.clone())
+    )
+    with torch.no_grad():
+        model.eval()(x)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("signs", [False, True])
+def test_a_norm_gives_what_comes_nearest_to_the_float_norm(signs: bool) -> None:
+    model, binary = converted("ConvBnRelu", "reactnet")
+    x = nets.pictures(8)
+    calibrate(binary, x, model, signs=signs)
+    for path in ("layers.4", "layers.7"):
+        ours, theirs = (outputs_of(m, path, x).movedim(1, 0).flatten(1).double() for m in (binary, model))
+        error = ours - theirs
+        # The two conditions of least squares: the error has mean 0 and is orthogonal to the output, in every channel.
+        torch.testing.assert_close(error.mean(1), torch.zeros(len(error)).double(), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            (error * ours).mean(1), torch.zeros(len(error)).double(), rtol=0, atol=1e-4 * float(theirs.var())
+        )
+
+
+def test_by_variance_a_norm_has_the_float_norms_mean_and_deviation() -> None:
+    model, binary = converted("ConvBnRelu", "reactnet")
+    x = nets.pictures(8)
+    calibrate(binary, x, model, fit="variance", signs=False)
+    ours, theirs = (outputs_of(m, "layers.4", x).movedim(1, 0).flatten(1) for m in (binary, model))
+    torch.testing.assert_close(ours.mean(1), theirs.mean(1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.std(1), theirs.std(1), rtol=1e-3, atol=1e-3)
+
+
+def test_what_a_shortcut_adds_is_left_to_it() -> None:
+    """With a shortcut the sum is compared, so what the norm is fitted to is the float norm less the shortcut."""
+    model, binary = converted("ConvBnRelu", "reactnet", "every")
+    x = nets.pictures(8)
+    calibrate(binary, x, model, signs=False)
+    shortcut = outputs_of(binary, "layers.3.shortcut", x)
+    total = outputs_of(binary, "layers.4", x) + shortcut
+    error = (total - outputs_of(model, "layers.4", x)).movedim(1, 0).flatten(1)
+    torch.testing.assert_close(error.mean(1), torch.zeros(len(error)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "scheme, module, names", [("reactnet", "RPReLU", ("slope",)), ("adabin", "Maxout", ("neg",))]
+)
+def test_a_nonlinearity_begins_as_the_relu_it_stands_for(
+    scheme: str, module: str, names: tuple[str, ...]
+) -> None:
+    model, binary = converted("ConvBnRelu", scheme)
+    calibrate(binary, nets.pictures(8), model, signs=False)
+    found = [m for m in binary.modules() if type(m).__name__ == module]
+    assert found
+    for one in found:
+        assert all(not one.get_parameter(name).any() for name in names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ConvRelu",
+        "BasicBlocks",
+        "PreActivation",
+        "Dense",
+        "NormActivation",
+        "Tokens",
+        "CalledTwice",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["adabin", "xnor"])
+def test_every_architecture_comes_nearer_to_its_float_model(name: str, scheme: str) -> None:
+    model, binary = converted(name, scheme, "every")
+    x = nets.pictures(16)
+    calibrate(binary, x, "none")
+    with torch.no_grad():
+        wanted = model.eval()(x)
+        before = (binary.eval()(x) - wanted).square().mean()
+        calibrate(binary, x, model, steps=0)
+        after = (binary.eval()(x) - wanted).square().mean()
+    assert after < before
+
+
+def test_steps_bring_each_layer_nearer() -> None:
+    model, binary = converted("ConvBnRelu", "bireal")
+    found = calibrate(binary, nets.pictures(16), model, signs=False, steps=60, joint_steps=0)
+    assert list(found.errors) == ["layers.3", "layers.6"]
+    assert all(after < before for before, after in found.errors.values())
+
+
+def test_joint_steps_bring_the_output_nearer() -> None:
+    model, binary = converted("ConvBnRelu", "bireal")
+    found = calibrate(binary, nets.pictures(16), model, signs=False, joint_steps=60)
+    assert found.divergence is not None and found.divergence[1] < found.divergence[0]
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_the_generator_alone() -> None:
+    state = torch.get_rng_state()
+    first, second = (converted("ConvBnRelu", "adabin") for _ in "ab")
+    for model, binary in (first, second):
+        calibrate(binary, nets.pictures(8), model, steps=3)
+    for name, value in first[1].state_dict().items():
+        assert torch.equal(value, second[1].state_dict()[name]), name
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_float_model_and_its_modes_stay_as_they_were() -> None:
+    model, binary = converted("BasicBlocks", "adabin", "every")
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    calibrate(binary, nets.pictures(8), model, steps=2)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.training and all(p.requires_grad and p.grad is None for p in binary.parameters())
+
+
+def test_right_after_conversion_the_weights_are_the_float_models(tmp_path: Any) -> None:
+    model, binary = converted("ConvBnRelu", "adabin")
+    x = nets.pictures(8)
+    with torch.no_grad():
+        wanted = model.eval()(x)
+    binarize.save(binary, tmp_path / "net")
+    del model, binary
+    loaded = binarize.load(tmp_path / "net", model=nets.ALL["ConvBnRelu"]())
+    twin = float_twin(loaded)
+    assert twin is not None
+    with torch.no_grad():
+        assert torch.equal(twin(x), wanted)
+    assert calibrate(loaded, x).reference == "the weights as converted"
+    # Now they are another model's, and the float model is gone.
+    assert float_twin(loaded) is None
+    again = calibrate(loaded, x)
+    assert again.reference is None and again.why_none
+
+
+def test_the_report_says_where_thresholds_come_from() -> None:
+    model, binary = converted("ConvBnRelu", "reactnet")
+    calibrate(binary, nets.pictures(8), model)
+    assert binary.report.row("layers.3").threshold == "per channel, mean and best split of 8 images"
+    assert binary.report.row("layers.3").live is not None
+    assert binary._binarize.plan.capture["calibration"].startswith(
+        "thresholds, BatchNorm statistics, signs of weights"
+    )
+
+
+def test_named_data_is_opened_and_counted() -> None:
+    model = nets.seeded(nets.ALL["ConvBnRelu"])
+    binary = binarize.convert(model, "adabin", input_shape=(2, 3, 16, 16))
+    found = calibrate(binary, "fake:64", model, limit=24)
+    assert (found.images, found.data) == (24, "fake:64")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"fit": "least-sqares"}, 'fit="least-sqares" is none of least-squares, variance; did you mean'),
+        ({"data": "no/such/folder"}, "no such folder"),
+    ],
+)
+def test_mistakes_are_answered(arguments: dict[str, Any], message: str) -> None:
+    model, binary = converted("ConvBnRelu", "adabin")
+    with pytest.raises(UsageError, match=message):
+        calibrate(binary, **{"data": nets.pictures(8), "float_model": model, **arguments})
+
+
+def test_a_model_is_not_its_own_float_model() -> None:
+    _, binary = converted("ConvBnRelu", "adabin")
+    with pytest.raises(UsageError, match="cannot be its own float model"):
+        calibrate(binary, nets.pictures(8), binary)

@@ -1,0 +1,163 @@
+"""Scale and shift of every channel, so that a binary layer's output comes nearest to the float layer's.
+
+With u the normalized output of the binary layer and t the float layer's, per channel over images and positions:
+
+    least squares    scale = cov(u, t) / var(u)           the smallest squared error
+    variance         scale = sqrt(var(t) / var(u))        the float layer's own spread
+    shift = mean(t) - scale mean(u)                       in both
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from binarize.binarizers.statistics import per_channel
+from binarize.layers import BinaryLayer
+
+__all__ = [
+    "Fit",
+    "affine",
+    "channel_dim",
+    "fit_classifier",
+    "fit_layer",
+    "fit_norm",
+    "normalized",
+    "set_affine",
+]
+
+Fit = Literal["least-squares", "variance"]
+
+# Channels that vary less, compared with their mean square, tell no scale.
+_FLAT = 1e-8
+# A filter's scale is never made smaller than this share of what it was: a weight of zeros has no signs.
+_LEAST = 1e-3
+
+
+def affine(u: Tensor, t: Tensor, dim: int, fit: Fit = "least-squares") -> tuple[Tensor, Tensor, Tensor]:
+    """(scale, shift, whether the channel varies at all) that lead from `u` to `t` along the channels `dim`."""
+    a, b = (x.movedim(dim, 0).flatten(1).double() for x in (u, t))
+    mean_a, mean_b = a.mean(1), b.mean(1)
+    a, b = a - mean_a[:, None], b - mean_b[:, None]
+    var_a = a.square().mean(1)
+    alive = var_a > _FLAT * (mean_a.square() + var_a) + torch.finfo(torch.float64).tiny
+    divisor = torch.where(alive, var_a, torch.ones_like(var_a))
+    if fit == "least-squares":
+        scale = (a * b).mean(1) / divisor
+    else:
+        scale = (b.square().mean(1) / divisor).sqrt()
+    scale = torch.where(alive, scale, torch.ones_like(scale))
+    return scale, mean_b - scale * mean_a, alive
+
+
+def channel_dim(module: nn.Module, out: Tensor) -> int:
+    """The axis of the channels in the output of a layer or norm."""
+    if isinstance(module, nn.Linear):
+        return -1
+    if isinstance(module, nn.LayerNorm):
+        # A subclass may show its normalized axis elsewhere, as timm's LayerNorm2d does.
+        same = type(module).forward is nn.LayerNorm.forward
+        return -1 if same or out.dim() < 4 else 1
+    return 1
+
+
+def normalized(norm: nn.Module, z: Tensor) -> Tensor:
+    """The norm's output without its scale and shift; BatchNorm takes the statistics of `z` as its own from now on."""
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
+        assert norm.running_var is not None
+        flat = z.movedim(1, 0).flatten(1)
+        if flat.shape[1] > 1:
+            var, mean = torch.var_mean(flat.double(), 1)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(var)
+        mean, var = (per_channel(s, z, 1) for s in (norm.running_mean, norm.running_var))
+        return (z - mean) * (var + norm.eps).rsqrt()
+    scale, shift = cast(Tensor, norm.weight).detach().clone(), cast(Tensor, norm.bias).detach().clone()
+    set_affine(norm, torch.ones_like(scale), torch.zeros_like(shift))
+    try:
+        return cast(Tensor, norm(z))
+    finally:
+        set_affine(norm, scale, shift)
+
+
+def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:
+    """Set the scale and shift of a norm."""
+    cast(Tensor, norm.weight).data.copy_(scale)
+    cast(Tensor, norm.bias).data.copy_(shift)
+
+
+def fit_norm(norm: nn.Module, z: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
+    """Fit the norm's scale and shift; returns its new output, without an activation that it may hold."""
+    u = normalized(norm, z)
+    dim = channel_dim(norm, u)
+    scale, shift, alive = affine(u, wanted, dim, fit)
+    old = cast(Tensor, norm.weight).detach().to(scale.dtype)
+    mean = u.movedim(dim, 0).flatten(1).double().mean(1)
+    # A channel that is constant keeps its scale; its value is put where the float channel's mean is.
+    shift = torch.where(alive, shift, shift + (scale - old) * mean)
+    scale = torch.where(alive, scale, old)
+    set_affine(norm, scale, shift)
+    return u * per_channel(scale.to(u.dtype), u, dim) + per_channel(shift.to(u.dtype), u, dim)
+
+
+def fit_layer(layer: nn.Module, y: Tensor, wanted: Tensor, fit: Fit) -> bool:
+    """Fit a layer without a norm through its weight and bias, as far as it has a scale; whether anything was fitted.
+
+    The weight scales the output where its binarizer keeps a positive factor of a filter: B(s w) = s B(w).
+    """
+    bias: Any = layer.bias
+    out_dim = channel_dim(layer, y)
+    plain = y if bias is None else y - per_channel(bias.detach(), y, out_dim)
+    scale, _, alive = affine(plain, wanted, out_dim, fit)
+    scales = _scales_output(layer)
+    if not scales and bias is None:
+        return False
+    mean = plain.movedim(out_dim, 0).flatten(1).double().mean(1)
+    if scales:
+        size = scale.abs().clamp_min(_LEAST) * torch.where(scale < 0, -1.0, 1.0)
+        # Without a shift of its own, the best factor goes through the origin.
+        factor = torch.where(alive, size, torch.ones_like(size))
+        weight: Any = layer.weight
+        weight.data.mul_(factor.to(weight.dtype).reshape(-1, *[1] * (weight.dim() - 1)))
+        scale = factor
+    else:
+        scale = torch.ones_like(scale)
+    if bias is not None:
+        target = wanted.movedim(out_dim, 0).flatten(1).double().mean(1)
+        bias.data.copy_(target - scale * mean)
+    return True
+
+
+def _scales_output(layer: nn.Module) -> bool:
+    if getattr(layer, "transposed", False):
+        return False
+    weight = cast(Tensor, layer.weight)
+    if not isinstance(layer, BinaryLayer):
+        return type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    if layer.real_weight() is not weight or layer.scale is not None:
+        return False
+    part = weight.detach()[:1]
+    once, twice = layer.weight_binarizer(part), layer.weight_binarizer(2 * part)
+    return torch.allclose(twice, 2 * once, rtol=1e-4, atol=0)
+
+
+def fit_classifier(layer: nn.Linear, h: Tensor, wanted: Tensor, ridge: float = 1e-3) -> bool:
+    """Refit a float linear layer that reads `h` to the float model's output, staying near its weights; whether it could be.
+
+    Least squares with the penalty ridge * mean variance of h on the change of the weight. Needs more rows than inputs.
+    """
+    rows, target = h.flatten(0, -2).double(), wanted.flatten(0, -2).double()
+    if len(rows) <= 2 * rows.shape[1] or layer.bias is None:
+        return False
+    mean_h, mean_t = rows.mean(0), target.mean(0)
+    old = layer.weight.detach().double()
+    centred = rows - mean_h
+    rest = target - mean_t - centred @ old.t()
+    gram = centred.t() @ centred / len(rows)
+    gram.diagonal().add_(ridge * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny))
+    change = torch.linalg.solve(gram, centred.t() @ rest / len(rows)).t()
+    layer.weight.data.copy_(old + change)
+    layer.bias.data.copy_(mean_t - (old + change) @ mean_h)
+    return True

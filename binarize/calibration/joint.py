@@ -1,0 +1,101 @@
+"""Steps of Adam on all parts of a network together, towards the float model's output, on unlabelled images.
+
+Layer by layer each output is near the float layer's; what is left over adds up along the network. Here the whole network
+is the one block that is reconstructed, and the float model says what every image, moved a little, should give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+from binarize.calibration.batches import count
+from binarize.calibration.reconstruct import Steps
+from binarize.layers import BinaryLayer
+from binarize.liveness import Images, call
+
+__all__ = ["reconstruct_jointly"]
+
+# An image is moved by up to this share of its side.
+_SHIFT = 1 / 12
+
+
+def reconstruct_jointly(
+    model: nn.Module,
+    float_model: nn.Module,
+    images: Images,
+    distance: Callable[[Any, Any], Tensor],
+    steps: Steps,
+    generator: torch.Generator,
+    tick: Callable[[], None] = lambda: None,
+) -> tuple[float, float]:
+    """Train the model, in evaluation mode, with the running statistics as they are.
+
+    Returns (mean distance of the first tenth of the steps, of the last).
+    """
+    groups = _groups(model, steps)
+    optimizer = torch.optim.Adam(groups)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    flags = {p: p.requires_grad for p in model.parameters()}
+    total = count(images)
+    losses: list[float] = []
+    try:
+        for p in flags:
+            p.requires_grad_(p.is_floating_point())
+        for step in range(steps.count):
+            for group, rate in zip(optimizer.param_groups, rates):
+                group["lr"] = rate * (1 - step / steps.count)
+            chosen = torch.randint(total, (min(steps.batch_size, total),), generator=generator)
+            batch = _moved(_chosen(images, chosen, total), generator)
+            with torch.no_grad():
+                wanted = call(float_model, batch)
+            with torch.enable_grad():
+                optimizer.zero_grad()
+                loss = distance(call(model, batch), wanted)
+                loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+            tick()
+    finally:
+        for p, flag in flags.items():
+            p.grad = None
+            p.requires_grad_(flag)
+    few = max(1, len(losses) // 10)
+    return sum(losses[:few]) / few, sum(losses[-few:]) / few
+
+
+def _groups(model: nn.Module, steps: Steps) -> list[dict[str, Any]]:
+    latent = [module.weight for module in model.modules() if isinstance(module, BinaryLayer)]
+    ours = set(latent)
+    groups: list[dict[str, Any]] = []
+    for weight in dict.fromkeys(latent):
+        assert isinstance(weight, nn.Parameter)
+        magnitude = max(float(weight.detach().abs().mean()), 1e-8)
+        groups.append({"params": [weight], "lr": steps.weight_lr * magnitude})
+    others = [p for p in model.parameters() if p not in ours and p.is_floating_point()]
+    return [*groups, {"params": others, "lr": steps.lr}]
+
+
+def _chosen(images: Images, chosen: Tensor, total: int) -> Images:
+    result: Images = pytree.tree_map_only(
+        Tensor, lambda t: t[chosen.to(t.device)] if t.dim() and t.shape[0] == total else t, images
+    )
+    return result
+
+
+def _moved(images: Images, generator: torch.Generator) -> Images:
+    """The images moved by some pixels, all by the same, and their rim repeated; everything else as it is."""
+    args, kwargs = images
+    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor) or args[0].dim() != 4:
+        return images
+    x = args[0]
+    most = [max(1, round(side * _SHIFT)) for side in x.shape[-2:]]
+    down, right = (int(torch.randint(2 * m + 1, (), generator=generator)) for m in most)
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (most[1], most[1], most[0], most[0]), mode="replicate")
+    return (padded[..., down : down + height, right : right + width],), {}

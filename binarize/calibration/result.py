@@ -1,0 +1,93 @@
+"""What a calibration did, in words for the report and as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from binarize.layers import BinaryLayer
+from binarize.plan import Plan
+
+__all__ = ["Calibration", "with_thresholds"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was set, from how many images."""
+
+    images: int
+    # Layers whose threshold or input levels were set.
+    layers: tuple[str, ...]
+    # Norms whose running statistics were taken anew.
+    norms: tuple[str, ...]
+    # What the images are called, where they have a name.
+    data: str | None = None
+    # The float model that outputs were fitted to, in words; None where they were fitted to none, and why.
+    reference: str | None = None
+    why_none: str = ""
+    # So many images of these were looked at layer by layer.
+    settled_on: int = 0
+    # Layers whose scale and shift were fitted, by least squares or by variance.
+    fitted: tuple[str, ...] = ()
+    fit: str | None = None
+    # Layer -> (signs changed, of how many).
+    flipped: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    # Steps of Adam a layer, and layer -> squared error over the float output's variance before and after them.
+    steps: int = 0
+    errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    # Steps of Adam of all layers together towards the float model's output, and the divergence before and after them.
+    joint_steps: int = 0
+    divergence: tuple[float, float] | None = None
+    # Share of equal top classes with the float model on these images, where the outputs are class scores.
+    agreement: float | None = None
+    # Images that could not be read.
+    unreadable: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """One line, as the plan keeps it."""
+        source = f"{self.images} images" + (f" of {self.data}" if self.data else "")
+        parts = ["thresholds", "BatchNorm statistics"]
+        if self.flipped:
+            parts.append("signs of weights")
+        if self.fitted:
+            parts.append(f"scales and shifts by {(self.fit or '').replace('-', ' ')}")
+        line = f"{', '.join(parts[:-1])} and {parts[-1]} from {source}"
+        if self.steps:
+            line += f", {self.steps} steps a layer"
+        if self.joint_steps:
+            line += f", {self.joint_steps} steps of all layers"
+        return line
+
+
+def with_thresholds(plan: Plan, model: nn.Module, calibration: Calibration) -> Plan:
+    """The plan with the source of every threshold that was set."""
+    start = "mean" if calibration.reference is None else "mean and best split"
+    words = f"{start} of {calibration.settled_on or calibration.images} images"
+    if calibration.data:
+        words += f" of {calibration.data}"
+    if calibration.steps or calibration.joint_steps:
+        words += ", then trained to the float model's output"
+    decisions = tuple(
+        replace(d, threshold=f"{_scope(model, d.layer.name)}, {words}")
+        if d.layer.name in calibration.layers
+        else d
+        for d in plan.decisions
+    )
+    return replace(plan, decisions=decisions, capture={**plan.capture, "calibration": str(calibration)})
+
+
+def _scope(model: nn.Module, name: str) -> str:
+    """Whether the layer has a threshold for every channel of its input or one for all."""
+    layer = model.get_submodule(name)
+    assert isinstance(layer, BinaryLayer)
+    channels = getattr(layer, "in_channels", getattr(layer, "in_features", 0))
+    parts = [part for part in (layer.threshold, layer.input_binarizer) if part is not None]
+    sizes = [p.numel() for part in parts for p in part.parameters()]
+    return "per channel" if any(size > 1 and size % channels == 0 for size in sizes) else "per layer"

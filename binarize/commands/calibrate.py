@@ -1,0 +1,170 @@
+"""`binarize calibrate`: fit a converted model to its float model on unlabelled images."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from binarize.commands import data_options, options
+from binarize.commands.bar import Bar
+from binarize.commands.command import command
+from binarize.commands.screen import Screen
+from binarize.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from binarize.calibrate import Calibration
+
+__all__ = ["Images", "JointSteps", "SearchSigns", "Steps", "calibrate", "progress", "run", "show"]
+
+_DATA, _HOW, _WRITE = "Data", "How", "What is written"
+
+Images = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="So many images, 2000 unless given.", rich_help_panel=_DATA),
+]
+Steps = Annotated[int, typer.Option("--steps", min=0, help="Of Adam on each layer.", rich_help_panel=_HOW)]
+JointSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--joint-steps", min=0, help="Of all layers at the end; default: twice --steps.", rich_help_panel=_HOW
+    ),
+]
+SearchSigns = Annotated[
+    bool,
+    typer.Option("--signs/--no-signs", help="Search the signs of each filter too.", rich_help_panel=_HOW),
+]
+
+
+@command
+def calibrate(
+    screen: Screen,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model's folder.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="A folder of images in folders, idx:PATH, torch/cifar10, hfds/NAME, digits, fake. Labels are not read.",
+            rich_help_panel=_DATA,
+        ),
+    ],
+    limit: Images = None,
+    mean: data_options.Mean = None,
+    std: data_options.Std = None,
+    data_root: data_options.DataRoot = Path("data"),
+    download: data_options.Download = False,
+    fit: Annotated[
+        str,
+        typer.Option(
+            metavar="least-squares|variance", help="Scale and shift of a channel.", rich_help_panel=_HOW
+        ),
+    ] = "least-squares",
+    signs: SearchSigns = True,
+    steps: Steps = 0,
+    joint_steps: JointSteps = None,
+    float_model: Annotated[
+        str | None,
+        typer.Option(
+            "--float",
+            metavar="source|none|SRC",
+            help="To fit to; default: the model that was converted.",
+            rich_help_panel=_HOW,
+        ),
+    ] = None,
+    seed: options.Seed = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Default: DIR itself.", rich_help_panel=_WRITE)
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="A trained model, or a folder that is there, all the same.",
+            rich_help_panel=_WRITE,
+        ),
+    ] = False,
+    source: data_options.Source = None,
+) -> None:
+    """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
+    with screen.stage("importing"):
+        from binarize import checkpoint
+        from binarize.training.folder import TrainingFolder
+    if TrainingFolder(folder).record() and not force:
+        raise UsageError(
+            f"{folder} was trained; calibrating sets its thresholds and scales anew\n"
+            "  --force does it all the same, -o writes another folder beside it"
+            if out is None
+            else f"{folder} was trained; calibrating sets its thresholds and scales anew\n  --force does it all the same"
+        )
+    if out is not None and out.exists() and not force:
+        raise UsageError(f"{out} exists already; --force replaces it, -o names another")
+    with screen.stage("loading the model"):
+        model = checkpoint.load(folder, source=source)
+    found = run(
+        screen,
+        model,
+        data,
+        float_model,
+        fit=fit,
+        signs=signs,
+        steps=steps,
+        joint_steps=joint_steps,
+        limit=limit,
+        preprocessing=data_options.preprocessing(model, mean, std) if mean or std else None,
+        root=data_root,
+        download=download,
+        seed=seed,
+    )
+    show(screen, found)
+    target = out or folder
+    with screen.stage("writing"):
+        if out is None:
+            TrainingFolder(folder).replace_model(model)
+        else:
+            checkpoint.save(model, out, force=force)
+    screen.note(f"wrote {target}")
+    screen.note(f"next: {options.program()} eval {shlex.quote(str(target))} --data {shlex.quote(data)}")
+    screen.document({"folder": str(target), "calibration": found.to_json(), "seconds": screen.seconds})
+
+
+def run(screen: Screen, model: nn.Module, data: str, float_model: Any, **choices: Any) -> Calibration:
+    """Calibrates with a bar that shows the layer at work."""
+    from binarize.calibrate import calibrate as fit_model
+
+    bar = screen.bar()
+    try:
+        started = time.perf_counter()
+        found = fit_model(model, data, float_model, tick=progress(bar), **choices)
+        screen.seconds["calibrating"] = time.perf_counter() - started
+        return found
+    finally:
+        bar.clear()
+
+
+def progress(bar: Bar) -> Callable[[str, int, int], None]:
+    """What a calibration reports to: (layer, done, of)."""
+    return lambda name, done, of: bar.at(done, of, f"  {name}")
+
+
+def show(screen: Screen, found: Calibration) -> None:
+    """What was done, in a few lines."""
+    if found.unreadable:
+        screen.warn(f"{len(found.unreadable)} images could not be read, the first: {found.unreadable[0]}")
+    if found.reference is None:
+        screen.note(f"without the float model: {found.why_none}; --float names one")
+    screen.show(f"set      {found}")
+    if found.reference is not None:
+        screen.show(f"float    {found.reference}")
+    if found.settled_on and found.settled_on < found.images:
+        screen.note(f"layers were fitted on the first {found.settled_on} images: more do not fit in memory")
+    if found.flipped:
+        flips, of = (sum(pair[i] for pair in found.flipped.values()) for i in (0, 1))
+        screen.show(f"signs    {flips:,} of {of:,} changed in {len(found.flipped)} layers")
+    if found.agreement is not None:
+        screen.show(f"agrees   with the float model on {100 * found.agreement:.1f} % of these images")

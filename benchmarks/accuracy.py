@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ PIXELS = {"fashion": (0.2860, 0.3530), "mnist": (0.1307, 0.3081)}
 
 def main() -> int:
     arguments = _arguments()
+    torch.set_num_threads(1)
+    if arguments.all:
+        runner = Runner(arguments)
+        for name in (name for name in ROWS if fnmatch(name, arguments.all)):
+            say(runner.run(name, ROWS[name], arguments.seed))
+        return 0
     if arguments.list or (arguments.row is None and not arguments.table):
         print("\n".join(f"{name:44s} {row.describe()}" for name, row in ROWS.items()))
         return 0
@@ -55,15 +62,19 @@ def main() -> int:
     if arguments.row not in ROWS:
         print(f"no row {arguments.row}; --list shows all", file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
     row = _changed(ROWS[arguments.row], arguments)
-    result = Runner(arguments).run(arguments.row, row, arguments.seed)
+    say(Runner(arguments).run(arguments.row, row, arguments.seed))
+    return 0
+
+
+def say(result: Mapping[str, Any]) -> None:
+    """Print a result in one line."""
     print(
         f"{result['name']}  seed {result['seed']}  top-1 {100 * result['top1']:.2f} % of {result['on']}"
         + (f" (float {100 * result['float']:.2f} %)" if result.get("float") else "")
-        + f"  {result['minutes']:.1f} minutes, {result['cpu_epoch']:.1f} processor seconds an epoch"
+        + f"  {result['minutes']:.1f} minutes, {result['cpu_epoch']:.1f} processor seconds an epoch",
+        flush=True,
     )
-    return 0
 
 
 def _arguments() -> argparse.Namespace:
@@ -73,6 +84,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("row", nargs="?")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="print the recorded results")
+    parser.add_argument("--all", metavar="GLOB", help="all rows of such names, one after another")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--mnist", type=Path, default=Path("data/mnist"))
@@ -90,8 +102,10 @@ def _arguments() -> argparse.Namespace:
 def _changed(row: Row, arguments: argparse.Namespace) -> Row:
     given = {key: getattr(arguments, key) for key in ("images", "epochs", "scheme", "shortcuts")}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if arguments.scheme is not None:
+        changes["rules"] = None
     if arguments.rules is not None:
-        changes["rules"] = str(arguments.rules)
+        changes["rules"] = str(arguments.rules.absolute())
     recipe = {}
     for text in arguments.changes:
         key, _, value = text.partition("=")
@@ -120,7 +134,7 @@ class Runner:
         preprocessing = _preprocessing(row)
         teacher: nn.Module | None = None
         source: dict[str, Any] = {}
-        if row.scheme is not None:
+        if not row.is_float:
             source = self.run(row.source_name, row.source(), seed)
             teacher = make(row.network, seed)
             _load_weights(teacher, self._folder(row.source_name, row.source(), seed))
@@ -207,7 +221,7 @@ class Runner:
         return binarize.convert(
             start,
             row.scheme if row.rules is None else None,
-            rules=row.rules,
+            rules=None if row.rules is None else Path(__file__).parent / row.rules,
             shortcuts=row.shortcuts,
             overrides=list(row.overrides),
             keep_first=row.keep_ends,

@@ -10,6 +10,8 @@ __all__ = ["ROWS", "Row"]
 
 # Clothes look the same mirrored, digits do not.
 _AUGMENT = {"fashion": "shift2+flip", "mnist": "shift2"}
+# The rule file that the rows without a scheme of their own are made by.
+_BEST = "w1a1.yaml"
 _FLOAT_RECIPE = {
     "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.05, "warmup": 0.05, "schedule": "cosine", "batch_size": 128,
 }  # fmt: skip
@@ -24,9 +26,8 @@ class Row:
     # None: all 60,000.
     images: int | None = None
     epochs: int = 15
-    # None: the float network itself.
+    # A shipped scheme, or a rule file beside this one; neither: the float network itself.
     scheme: str | None = None
-    # A rule file in place of the scheme.
     rules: str | None = None
     overrides: tuple[str, ...] = ()
     shortcuts: str | None = None
@@ -40,6 +41,11 @@ class Row:
     # Of the float network it comes from.
     float_images: int | None = None
     float_epochs: int = 15
+
+    @property
+    def is_float(self) -> bool:
+        """Whether nothing in it is binary."""
+        return self.scheme is None and self.rules is None
 
     def source(self) -> Row:
         """The row of the float network."""
@@ -73,7 +79,7 @@ def _binary(data: str = "fashion", recipe: Mapping[str, Any] | None = None, **op
 
 
 def _rows() -> dict[str, Row]:
-    default = _binary(scheme="reactnet")
+    default = _binary(rules=_BEST)
     rows = {
         "fashion-w1a1": default,
         "fashion-w1a1-30": replace(default, epochs=30),
@@ -87,22 +93,23 @@ def _rows() -> dict[str, Row]:
     rows["fashion-vgg6-all-binary"] = replace(default, keep_ends=0)
     digits: dict[str, Any] = {"images": 10_000, "epochs": 40, "float_epochs": 20}
     rows["mnist-lenet-all-binary"] = _binary(
-        "mnist", network="lenet", scheme="reactnet", keep_ends=0, **digits
+        "mnist", network="lenet", rules=_BEST, keep_ends=0, overrides=("tiny.use=w1a1",), **digits
     )
-    rows["mnist-vgg6"] = _binary("mnist", scheme="reactnet", **digits)
+    rows["mnist-vgg6"] = _binary("mnist", rules=_BEST, **digits)
     few: dict[str, Any] = {"images": 10_000, "epochs": 4, "float_images": 20_000, "float_epochs": 15}
-    rows["from-float"] = _binary(scheme="reactnet", **few)
-    rows["from-scratch"] = _binary(scheme="reactnet", start="scratch", **few)
-    rows["from-scratch-alone"] = _binary(scheme="reactnet", start="scratch", teaches=False, **few)
+    rows["from-float"] = _binary(rules=_BEST, **few)
+    rows["from-scratch"] = _binary(rules=_BEST, start="scratch", **few)
+    rows["from-scratch-alone"] = _binary(rules=_BEST, start="scratch", teaches=False, **few)
     for network in ("plain6", "plain10", "plain16", "plain24", "vgg11"):
-        for scheme in ("adabin", "bireal", "reactnet"):
+        for scheme in ("adabin", "bireal", "w1a1"):
             for shortcuts in ("never", "missing"):
                 for relu in ("replaced", "kept"):
                     name = f"depth-{network}-{scheme}-{shortcuts}-relu-{relu}"
                     kept = ("body.activation=keep",) if relu == "kept" else ()
                     rows[name] = _binary(
-                        network=network, scheme=scheme, shortcuts=shortcuts, images=20_000, epochs=5,
-                        float_epochs=15, overrides=kept,
+                        network=network, scheme=None if scheme == "w1a1" else scheme,
+                        rules=_BEST if scheme == "w1a1" else None, shortcuts=shortcuts,
+                        images=20_000, epochs=5, overrides=kept,
                     )  # fmt: skip
     return rows
 

@@ -11,8 +11,9 @@ No other program can equal all of these. So what is exported, and checked, is
     with in_order():
         logits = packed(x)
 
-Every binary layer, every threshold and every shortcut is the same in both orders. What does not need floats has none:
-where only signs are read of a layer's result, it is a comparison of integers (`c_signs`).
+(a zero may have the other sign, which no layer tells apart). Every binary layer, threshold and shortcut is the same
+in both orders. What does not need floats has none: where only signs are read of a layer's result, it is a comparison
+of integers (`c_signs`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from binarize.packed.in_order import in_order
 from binarize.packed.layers import PackedLayer
 from binarize.report.units import plural, size
 
-__all__ = ["translate", "write"]
+__all__ = ["constants_in_theory", "translate", "write"]
 
 # Inputs on which the C file is compared with the packed model.
 _INPUTS = 8
@@ -58,7 +59,7 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     compiler = host_compiler()
     line, warnings = _checked(model, source, sample, compiler)
     code = code_size(source, compiler)
-    theory = _theory(model)
+    theory = constants_in_theory(model)
     lines = [f"{plural(fused, 'binary layer')} without any float: integer thresholds."] if fused else []
     facts = {
         "constants": source.table_bytes,
@@ -98,7 +99,7 @@ def _checked(
             expected = model(inputs).reshape(_INPUTS, -1)
         by_torch = model(inputs).reshape(_INPUTS, -1)
     found = run_on_host(source, inputs, expected.shape[1], compiler)
-    differs = (found.view(torch.int32) != expected.contiguous().view(torch.int32)).nonzero()
+    differs = (found != expected).nonzero()
     if len(differs):
         i, j = differs[0].tolist()
         raise CheckError(
@@ -114,7 +115,7 @@ def _checked(
     return (said, other), ()
 
 
-def _theory(model: nn.Module) -> int:
+def constants_in_theory(model: nn.Module) -> int:
     """Bytes at one bit a binary weight and four a number."""
     packed = [m for m in model.modules() if isinstance(m, PackedLayer)]
     inside = {id(buffer) for layer in packed for buffer in layer.buffers(recurse=False)}

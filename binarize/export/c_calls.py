@@ -263,6 +263,17 @@ def _add_repeated(step: Step, tables: Tables) -> list[str]:
     return [f"add_repeated({given}); /* {_said(step)} */"]
 
 
+def _place(step: Step, tables: Tables) -> list[str]:
+    along = tables.numbers("along", step, step.tables["along"])
+    start, begin = int(step.numbers["start"]), int(step.numbers["begin"])
+    (x,), calls = step.reads, []
+    if "fill" in step.numbers:
+        value = _number(np.float32(step.numbers["fill"]))
+        calls = [f"fill({_at(step.writes)}, {step.writes.size}, {value}); /* {_said(step)} */"]
+    here, there = (f"{_at(v)} + {n}" if n else _at(v) for v, n in ((x, start), (step.writes, begin)))
+    return [*calls, f"place({here}, {along}, {there}); /* {_said(step)} */"]
+
+
 def _spread(table: Tensor | None, channels: int) -> Tensor | None:
     return table if table is None or table.numel() == channels else table.expand(channels)
 
@@ -293,4 +304,6 @@ CALLS: dict[str, Callable[[Step, Tables], list[str]]] = {
     "subtract": _plain,
     "multiply": _plain,
     "copy": _plain,
+    "place": _place,
+    "pad": _place,
 }

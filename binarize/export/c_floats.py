@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.export.c_steps import Elementwise, Image, Step, Value, per_channel, refuse
+from binarize.export.c_views import padded
 from binarize.packed.geometry import Geometry
 from binarize.packed.in_order import norm_affine
 
@@ -271,6 +272,15 @@ def _mean(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     return Step("mean", [x], Value.floats(tuple(shape[1:])), name, numbers=numbers)
 
 
+def _batch_norm(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+    names = "input running_mean running_var weight bias training momentum eps"
+    given = _bound(names, args, keywords, weight=None, bias=None, training=False, eps=1e-5)
+    if given["training"] or given.get("running_mean") is None:
+        raise refuse(name, "a BatchNorm without running statistics needs a batch")
+    mean, var, weight, bias = (given[key] for key in ("running_mean", "running_var", "weight", "bias"))
+    return _affine(given["input"], *norm_affine(mean, var, weight, bias, given["eps"]), name)
+
+
 def _cat(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("tensors dim", args, keywords, dim=0)
     rank = len(shape)
@@ -283,7 +293,7 @@ Handler = Callable[[Arguments, Keywords, Any, str], "Step | Value"]
 FUNCTIONS: dict[str, Handler] = {
     "relu": _relu, "relu_": _relu, "relu6": _relu6, "hardtanh": _hardtanh, "hardtanh_": _hardtanh,
     "clamp": _clamped, "clamp_": _clamped, "leaky_relu": _leaky_relu, "leaky_relu_": _leaky_relu,
-    "prelu": _prelu_function,
+    "prelu": _prelu_function, "batch_norm": _batch_norm, "pad": padded,
     "max_pool1d": _max_pool, "max_pool2d": _max_pool, "avg_pool1d": _avg_pool, "avg_pool2d": _avg_pool,
     "adaptive_avg_pool1d": _adaptive_avg_pool, "adaptive_avg_pool2d": _adaptive_avg_pool,
     "mean": _mean, "cat": _cat, "concat": _cat, "concatenate": _cat,

@@ -12,13 +12,17 @@ from typing import Any, cast
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
-from binarize.capture.tape import Recording, record
+from binarize.capture.leaves import is_leaf
+from binarize.capture.tape import Recording, operation_name, record
 from binarize.errors import UsageError
 from binarize.export import c_floats, c_layers
 from binarize.export.c_steps import Program, Step, Value, refuse
+from binarize.export.c_views import MOVES, moved
 from binarize.layers import BinaryLayer, Threshold
 from binarize.packed.layers import PackedLayer
 from binarize.passes.swap import set_everywhere
@@ -55,14 +59,51 @@ def make_program(model: nn.Module, sample: Tensor) -> Program:
     Raises: UsageError, naming the layer and the reason, for what C code here cannot express.
     """
     split = copy.deepcopy(model).eval()
+    if isinstance(split, PackedLayer) or next(split.children(), None) is None:
+        split = nn.Sequential(split)  # a recording opens the root, whatever it is
     for path, layer in list(split.named_modules()):
         if type(layer) is PackedLayer:
             set_everywhere(split, path, _Split.of_layer(layer).eval())
         elif isinstance(layer, BinaryLayer):
             raise refuse(path, "it has no packed form: `binarize pack` says why")
-    recording = record(split, (sample,))
+    with _Watch(split) as watch:
+        recording = record(split, (sample,))
+    if watch.asked:
+        raise refuse(
+            "the model",
+            f"its forward asks for the numbers of a tensor ({watch.asked[0]}), and may take another way",
+        )
     _drop_unread(recording.graph)
     return _Translation(recording).program(sample)
+
+
+class _Watch(TorchFunctionMode):
+    """Notes where a forward turns tensors into Python numbers: a recording holds one way through its code.
+
+    What a module asks that is recorded as one operation does not count.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.inside: list[nn.Module] = []
+        for path, module in model.named_modules():
+            if path and is_leaf(module):
+                module.register_forward_pre_hook(lambda module, args: self.inside.append(module))
+                module.register_forward_hook(lambda module, args, output: self._leave())
+
+    def _leave(self) -> None:
+        self.inside.pop()
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if not self.inside and (name := operation_name(func)) in _NUMBERS:
+            self.asked.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+_NUMBERS = frozenset(("__bool__", "__float__", "__int__", "__index__", "item", "tolist", "numpy"))
 
 
 def _drop_unread(graph: torch.fx.Graph) -> None:
@@ -114,6 +155,8 @@ class _Translation:
         self.modules = dict(recording.root.named_modules())
         self.tensors = {**dict(recording.root.named_parameters()), **dict(recording.root.named_buffers())}
         self.values: dict[torch.fx.Node, Value] = {}
+        # Nodes that yield several values.
+        self.parts: dict[Any, list[Value]] = {}
         self.steps: list[Step] = []
 
     def program(self, sample: Tensor) -> Program:
@@ -123,7 +166,9 @@ class _Translation:
         given.storage.pool = "input"
         self.values[start] = given
         for node in nodes:
-            if node.op in ("call_module", "call_function"):
+            if node.op == "call_function" and node.meta["op"] in MOVES:
+                self.move(node)
+            elif node.op in ("call_module", "call_function"):
                 self.values[node] = self.translate(node)
         (end,) = nodes[-1].args
         if not isinstance(end, torch.fx.Node) or end not in self.values:
@@ -160,6 +205,8 @@ class _Translation:
     def function(self, op: str, node: torch.fx.Node, shape: Any, name: str) -> Step | Value:
         if op in c_floats.RESHAPES:
             return self.reshaped(self.value(node.args[0], name), op, shape, name)
+        if op == "getitem" and node.args[0] in self.parts:
+            return self.parts[node.args[0]][node.args[1]]  # type: ignore[index]
         handler = c_floats.FUNCTIONS.get(op)
         if handler is None:
             raise refuse(name, f"there is no C code for the operation {op}")
@@ -169,6 +216,17 @@ class _Translation:
             )
         except TypeError as error:
             raise refuse(name, f"{op} with arguments of a kind that has no C code: {error}") from error
+
+    def move(self, node: torch.fx.Node) -> None:
+        name = self.name_of(node)
+        x, *args = self.resolved(node.args, name)
+        if not isinstance(x, Value) or any(isinstance(a, (Value, Tensor)) for a in pytree.tree_leaves(args)):
+            raise refuse(name, f"{node.meta['op']} with a tensor as its index has no C code")
+        steps = moved(x, cast(Any, node.target), args, dict(node.kwargs), name)
+        self.steps += steps
+        self.parts[node] = [step.writes for step in steps]
+        if node.meta.get("shape") is not None:
+            self.values[node] = steps[0].writes
 
     def reshaped(self, value: Value, op: str, shape: Any, name: str) -> Value:
         if shape is None or shape[:1] != (1,):

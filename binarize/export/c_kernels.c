@@ -337,7 +337,7 @@ static void clamp(const float *x, int32_t n, float low, float high, float *y)
 static void relu(const float *x, int32_t n, float *y)
 {
     for (int32_t i = 0; i < n; i++)
-        y[i] = x[i] > 0.0f ? x[i] : 0.0f;
+        y[i] = x[i] < 0.0f ? 0.0f : x[i];
 }
 
 //: prelu
@@ -391,6 +391,25 @@ static void multiply(const float *a, const float *b, int32_t n, float *y)
 {
     for (int32_t i = 0; i < n; i++)
         y[i] = a[i] * b[i];
+}
+
+//: fill
+static void fill(float *y, int32_t n, float value)
+{
+    for (int32_t i = 0; i < n; i++)
+        y[i] = value;
+}
+
+//: place
+/* Four sizes, how far a step along each goes in x, and how far in y. */
+static void place(const float *x, const int32_t *along, float *y)
+{
+    for (int32_t a = 0; a < along[0]; a++)
+        for (int32_t b = 0; b < along[1]; b++)
+            for (int32_t c = 0; c < along[2]; c++)
+                for (int32_t d = 0; d < along[3]; d++)
+                    y[a * along[8] + b * along[9] + c * along[10] + d * along[11]] =
+                        x[a * along[4] + b * along[5] + c * along[6] + d * along[7]];
 }
 
 //: copy

@@ -27,7 +27,9 @@ def make_source(program: Program, name: str, floats: int, words: int) -> CSource
     """The C file of a program whose memory is planned: pools of `floats` numbers and `words` words of bits."""
     tables = Tables()
     calls = [line for step in program.steps for line in CALLS[step.function](step, tables)]
-    functions = _functions({"copy" if s.function == "cat" else s.function for s in program.steps})
+    functions = _functions(
+        {name for step in program.steps for name in _FUNCTIONS_OF.get(step.function, [step.function])}
+    )
     pools = [f"static float floats[{floats}];"] if floats else []
     pools += [f"static uint32_t words[{words}];"] if words else []
     ram = 4 * (floats + words)
@@ -48,6 +50,8 @@ def make_source(program: Program, name: str, floats: int, words: int) -> CSource
     return CSource(name, "\n\n".join(parts) + "\n", tables.bytes, ram)
 
 
+# C functions that a step calls, where they are not the one of its name.
+_FUNCTIONS_OF = {"cat": ["copy"], "pad": ["place", "fill"]}
 _NO_FUSING = """\
 /* Every product and every sum is rounded by itself. */
 #if defined(__clang__)

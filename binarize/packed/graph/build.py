@@ -26,7 +26,7 @@ from binarize.packed.layers import PARTS, PackedLayer
 
 __all__ = ["build"]
 
-_PATH = re.compile(r"[A-Za-z0-9_]{1,100}(\.[A-Za-z0-9_]{1,100}){0,30}")
+_PATH = re.compile(r"[A-Za-z0-9_-]{1,100}(\.[A-Za-z0-9_-]{1,100}){0,30}")
 _MOST_STEPS = 1 << 17
 
 

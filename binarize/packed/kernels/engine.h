@@ -151,7 +151,7 @@ INLINE void dots_of(const ConvJob *job, const int32_t *base, int32_t *pops, cons
         pops[j] = base[j] - (pops[j] << job->pop_shift);
 }
 
-/* What is rare: window sums, planes, residual, activation, the next layer's bits.  dot is [plane][...]. */
+/* Everything that there can be, of any number of lanes.  dot is [plane][...]. */
 INLINE void finish_float(const ConvJob *job, int64_t o, int lanes, int64_t pixel, const int32_t *dot,
                          int64_t plane_step, const float *constant, const int LANE_COUNT)
 {
@@ -209,18 +209,61 @@ INLINE void finish_bits(const ConvJob *job, int64_t o, int64_t pixel, int n, con
         }
 }
 
-/* The common case: scale and constant, nothing else, a whole block. */
-INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
-                          const int64_t *at, const int LANE_COUNT)
+INLINE float bent(const ConvJob *job, int64_t o, float y)
 {
-    const float *scale = job->scale + o;
+    const float *table = job->activation + o;
+    const float z = y + table[0], above = table[job->padded] * z, under = table[2 * job->padded] * z;
+    return (z > 0 ? above : under) + table[3 * job->padded];
+}
+
+enum { NOT_BENT, BENT_LAST, BENT_FIRST };
+
+/* One plane and a whole block, in one loop that stays in registers. */
+INLINE void finish_whole(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+                         const int64_t *at, const int LANE_COUNT, const int window, const int residual,
+                         const int activation)
+{
+    const float *scale = job->scale + o, *window_scale = job->window_scale + (window ? o : 0);
     const int shift = job->pop_shift;
     for (int i = 0; i < n; i++, pops += LANE_COUNT) {
         const int32_t *base = job->base + at[i];
         const float *constant = job->constant + at[i];
-        float *y = job->result + (pixel + i) * job->out_channels + o;
-        for (int j = 0; j < LANE_COUNT; j++)
-            y[j] = scale[j] * (float)(base[j] - (pops[j] << shift)) + constant[j];
+        const int64_t first = (pixel + i) * job->out_channels + o;
+        const float *other = job->residual + (residual ? first : 0);
+        const float sum = window ? (float)job->window[pixel + i] : 0;
+        float *y = job->result + first;
+#pragma GCC ivdep
+        for (int j = 0; j < LANE_COUNT; j++) {
+            float v = scale[j] * (float)(base[j] - (pops[j] << shift));
+            if (window)
+                v = v + window_scale[j] * sum;
+            v = v + constant[j];
+            if (activation == BENT_FIRST)
+                v = bent(job, o + j, v);
+            if (residual)
+                v = v + other[j];
+            if (activation == BENT_LAST)
+                v = bent(job, o + j, v);
+            y[j] = v;
+        }
+    }
+}
+
+/* The common case: floats, and nothing that is told apart within a block. */
+INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+                          const int64_t *at, const int LANE_COUNT)
+{
+    const int bends = !job->activation ? NOT_BENT : job->activation_first ? BENT_FIRST : BENT_LAST;
+    switch ((job->window ? 6 : 0) + (job->residual ? 3 : 0) + bends) {
+#define CASE(window, residual, bends)                                                                         \
+    case 6 * window + 3 * residual + bends:                                                                   \
+        finish_whole(job, o, pixel, n, pops, at, LANE_COUNT, window, residual, bends);                        \
+        break;
+        CASE(0, 0, NOT_BENT) CASE(0, 0, BENT_LAST) CASE(0, 0, BENT_FIRST)
+        CASE(0, 1, NOT_BENT) CASE(0, 1, BENT_LAST) CASE(0, 1, BENT_FIRST)
+        CASE(1, 0, NOT_BENT) CASE(1, 0, BENT_LAST) CASE(1, 0, BENT_FIRST)
+        CASE(1, 1, NOT_BENT) CASE(1, 1, BENT_LAST) CASE(1, 1, BENT_FIRST)
+#undef CASE
     }
 }
 
@@ -281,19 +324,19 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
     }
 }
 
-/* finish: for bits alone, for the plain affine of whole blocks, for the rest */
+/* finish: for bits alone, for floats alone in whole blocks, for the rest */
 INLINE void convolve_units(const ConvJob *job, int64_t begin, int64_t end, const int LANE_COUNT, TileFunction tile,
                            FinishFunction bits, FinishFunction affine, FinishFunction any)
 {
     const int only_bits = job->pop_limit && !job->dots && !job->scale;
-    const int only_affine = job->scale && job->planes == 1 && !job->pop_limit && !job->dots && !job->window &&
-                            !job->activation && !job->residual && !job->next_threshold;
+    const int only_floats = job->scale && job->planes == 1 && !job->pop_limit && !job->dots && job->result &&
+                            !job->next_threshold && (!job->window || job->groups == 1);
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t block = unit % job->blocks, first = unit / job->blocks * job->chunk_pixels;
         const int64_t last = first + job->chunk_pixels < job->pixels ? first + job->chunk_pixels : job->pixels;
         const int whole = (block + 1) * LANE_COUNT <= job->out_channels;
         convolve_block(job, block, first, last, LANE_COUNT, tile,
-                       only_bits ? bits : only_affine && whole ? affine : any);
+                       only_bits ? bits : only_floats && whole ? affine : any);
     }
 }
 

@@ -1,0 +1,264 @@
+"""A packed model -> the same model with fewer passes over memory: for speed, once it has been checked.
+
+    layer, add, activation    one call of a kernel, which adds and bends what it still holds in registers
+    convolution, BatchNorm    one convolution, the norm folded into its weight; 1x1 as a matrix product
+    images                    channels last in memory, from the first step on
+
+What the kernels take over is computed to the same bits. The folded norms round otherwise, and so do torch's float
+layers on images that lie in memory in another order: logits agree as two float programs do, and an input next to a
+threshold may fall on its other side.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from typing import Any, cast
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from binarize.binarizers.adabin import Maxout
+from binarize.binarizers.reactnet import RPReLU
+from binarize.errors import CaptureError
+from binarize.packed import ops
+from binarize.packed.layers import PackedLayer
+
+__all__ = ["FusedConv", "fuse"]
+
+_ADD = (operator.add, operator.iadd, torch.add)
+
+
+class FusedConv(nn.Module):
+    """A packed convolution with what follows it: (product + residual) bent, or product bent + residual.
+
+    Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory.
+    """
+
+    def __init__(self, layer: PackedLayer, height: int, width: int) -> None:
+        super().__init__()
+        window = layer.window
+        geometry = window.geometry(torch.empty(1, window.in_channels, height, width), int(layer.pad_value))
+        self.sizes = ops.sizes_of(geometry)
+        self.zero_one = layer.zero_one
+        self.activation_first = False
+        self.register_buffer("bits", layer.bits)
+        self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
+        self.register_buffer("shift", layer.shift)
+        threshold = layer.threshold
+        single = threshold is not None and len(threshold) == 1
+        self.register_buffer("threshold", cast(Tensor, threshold)[0] if single else threshold)
+        self.register_buffer("window_scale", layer.window_scale)
+        self.register_buffer("border", layer.border)
+        self.register_buffer("activation", None)
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y: Tensor = torch.ops.binarize.conv(
+            x,
+            self.bits,
+            self.sizes,
+            self.scale,
+            self.shift,
+            threshold=self.threshold,
+            zero_one=self.zero_one,
+            window_scale=self.window_scale,
+            border=self.border,
+            residual=residual,
+            activation=self.activation,
+            activation_first=self.activation_first,
+        )
+        return y
+
+
+class Pointwise(nn.Module):
+    """A float 1x1 convolution as a matrix product of the pixels it reads: (N, C, H, W) -> (N, O, H', W').
+
+    The library behind `conv2d` lays the weight out anew in every call.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride = cast(tuple[int, int], conv.stride)
+        weight = conv.weight.detach().flatten(1).t().contiguous()
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
+        y = torch.addmm(self.bias, pixels.reshape(-1, x.shape[1]), self.weight)
+        return y.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+class _Tracer(torch.fx.Tracer):
+    """Opens everything but torch's modules, packed layers and activations."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        ours = isinstance(m, (PackedLayer, Maxout, RPReLU))
+        return ours or super().is_leaf_module(m, module_qualified_name)
+
+
+def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
+    """A fused copy of a packed model for inputs of the example's size (the batch may differ).
+
+    Raises: CaptureError, where the model cannot be traced as a whole.
+    """
+    model = copy.deepcopy(model).eval()
+    tracer = _Tracer()
+    try:
+        traced = GraphModule(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
+    except Exception as error:  # anything can come out of a user's forward run on proxies
+        raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
+    with torch.no_grad():
+        ShapeProp(traced).propagate(*example)
+    _drop_identities(traced)
+    _fold_norms(traced)
+    _channels_last(traced)
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module" and _fuses(traced.get_submodule(str(node.target)), node):
+            _fuse_layer(traced, node)
+    traced.graph.lint()
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced.eval().requires_grad_(False)
+
+
+def _shape(node: Node) -> tuple[int, ...] | None:
+    shape = getattr(node.meta.get("tensor_meta"), "shape", None)
+    return None if shape is None else tuple(shape)
+
+
+def _module(traced: GraphModule, node: object, kind: type | tuple[type, ...]) -> Any:
+    if isinstance(node, Node) and node.op == "call_module" and len(node.args) == 1 and not node.kwargs:
+        module = traced.get_submodule(str(node.target))
+        return module if isinstance(module, kind) else None
+    return None
+
+
+def _calls(traced: GraphModule, path: str) -> int:
+    return sum(node.op == "call_module" and node.target == path for node in traced.graph.nodes)
+
+
+def _drop_identities(traced: GraphModule) -> None:
+    for node in list(traced.graph.nodes):
+        if _module(traced, node, (nn.Identity, nn.Dropout, nn.Dropout2d)) is not None:
+            node.replace_all_uses_with(node.args[0])
+            traced.graph.erase_node(node)
+
+
+def _fold_norms(traced: GraphModule) -> None:
+    """Each BatchNorm that alone reads a float convolution becomes part of it."""
+    for node in list(traced.graph.nodes):
+        norm = _module(traced, node, nn.BatchNorm2d)
+        conv = _module(traced, node.args[0], nn.Conv2d) if norm is not None else None
+        if conv is None or norm.running_mean is None or len(node.args[0].users) > 1:
+            continue
+        if _calls(traced, node.args[0].target) > 1:
+            continue
+        traced.set_submodule(node.args[0].target, fuse_conv_bn_eval(conv, norm))
+        node.replace_all_uses_with(node.args[0])
+        traced.graph.erase_node(node)
+
+
+def _channels_last(traced: GraphModule) -> None:
+    for name, module in list(traced.named_modules()):
+        if not isinstance(module, nn.Conv2d):
+            continue
+        if module.kernel_size == (1, 1) and module.groups == 1 and module.padding in ((0, 0), "valid"):
+            traced.set_submodule(name, Pointwise(module))
+        else:
+            module.to(memory_format=torch.channels_last)
+    for node in list(traced.graph.nodes):
+        shape = _shape(node)
+        if node.op == "placeholder" and shape is not None and len(shape) == 4:
+            with traced.graph.inserting_after(node):
+                laid = traced.graph.call_method("contiguous", (node,), {"memory_format": torch.channels_last})
+            node.replace_all_uses_with(laid, delete_user_cb=lambda user, laid=laid: user is not laid)
+            laid.meta = dict(node.meta)
+
+
+def _fuses(layer: nn.Module, node: Node) -> bool:
+    """Whether one call of a kernel is all that a packed layer does."""
+    if not isinstance(layer, PackedLayer) or layer.float_input or len(layer.window.kernel) != 2:
+        return False
+    plain = layer.window.native and layer.window.padding_mode == "zeros"
+    inside = (layer.front, layer.norm, layer.shortcut, layer.activation)
+    alone = all(part is None for part in inside[:2]) and not (
+        (layer.shortcut is not None and layer.shortcut_inside)
+        or (layer.activation is not None and layer.activation_inside)
+    )
+    return plain and alone and len(node.args) == 1 and not node.kwargs and _shape(node) is not None
+
+
+def _fuse_layer(traced: GraphModule, node: Node) -> None:
+    layer = cast(PackedLayer, traced.get_submodule(str(node.target)))
+    shape = _shape(cast(Node, node.args[0]))
+    assert shape is not None
+    fused = FusedConv(layer, shape[2], shape[3])
+    last = node
+    last = _take_activation(traced, fused, last)
+    first = fused.activation is not None
+    last = _take_residual(traced, node, last)
+    if not first:
+        last = _take_activation(traced, fused, last)
+    fused.activation_first = first
+    path = f"fused_{node.name}"
+    traced.add_submodule(path, fused)
+    # Everything that the call reads stands before the last step that it takes the place of.
+    with traced.graph.inserting_before(last):
+        call = traced.graph.call_module(path, (node.args[0], *node.meta.pop("residual", ())))
+    call.meta = dict(last.meta)
+    taken = node.meta.pop("taken", [])
+    last.replace_all_uses_with(call)
+    for old in [*reversed(taken), node]:
+        traced.graph.erase_node(old)
+
+
+def _take_residual(traced: GraphModule, node: Node, last: Node) -> Node:
+    (user,) = last.users if len(last.users) == 1 else (None,)
+    adds = user is not None and user.op == "call_function" and user.target in _ADD and len(user.args) == 2
+    if user is None or not adds or user.kwargs:
+        return last
+    others = [one for one in user.args if one is not last]
+    if len(others) != 1 or not isinstance(others[0], Node) or _shape(others[0]) != _shape(last):
+        return last
+    node.meta["residual"] = (others[0],)
+    node.meta.setdefault("taken", []).append(user)
+    # The next step in the same graph may be the activation.
+    user.meta["of"] = node
+    return user
+
+
+def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
+    (user,) = last.users if len(last.users) == 1 else (None,)
+    module = _module(traced, user, (nn.PReLU, Maxout, RPReLU))
+    channels = int(fused.shift.numel())
+    table = None if module is None else _table(module, channels)
+    if user is None or table is None:
+        return last
+    fused.activation = table
+    start = last.meta.get("of", last)
+    start.meta.setdefault("taken", []).append(user)
+    user.meta["of"] = start
+    return user
+
+
+def _table(module: Any, channels: int) -> Tensor | None:
+    """(pre, positive, negative, post) of y = (z > 0 ? positive z : negative z) + post, z = x + pre."""
+    ones, zeros = torch.ones(channels), torch.zeros(channels)
+    if isinstance(module, RPReLU) and module.channel_dim == 1:
+        rows = [-module.gamma, ones, module.slope, module.zeta]
+    elif isinstance(module, Maxout) and module.channel_dim == 1:
+        rows = [zeros, module.pos, module.neg, zeros]
+    elif isinstance(module, nn.PReLU):
+        rows = [zeros, ones, module.weight.expand(channels), zeros]
+    else:
+        return None
+    return torch.stack([row.detach().float() for row in rows])

@@ -1,0 +1,90 @@
+"""A fused packed model computes what the packed one does, with fewer steps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
+from binarize.binarizers.bireal import ApproxSign, ScaledSign
+from binarize.binarizers.reactnet import RPReLU
+from binarize.errors import CaptureError
+from binarize.layers import BinaryConv2d
+from binarize.packed.freeze import freeze, pack_layers
+from binarize.packed.fuse import FusedConv, fuse
+
+
+class Block(nn.Module):
+    """conv, norm, add, activation, twice; the second time the activation stands before the add."""
+
+    def __init__(self, activation: type[nn.Module], adaptive: bool) -> None:
+        super().__init__()
+        for name in ("first", "second"):
+            conv = nn.Conv2d(32, 32, 3, padding=1, bias=False)
+            weight, inputs = (AdaptiveWeight(), AdaptiveInput()) if adaptive else (ScaledSign(), ApproxSign())
+            layer = BinaryConv2d.from_float(conv, weight_binarizer=weight, input_binarizer=inputs)
+            setattr(self, name, layer)
+            setattr(self, f"{name}_norm", nn.BatchNorm2d(32))
+            bent = activation(32)
+            for parameter in bent.parameters():
+                nn.init.normal_(parameter)
+            setattr(self, f"{name}_bent", bent)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first_bent(self.first_norm(self.first(x)) + x)
+        return x + self.second_bent(self.second_norm(self.second(x)))
+
+
+def packed(model: nn.Module, x: Tensor) -> nn.Module:
+    model.train()
+    for _ in range(3):
+        model(x)
+    return pack_layers(freeze(model.eval(), ((x,), {})))
+
+
+@pytest.mark.parametrize("adaptive", [False, True], ids=["plain", "adabin"])
+@pytest.mark.parametrize("activation", [Maxout, RPReLU, nn.PReLU])
+def test_add_and_activation_run_in_the_layer_to_the_same_bits(activation, adaptive):
+    torch.manual_seed(0)
+    x = torch.randn(2, 32, 7, 9)
+    model = packed(Block(activation, adaptive), x)
+    fused = fuse(model, x)
+    calls = [node.op for node in fused.graph.nodes]
+    assert calls == ["placeholder", "call_method", "call_module", "call_module", "output"]
+    assert sum(isinstance(m, FusedConv) for m in fused.modules()) == 2
+    with torch.no_grad():
+        assert torch.equal(fused(x), model(x))
+        assert torch.equal(fused(x[:1]), model(x[:1]))
+
+
+class Stem(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.drop = nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Dropout()
+        self.down = nn.Sequential(nn.Conv2d(8, 5, 1, 2, bias=False), nn.BatchNorm2d(5))
+        self.head = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.down(self.drop(self.norm(self.conv(x)).relu()))
+        return self.head(y.mean((2, 3)))
+
+
+def test_norms_are_folded_and_identities_dropped():
+    torch.manual_seed(0)
+    x, model = torch.randn(2, 3, 20, 21), Stem()
+    model(x)
+    fused = fuse(model.eval(), x)
+    assert not any(isinstance(m, (nn.BatchNorm2d, nn.Dropout)) for m in fused.modules())
+    with torch.no_grad():
+        torch.testing.assert_close(fused(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+class Branch(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_model_that_cannot_be_traced_is_named():
+    with pytest.raises(CaptureError, match="Branch cannot be traced as a whole"):
+        fuse(Branch(), torch.ones(1))

@@ -42,7 +42,7 @@ from binarize.liveness import Images, call, evaluating, measure_liveness
 from binarize.report.model import Agreement, make_report
 from binarize.training.data import Batch, Preprocessing, evaluation_loader, open_data, preprocessing_of
 from binarize.training.data.named import limited
-from binarize.training.distill import divergence, logits_of, tree_distance
+from binarize.training.distill import tree_distance
 from binarize.training.prepare import needs_preprocessing, output_classes
 from binarize.training.teachers import find_teachers
 
@@ -216,13 +216,13 @@ def _fit(
             )
             del targets
             others = reestimate(model, batches, leave=settled.norms)
-        divergences = None
+        distances = None
         if joint_steps:
-            divergences = reconstruct_jointly(
+            distances = reconstruct_jointly(
                 model,
                 reference,
                 first_images(batches, sum(count(images) for images in batches)),
-                _distance,
+                tree_distance,
                 Steps(joint_steps),
                 generator,
                 _counting(tick, joint_steps),
@@ -231,7 +231,7 @@ def _fit(
             agreement = same_top1(output, call(model, images))
     finally:
         reference.to(own)
-    return _result(batches, images, fit, settled, others, steps, joint_steps, divergences, agreement)
+    return _result(batches, images, fit, settled, others, steps, joint_steps, distances, agreement)
 
 
 def _result(
@@ -242,7 +242,7 @@ def _result(
     others: Iterable[str],
     steps: int,
     joint_steps: int,
-    divergences: tuple[float, float] | None,
+    distances: tuple[float, float] | None,
     agreement: Any,
 ) -> Calibration:
     return Calibration(
@@ -256,7 +256,7 @@ def _result(
         steps=steps,
         errors=settled.errors,
         joint_steps=joint_steps,
-        divergence=divergences,
+        distance=distances,
         agreement=None if agreement is None else agreement.same_top1,
     )
 
@@ -290,17 +290,6 @@ def _is_comparable(reference: nn.Module, images: Images) -> bool:
     with torch.no_grad():
         leaves = pytree.tree_leaves(call(reference, images))
     return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
-
-
-def _distance(output: Any, wanted: Any) -> Tensor:
-    """Divergence of class probabilities; for other outputs the squared distance of all that is in them."""
-    try:
-        ours, theirs = logits_of(output), logits_of(wanted)
-    except UsageError:
-        return tree_distance(output, wanted)
-    if ours.dim() == 2 and ours.shape[1] > 1 and isinstance(output, Tensor):
-        return divergence(ours, theirs)
-    return tree_distance(output, wanted)
 
 
 def _counting(tick: Tick, of: int) -> Callable[[], None]:

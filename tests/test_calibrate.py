@@ -272,7 +272,7 @@ def test_steps_bring_each_layer_nearer() -> None:
 def test_joint_steps_bring_the_output_nearer() -> None:
     model, binary = converted("ConvBnRelu", "bireal")
     found = calibrate(binary, nets.pictures(16), model, signs=False, joint_steps=60)
-    assert found.divergence is not None and found.divergence[1] < found.divergence[0]
+    assert found.distance is not None and found.distance[1] < found.distance[0]
 
 
 def test_the_same_seed_gives_the_same_model_and_leaves_the_generator_alone() -> None:

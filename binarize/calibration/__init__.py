@@ -8,4 +8,7 @@ closed_form.py  scale and shift of a channel, and the classifier, by least squar
 signs.py        signs of a filter by coordinate descent on its Gram matrix
 reconstruct.py  a few hundred steps of Adam on one layer
 settle.py       one pass that does all of this where each layer stands
+joint.py        steps of Adam on all layers together
+starts.py       thresholds and statistics alone, without the float model
+result.py       what was done, as data and in words
 """

@@ -1,7 +1,8 @@
 """Steps of Adam on all parts of a network together, towards the float model's output, on unlabelled images.
 
 Layer by layer each output is near the float layer's; what is left over adds up along the network. Here the whole network
-is the one block that is reconstructed, and the float model says what every image, moved a little, should give.
+is the one block that is reconstructed. The images are shown as they are: moved ones were measured to cost a point where
+steps are few, since the layers were settled on these.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from binarize.calibration.batches import count
@@ -20,9 +20,6 @@ from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call
 
 __all__ = ["reconstruct_jointly"]
-
-# An image is moved by up to this share of its side.
-_SHIFT = 1 / 12
 
 
 def reconstruct_jointly(
@@ -51,7 +48,7 @@ def reconstruct_jointly(
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * (1 - step / steps.count)
             chosen = torch.randint(total, (min(steps.batch_size, total),), generator=generator)
-            batch = _moved(_chosen(images, chosen, total), generator)
+            batch = _chosen(images, chosen, total)
             with torch.no_grad():
                 wanted = call(float_model, batch)
             with torch.enable_grad():
@@ -86,16 +83,3 @@ def _chosen(images: Images, chosen: Tensor, total: int) -> Images:
         Tensor, lambda t: t[chosen.to(t.device)] if t.dim() and t.shape[0] == total else t, images
     )
     return result
-
-
-def _moved(images: Images, generator: torch.Generator) -> Images:
-    """The images moved by some pixels, all by the same, and their rim repeated; everything else as it is."""
-    args, kwargs = images
-    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor) or args[0].dim() != 4:
-        return images
-    x = args[0]
-    most = [max(1, round(side * _SHIFT)) for side in x.shape[-2:]]
-    down, right = (int(torch.randint(2 * m + 1, (), generator=generator)) for m in most)
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (most[1], most[1], most[0], most[0]), mode="replicate")
-    return (padded[..., down : down + height, right : right + width],), {}

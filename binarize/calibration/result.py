@@ -38,9 +38,10 @@ class Calibration:
     # Steps of Adam a layer, and layer -> squared error over the float output's variance before and after them.
     steps: int = 0
     errors: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    # Steps of Adam of all layers together towards the float model's output, and the divergence before and after them.
+    # Steps of Adam of all layers together towards the float model's output, and the squared error of that over its
+    # variance in the first tenth of them and in the last.
     joint_steps: int = 0
-    divergence: tuple[float, float] | None = None
+    distance: tuple[float, float] | None = None
     # Share of equal top classes with the float model on these images, where the outputs are class scores.
     agreement: float | None = None
     # Images that could not be read.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Images", "JointSteps", "SearchSigns", "Steps", "calibrate", "progress", "run", "show"]
 
-_DATA, _HOW, _WRITE = "Data", "How", "What is written"
+_DATA, _HOW, _WRITE = "Data", "Calibration", "What is written"
 
 Images = Annotated[
     int | None,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands import options
+from binarize.commands import calibrate as calibration
+from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import StrictError, UsageError, did_you_mean
@@ -84,6 +85,20 @@ def convert(
     force: options.Force = False,
     emit: options.Emit = None,
     reports: options.Reports = "term,json,md,html",
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Fit it to the float model on these unlabelled images, as `binarize calibrate` does.",
+            rich_help_panel="Calibration",
+        ),
+    ] = None,
+    limit: calibration.Images = None,
+    steps: calibration.Steps = 0,
+    mean: data_options.Mean = None,
+    std: data_options.Std = None,
+    data_root: data_options.DataRoot = Path("data"),
+    download: data_options.Download = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and write nothing.")] = False,
     all_rows: options.AllRows = False,
 ) -> None:
@@ -96,6 +111,8 @@ def convert(
     folder = out or Path(f"{model_name(src)}-{rule_set.name}")
     if not dry_run:
         _refuse_overwriting(folder, emitted, force)
+    if calibrate is None and (limit or steps or mean or std):
+        raise UsageError("--limit, --steps, --mean and --std belong to --calibrate DATA, which is not given")
     model = options.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
     planned = options.make_plan(screen, model, rule_set, seed)
     planned.command = shlex.join(["binarize", *sys.argv[1:]])
@@ -106,16 +123,37 @@ def convert(
         with screen.stage("rewriting and checking"):
             # The loaded model is nobody else's: rewriting it in place saves a copy.
             converted = planned.apply(inplace=True, strict=strict)
+        found = None
+        if calibrate is not None:
+            found = calibration.run(
+                screen,
+                converted,
+                calibrate,
+                None,
+                steps=steps,
+                limit=limit,
+                preprocessing=data_options.preprocessing(converted, mean, std) if mean or std else None,
+                root=data_root,
+                download=download,
+                seed=seed,
+            )
+            if strict and options.report_of(converted).warnings:
+                raise StrictError(
+                    "\n".join(["strict: there are warnings", *options.report_of(converted).warnings])
+                )
         with screen.stage("writing"):
             report = _write(converted, folder, emitted, formats, force)
     if "term" in formats:
         _show(screen, report, all_rows)
+    if not dry_run and found is not None:
+        calibration.show(screen, found)
     if not dry_run:
         screen.note(f"wrote {', '.join(str(path) for path in _targets(folder, emitted))}")
     screen.document(
         {
             "folder": None if dry_run or "folder" not in emitted else str(folder),
             "report": report.to_json(),
+            **({"calibration": found.to_json()} if not dry_run and found is not None else {}),
             "seconds": screen.seconds,
         }
     )

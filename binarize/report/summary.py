@@ -10,6 +10,8 @@ from binarize.report.units import count, percent, plural, size, times
 
 __all__ = ["closing", "decision_word", "facts", "headline", "nearby", "notices"]
 
+# From this share of equal top classes on, a conversion has learned something already.
+_NEAR = 0.5
 _CAPTURE = {
     "meta": "recording of a run without data",
     "device": "recording of a run on the example input",
@@ -102,7 +104,8 @@ def closing(report: Report) -> list[str]:
             f"Top class equal to the float model's on {percent(report.agreement.same_top1)} of "
             f"{plural(report.agreement.images, 'example image')}."
         )
-    if total.binary_layers and report.training is None:
+    far = report.agreement is None or report.agreement.same_top1 < _NEAR
+    if total.binary_layers and report.training is None and far:
         lines.append("Accuracy is near chance until you fine-tune; that is expected.")
     return lines + [f"next: {command}" for command in report.next_commands]
 

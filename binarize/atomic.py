@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["sync", "whole_file", "whole_folder"]
+from binarize.errors import UsageError
+
+__all__ = ["check_place", "sync", "whole_file", "whole_folder"]
+
+
+def check_place(target: Path) -> None:
+    """Raises: UsageError, where no file or folder of this name could ever be made."""
+    if target.name in ("", ".."):
+        raise UsageError(f"{str(target)!r} is no name for something new; give one, as in -o my-model")
+    above = next((path for path in target.absolute().parents if path.exists()), None)
+    if above is not None and not above.is_dir():
+        raise UsageError(f"{target}: {above} is a file, so that nothing can be written into it")
 
 
 @contextmanager
@@ -33,8 +44,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
     A folder that stands there is removed only after the new one has its name.
     """
     parent = target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".draft", dir=parent))
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".draft", dir=parent))
+    except OSError as error:  # the user named the target, not the draft
+        raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         yield draft
         for path in draft.rglob("*"):

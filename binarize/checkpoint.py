@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from binarize.atomic import whole_folder
+from binarize.atomic import check_place, whole_folder
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
 from binarize.errors import CheckError, RewriteError, RuleError, SourceError, UntrustedSourceError, UsageError
 from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
@@ -64,6 +64,7 @@ def save(
             "save: this model was not made by binarize.convert; torch.save writes any other model"
         )
     target = Path(folder)
+    check_place(target)
     _check_target(target, force)
     with whole_folder(target) as draft:
         _write(model, conversion, draft)

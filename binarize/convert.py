@@ -29,7 +29,7 @@ from binarize.float_weights import float_names
 from binarize.liveness import Images, call, evaluating, looks_like_noise, measure_liveness
 from binarize.plan import Decision, Plan
 from binarize.planner import make_plan
-from binarize.report.live import LiveShare
+from binarize.report.live import MeasuredOn
 from binarize.report.model import Agreement, Check, Report, make_report
 from binarize.rewrite import copy_model, rewrite
 from binarize.rules import Rule, RuleSet, load_rule_set
@@ -193,9 +193,8 @@ class PlannedConversion:
 
     def _apply(self, calibrate: Any, inplace: bool, strict: bool) -> nn.Module:
         plan = self.plan
-        if strict and (plan.unmatched or plan.warnings):
-            first = [f"rule {item.rule}: {item.pattern} matched no layer" for item in plan.unmatched]
-            raise StrictError("\n".join(["strict: there are warnings", *first, *plan.warnings]))
+        if strict and plan.complaints:
+            raise StrictError("\n".join(["strict: there are warnings", *plan.complaints]))
         float_model = self.source.module
         if any(parameter.is_meta for parameter in float_model.parameters()):
             raise UsageError(
@@ -274,13 +273,26 @@ class PlannedConversion:
             checks: list[Check] = compare_outputs(
                 expected, output, fixed_sizes=self.analysis.graph.level == "meta"
             )
-            live: dict[str, LiveShare] | None = None
             agreement: Agreement | None = None
-            if data is not None:
-                live = measure_liveness(model, data)
+            measured_on = self._measured_on(data)
+            live = measure_liveness(model, data or [self.images])
             if self.images_given and looks_like_noise([self.images]) is None:
                 agreement = same_top1(expected, output)
-        return make_report(plan, live=live, agreement=agreement, checks=checks, command=self.command)
+        return make_report(
+            plan,
+            live=live,
+            measured_on=measured_on,
+            agreement=agreement,
+            checks=checks,
+            command=self.command,
+        )
+
+    def _measured_on(self, data: list[Images] | None) -> MeasuredOn:
+        if data is not None:
+            return "calibration images"
+        if not self.images_given:
+            return "made-up noise"
+        return "example images" if looks_like_noise([self.images]) is None else "noise"
 
 
 class PlannedLayer:

@@ -6,6 +6,7 @@ becomes of a network whose layers are binarized without a word about the ReLU in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,10 @@ Images = tuple[tuple[Any, ...], Mapping[str, Any]]
 _LEAST_CORRELATION = 0.25
 # Fewer pixels along a side tell nothing.
 _LEAST_SIDE = 4
+# Of signals, tokens and tables, which need not correlate, so many numbers tell how they are distributed.
+_LEAST_NUMBERS = 256
+# Mean, variance, skewness and kurtosis.
+_NORMAL, _UNIFORM = (0.0, 1.0, 0.0, 3.0), (0.5, 1 / 12, 0.0, 1.8)
 
 
 @torch.no_grad()
@@ -84,13 +89,29 @@ def looks_like_noise(batches: Sequence[Images]) -> str | None:
                 continue
             if value.numel() > 1 and bool((value == value.flatten()[0]).all()):
                 return "constant"
-            if (
-                value.dim() >= 4
-                and min(value.shape[-2:]) >= _LEAST_SIDE
-                and _correlation(value) < _LEAST_CORRELATION
-            ):
-                return "white noise: its neighbouring pixels do not correlate"
+            if value.dim() >= 4 and min(value.shape[-2:]) >= _LEAST_SIDE:
+                if _correlation(value) < _LEAST_CORRELATION:
+                    return "white noise: its neighbouring pixels do not correlate"
+            elif value.numel() >= _LEAST_NUMBERS and _is_generated(value):
+                return "white noise: its numbers are spread as those of a random generator"
     return None
+
+
+def _is_generated(values: Tensor) -> bool:
+    """Whether numbers have the first four moments of torch.randn's or torch.rand's, as far as so many can tell."""
+    x = values.detach().double().flatten()
+    root = math.sqrt(x.numel())
+    mean, variance = x.mean().item(), x.var().item()
+    if variance <= 0:
+        return False
+    standard = (x - mean) / math.sqrt(variance)
+    skew, kurtosis = standard.pow(3).mean().item(), standard.pow(4).mean().item()
+    # (mean, variance, kurtosis) of the distribution, and the standard errors of all four for one number.
+    for wanted, errors in ((_NORMAL, (1.0, 1.42, 2.45, 4.9)), (_UNIFORM, (0.29, 0.075, 1.0, 1.0))):
+        found = (mean, variance, skew, kurtosis)
+        if all(abs(f - w) < 5 * error / root for f, w, error in zip(found, wanted, errors)):
+            return True
+    return False
 
 
 def _correlation(images: Tensor) -> float:

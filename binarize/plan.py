@@ -105,6 +105,11 @@ class Plan:
         """The decisions to binarize, in execution order."""
         return tuple(decision for decision in self.decisions if decision.binary)
 
+    @property
+    def complaints(self) -> list[str]:
+        """What `strict` objects to: patterns that matched no layer, with the nearest names, and warnings."""
+        return [*map(str, self.unmatched), *self.warnings]
+
     def to_json(self) -> dict[str, Any]:
         """The whole plan as JSON values."""
         return {

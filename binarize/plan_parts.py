@@ -114,7 +114,7 @@ def _choose_norm(
 ) -> None:
     if layer.norm_after is not None:
         part.norm_word = f"kept {layer.norm_after}"
-    if choice.scheme.norm == "missing" and layer.norm_after is None:
+    if choice.scheme.norm == "missing" and (layer.norm_after is None or part.shortcut.in_place):
         part.norm = _norm_class(layer)
         part.norm_word = f"added {part.norm}"
     elif choice.scheme.norm == "before_sign" and not _norm_in_front(flow, site, activations):

@@ -1,6 +1,7 @@
 """Where real values go around binary layers: own shortcuts where there are none, Bi-Real's rewiring of residual blocks.
 
 own      end + shortcut(x)                       end: the layer's output behind its norm, x: its real-valued input
+in place norm(layer(x)) + shortcut(x)            the same inside the layer, where no graph can be edited
 rewired  y_1 = end_1 + S(u),  y_i = end_i + x_i  in a residual block S(u) + f_k(...f_1(u)), one shortcut a layer; the
                                                  outer add then takes x_k in place of S(u), which is spent already
 Source: Liu et al., Bi-Real Net, ECCV 2018, https://arxiv.org/abs/1808.00278, figure 3.
@@ -18,7 +19,7 @@ from binarize.dataflow import Flow
 from binarize.plan_activations import Choice, channel_dim
 from binarize.shortcuts import ShortcutSpec, plan_shortcut
 
-__all__ = ["ShortcutChange", "change_shortcuts", "end_of"]
+__all__ = ["ShortcutChange", "change_shortcuts", "end_of", "in_place"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class ShortcutChange:
     # The outer add whose operand `value_before` gives way to `value` (last layer of a rewired block).
     merge: int = -1
     replaced: int = -1
+    # Inside the layer, behind a norm of its own, although the float model has one behind the layer.
+    in_place: bool = False
 
     @property
     def kind(self) -> str:
@@ -57,6 +60,23 @@ def change_shortcuts(analysis: Analysis, choices: Mapping[str, Choice]) -> dict[
                 changes.update(_rewired(analysis, layer, choices))
             changes.setdefault(layer.name, _alone(analysis, layer, choices[layer.name], mode))
     return changes
+
+
+def in_place(analysis: Analysis, change: ShortcutChange, choice: Choice, why: str) -> ShortcutChange:
+    """What is left of a shortcut where `why` forbids to edit the graph: the layer adds its own input to its own norm.
+
+    The outer add stays, so the last layer of a block gets none: its block would count its input twice.
+    """
+    layer = next(layer for layer in analysis.layers if layer.name == change.layer)
+    if change.merge >= 0:
+        return ShortcutChange(change.layer, "none", f"{why}; the block's own add stays")
+    spec = change.spec or plan_shortcut(
+        layer.in_shape, layer.out_shape, layer.stride, 1, choice.scheme.projection
+    )
+    if isinstance(spec, str):
+        return ShortcutChange(change.layer, "none", f"{why}; {spec}")
+    site = analysis.nodes[change.layer][0]
+    return ShortcutChange(change.layer, "own", f"in place: {why}", spec, site, in_place=True)
 
 
 def end_of(flow: Flow, site: int) -> int | None:

@@ -12,7 +12,7 @@ from binarize.plan import Decision, Plan
 from binarize.plan_activations import ActivationChange, Choice, change_activations
 from binarize.plan_edits import Edits, open_containers
 from binarize.plan_parts import LayerParts, choose_parts
-from binarize.plan_shortcuts import ShortcutChange, change_shortcuts
+from binarize.plan_shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules import Rule, RuleSet
 
 __all__ = ["make_plan"]
@@ -98,7 +98,7 @@ def _resolve(
         shortcuts = change_shortcuts(analysis, choices)
         for layer, why in refused.items():
             if shortcuts[layer].action != "none":
-                shortcuts[layer] = ShortcutChange(layer, "none", why)
+                shortcuts[layer] = in_place(analysis, shortcuts[layer], choices[layer], why)
         edits = open_containers(analysis, activations, shortcuts)
         if not edits.failed:
             return activations, shortcuts, replace(edits, refused=reasons)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Mapping
+from typing import Any
 
 import torch.fx
 from torch import nn
 
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
-from binarize.capture.shadow import HOOK_TABLES, silenced_hooks
+from binarize.capture.shadow import HOOK_TABLES, computed_tensors, silenced_hooks
 from binarize.errors import CheckError, RewriteError
 from binarize.generated import give_forward, source_hash
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
@@ -60,7 +61,8 @@ def copy_model(module: nn.Module) -> nn.Module:
     A hook is copied like everything else, so that it speaks to the copy where it holds a part of the model. One that
     cannot be copied, since it holds an open file or an output of the model, is shared.
     """
-    memo = {id(hook): hook for hook in _uncopyable_hooks(module)}
+    memo: dict[int, Any] = {id(hook): hook for hook in _uncopyable_hooks(module)}
+    memo.update(computed_tensors(module))
     return copy.deepcopy(module, memo)
 
 

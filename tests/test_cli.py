@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,55 @@ def test_exit_codes_of_wrong_options(model_file: Path, code: int, options: list[
     assert "Traceback" not in result.stderr
 
 
+def test_strict_names_the_nearest_layers(model_file: Path) -> None:
+    loose, strict = (run("plan", model_file, *SHAPE, "--keep", "22", *more) for more in ((), ("--strict",)))
+    complaint = 'rule "keep-1" (--keep 22) matched no layer: name "22"'
+    assert loose.exit_code == 0 and complaint in loose.stdout
+    assert strict.exit_code == 6 and complaint in strict.stderr
+    assert "nearest: 2" in strict.stderr
+
+
+@pytest.mark.parametrize("device", ["xpu9", "nothing"])
+def test_a_device_that_is_not_there_is_a_usage_error(device: str, model_file: Path, tmp_path: Path) -> None:
+    result = run("convert", model_file, *SHAPE, "--device", device, "-o", tmp_path / "out")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert result.stderr.startswith(f"error  device {device}: ")
+
+
+@pytest.mark.parametrize("place", ["", ".", "/", "..", "{file}/x"])
+def test_a_place_where_nothing_can_be_made_is_a_usage_error(place: str, model_file: Path) -> None:
+    result = run("convert", model_file, *SHAPE, "-o", place.format(file=model_file), "--force")
+    assert result.exit_code == 2, result.stderr
+    assert "fault of binarize" not in result.stderr
+
+
+def test_what_the_users_code_prints_is_no_part_of_the_document(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    print('made')\n"
+        "    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3)]\n"
+        "    return nn.Sequential(*layers)\n"
+    )
+    result = run("plan", f"{tmp_path}/chatty.py:make", *SHAPE, "--json")
+    assert json.loads(result.stdout)["report"]["totals"]["binary_layers"] == 1
+    assert "made" in result.stderr
+
+
+def test_a_full_stdout_is_told_on_stderr(model_file: Path) -> None:
+    words = [sys.executable, "-m", "binarize", "plan", str(model_file), *SHAPE, "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_detector_is_planned_though_it_looks_at_values() -> None:
+    result = run("plan", "torchvision:ssdlite320_mobilenet_v3_large", "-i", "1,3,64,64", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["report"]["totals"]["binary_layers"] > 30
+
+
 def test_exit_code_of_a_source_that_cannot_be_loaded(tmp_path: Path) -> None:
     empty = tmp_path / "empty.pt"
     empty.touch()
@@ -240,6 +291,11 @@ def test_emit_pt_writes_a_module_that_torch_loads(model_file: Path, tmp_path: Pa
     assert run("convert", model_file, *SHAPE, "-o", folder, "--emit", "pt").exit_code == 0
     assert not folder.exists()
     assert torch.load(tmp_path / "out.pt", weights_only=False)(torch.zeros(1, 3, 8, 8)).shape == (1, 10)
+
+
+def test_emit_pt_alone_takes_the_name_as_it_is(model_file: Path, tmp_path: Path) -> None:
+    assert run("convert", model_file, *SHAPE, "--emit", "pt", "-o", tmp_path / "net.pt").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
 
 
 def test_report_shows_it_again(converted: Path) -> None:

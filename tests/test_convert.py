@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import nets
@@ -148,7 +149,7 @@ def test_another_output_structure_fails_the_self_check() -> None:
 
 def test_strict_turns_warnings_into_errors() -> None:
     x = nets.pictures(4)
-    with pytest.raises(StrictError, match="rule keep-1: nothing matched no layer"):
+    with pytest.raises(StrictError, match=r'rule "keep-1".* matched no layer: name "nothing"'):
         binarize.convert(pictures_net(), "adabin", keep=["nothing"], example_input=x, strict=True)
     assert binarize.convert(nets.seeded(nets.BasicBlocks), "adabin", example_input=x, strict=True)
 
@@ -276,3 +277,51 @@ def test_a_made_up_example_calibrates_nothing_and_the_report_says_so() -> None:
     images = binarize.convert(model, "adabin", example_input=nets.pictures(4))
     assert images._binarize.plan.capture["calibration"] == "thresholds and BatchNorm statistics from 4 images"
     assert all(isinstance(m, BinaryLayer) for m in (noise.features[2], off.features[2]))
+
+
+@pytest.mark.parametrize(
+    "example, calibrated, measured_on",
+    [
+        (nets.pictures(8), None, "calibration images"),
+        (nets.pictures(8), False, "example images"),
+        (torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)), None, "noise"),
+        (None, None, "made-up noise"),
+    ],
+)
+def test_shares_of_plus_one_are_always_measured_and_say_on_what(
+    example: Any, calibrated: Any, measured_on: str
+) -> None:
+    model = pictures_net()
+    converted: Any = binarize.convert(
+        model, "bireal", example_input=example, input_shape=(2, 3, 16, 16), calibrate=calibrated
+    )
+    report = converted.report
+    assert report.measured_on == measured_on
+    for row in report.rows:
+        assert (row.live is not None) == row.binary
+    # Noise tells nothing of real images: no layer is called dead for it, and the report says so.
+    assert any("measured on" in hint for hint in report.hints) == ("noise" in measured_on)
+    assert "noise" not in measured_on or not any(row.warnings for row in report.rows)
+
+
+def test_a_report_shows_itself_in_every_form(tmp_path: Path) -> None:
+    report = binarize.plan(pictures_net(), "adabin", example_input=nets.pictures(2)).report
+    assert report.to_html(tmp_path / "r.html") == (tmp_path / "r.html").read_text() == report._repr_html_()
+    assert report.to_markdown(tmp_path / "r.md") == (tmp_path / "r.md").read_text()
+    for text in (report.to_html(), report.to_markdown(), str(report)):
+        assert "features.2" in text
+
+
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_a_weight_that_a_hook_computes_stays_and_the_rest_is_converted(norm: Any) -> None:
+    model = pictures_net()
+    norm(model.features[2])
+    converted: Any = binarize.convert(model, "adabin", example_input=nets.pictures(4))
+    assert "2" not in {name.split(".")[1] for name in binary_names(converted)}
+    assert "hook of torch.nn.utils" in converted.report.row("features.2").why
+    for one in (model, converted):
+        one(nets.pictures(2)).square().mean().backward()
+    mine, theirs = converted.features[2], model.features[2]
+    parameters = dict(theirs.named_parameters())
+    assert all(torch.equal(value, parameters[name]) for name, value in mine.named_parameters())
+    assert all(value.grad is not None for value in mine.parameters())

@@ -24,6 +24,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
+    "__main__": "cli",
     "atomic": "errors",
     "binary_product": "layers",
     "blocks": "analysis",

@@ -95,7 +95,13 @@ def smooth(n: int = 4, size: int = 16) -> Tensor:
         (torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), "white noise"),
         (torch.zeros(4, 3, 16, 16), "constant"),
         (torch.full((4, 10), 3.0), "constant"),
-        # Vectors, tokens and pictures of a few pixels tell nothing.
+        # Signals, tokens and tables are noise where their numbers are spread as a generator's.
+        (torch.randn(8, 4, 32, generator=torch.Generator().manual_seed(0)), "white noise"),
+        (torch.rand(8, 128, generator=torch.Generator().manual_seed(0)), "white noise"),
+        (torch.randn(8, 128, generator=torch.Generator().manual_seed(0)).relu(), None),
+        (torch.randn(8, 128, generator=torch.Generator().manual_seed(0)) + 0.5, None),
+        (torch.linspace(0, 50, 1024).sin().view(4, 2, 128), None),
+        # Vectors and pictures of a few numbers tell nothing.
         (torch.randn(4, 10, generator=torch.Generator().manual_seed(0)), None),
         (torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0)), None),
         (torch.randint(0, 9, (4, 16)), None),

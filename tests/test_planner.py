@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from binarize.analysis import analyse
 from binarize.capture import capture
+from binarize.convert import convert
 from binarize.errors import NothingToBinarizeError
 from binarize.plan import Plan
 from binarize.planner import make_plan
@@ -107,9 +108,13 @@ def test_a_container_that_cannot_be_opened_is_named_and_planned_without() -> Non
     assert reason.startswith(
         "TraceError: symbolically traced variables cannot be used as inputs to control flow at nets:"
     )
+    # The block's own add goes around the last layer anyhow; the first adds its input to its own norm.
+    first, last = (plan[name] for name in ("block.conv1", "block.conv2"))
+    assert (first.shortcut, first.shortcut_why) == ("identity", f"in place: block cannot be edited: {reason}")
+    assert last.shortcut == "none"
+    assert last.shortcut_why == f"block cannot be edited: {reason}; the block's own add stays"
     for name in ("block.conv1", "block.conv2"):
-        assert plan[name].binary and plan[name].shortcut == "none"
-        assert plan[name].shortcut_why == f"block cannot be edited: {reason}"
+        assert plan[name].binary
         # The functional ReLU cannot be replaced either, so a threshold makes its values signed.
         assert (plan[name].activation, plan[name].threshold[:11]) == ("kept F.relu", "per channel")
 
@@ -151,3 +156,32 @@ def test_planning_changes_neither_the_rules_nor_the_analysis() -> None:
     rules = load_rule_set("adabin", shortcuts="every", keep_first=2)
     assert make_plan(analysis, rules).to_json() == make_plan(analysis, rules).to_json()
     assert make_plan(analysis, replace(rules)).to_json() == make_plan(analysis, rules).to_json()
+
+
+def test_a_shortcut_in_place_adds_the_input_to_a_norm_of_the_layer_itself() -> None:
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nets.conv(), nn.BatchNorm2d(16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(self.conv(x if x.shape[-1] % 2 == 0 else x[..., :-1]))
+
+    class Plain(nets.Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.closed = Closed()
+
+        def run(self, x: Tensor) -> Tensor:
+            return self.closed(x)
+
+    model = nets.seeded(Plain)
+    rules = load_rule_set("adabin", shortcuts="missing")
+    assert plan_of(model, rules)["closed.conv"].norm == "added BatchNorm2d"
+    converted: Any = convert(model, rules=rules, example_input=nets.pictures(4))
+    layer, x = converted.closed.conv, torch.randn(2, 16, 8, 8)
+    assert isinstance(layer.norm, nn.BatchNorm2d) and isinstance(converted.closed.norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        found = layer(x)
+        layer.shortcut_inside = False
+        torch.testing.assert_close(found, layer(x) + x)

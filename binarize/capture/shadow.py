@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["HOOK_TABLES", "computes_weights", "meta_like", "shadow", "silenced_hooks"]
+__all__ = ["HOOK_TABLES", "computed_tensors", "computes_weights", "meta_like", "shadow", "silenced_hooks"]
 
 HOOK_TABLES = (
     "_forward_hooks",
@@ -27,7 +27,7 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
     Hooks are left out, since a user's hook must not fire for our runs; hooks that belong to torch.nn.utils stay,
     since they compute weights (weight_norm, spectral_norm).
     """
-    memo: dict[int, Any] = {}
+    memo: dict[int, Any] = computed_tensors(module)
     if meta:
         for parameter in module.parameters():
             memo[id(parameter)] = nn.Parameter(meta_like(parameter.detach()), parameter.requires_grad)
@@ -45,6 +45,16 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
             # Without data only the shape is asked for, which torch takes dozens of operations to find out.
             child.forward = _itself if getattr(child, "inplace", False) else torch.empty_like
     return copied
+
+
+def computed_tensors(module: nn.Module) -> dict[int, torch.Tensor]:
+    """id of a tensor that the modules hold beside their parameters and that was computed from them -> a copy of it.
+
+    A memo for `copy.deepcopy`, which refuses such a tensor: the weight that the hooks of torch.nn.utils.weight_norm
+    and spectral_norm leave in the layer, to be computed anew in the next forward pass.
+    """
+    held = [value for child in module.modules() for value in vars(child).values()]
+    return {id(t): t.detach().clone() for t in held if isinstance(t, torch.Tensor) and t.grad_fn is not None}
 
 
 def _keeps_shape(module: nn.Module) -> bool:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout, suppress
 from typing import Annotated, Any
 
 import typer
@@ -60,8 +62,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(**arguments: Any) -> None:
         screen = Screen(**{name: arguments.pop(name) for name in _SCREEN_OPTIONS})
+        # The user's own code may print, and a second text would break the document.
+        aside = redirect_stdout(sys.stderr) if screen.json else nullcontext()
         try:
-            function(screen, **arguments)
+            with aside:
+                function(screen, **arguments)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
         except KeyboardInterrupt:
@@ -89,5 +94,6 @@ def _explain(screen: Screen, message: str, error: Exception, code: int) -> int:
     expected = isinstance(error, (BinarizeError, OSError)) and not isinstance(error, RewriteError)
     if not (expected or screen.debug):
         screen.note("This is a fault of binarize. The same command with --debug shows where it happened.")
-    screen.document({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})
+    with suppress(OSError):  # stdout itself may be what is full
+        screen.document({"error": {"type": type(error).__name__, "message": message, "exit_code": code}})
     return code

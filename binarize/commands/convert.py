@@ -177,21 +177,25 @@ def _several(option: str, words: Sequence[str], known: Sequence[str]) -> tuple[s
 
 
 def _targets(folder: Path, emitted: Sequence[str]) -> list[Path]:
-    places = {"folder": folder, "pt": folder.with_name(f"{folder.name}.pt")}
+    # -o net.pt --emit pt is said by who wants that one file.
+    alone = list(emitted) == ["pt"] and folder.suffix == ".pt"
+    places = {"folder": folder, "pt": folder if alone else Path(f"{folder}.pt")}
     return [places[kind] for kind in _EMIT if kind in emitted]
 
 
 def _refuse_overwriting(folder: Path, emitted: Sequence[str], force: bool) -> None:
     """Before anything is loaded: nobody waits for a conversion that cannot be written."""
+    from binarize.atomic import check_place
+
     for target in _targets(folder, emitted):
+        check_place(target)
         empty = target.is_dir() and not any(target.iterdir())
         if target.exists() and not (force or empty):
             raise UsageError(f"{target} exists already; --force replaces it, -o names another")
 
 
 def _refuse_warnings(planned: PlannedConversion, strict: bool) -> None:
-    found = [f"rule {item.rule}: {item.pattern} matched no layer" for item in planned.plan.unmatched]
-    found += planned.plan.warnings
+    found = planned.plan.complaints
     if strict and found:
         raise StrictError("\n".join(["strict: there are warnings", *found]))
 
@@ -211,7 +215,7 @@ def _write(
         save(model, folder, force=force, reports=formats)
         report = replace(read_report(folder), next_commands=next_commands(folder, options.program()))
     if "pt" in emitted:
-        with whole_file(folder.with_name(f"{folder.name}.pt")) as draft:
+        with whole_file(_targets(folder, emitted)[-1]) as draft:
             torch.save(model, draft)
     return report
 

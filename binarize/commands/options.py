@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import shlex
 import shutil
 import sys
@@ -17,7 +18,7 @@ import typer
 
 from binarize.commands import complete
 from binarize.commands.screen import Screen
-from binarize.errors import UsageError
+from binarize.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from binarize.convert import PlannedConversion
     from binarize.report.model import Report
     from binarize.rules import RuleSet
+    from binarize.sources import Source
 
 __all__ = [
     "Choice",
@@ -210,21 +212,33 @@ def make_plan(screen: Screen, model: Model, rules: RuleSet, seed: int = 0) -> Pl
     with screen.stage("importing"), _without_collector():
         from binarize import sources
         from binarize.convert import plan
-    with screen.stage("reading"), _without_collector():
-        source = sources.load(
-            model.src,
-            arch=model.arch,
-            weights=model.weights,
-            num_classes=model.num_classes,
-            input_shape=shape,
-            trust_pickle=model.trust_pickle,
-            device=model.device,
-            meta=model.meta,
-        )
+
+    def read(meta: bool) -> Source:
+        with screen.stage("reading"), _without_collector():
+            return sources.load(
+                model.src,
+                arch=model.arch,
+                weights=model.weights,
+                num_classes=model.num_classes,
+                input_shape=shape,
+                trust_pickle=model.trust_pickle,
+                device=model.device,
+                meta=meta,
+            )
+
+    source = read(model.meta)
     for note in source.notes:
         screen.note(f"{model.src}: {note}")
-    with screen.stage("capturing"):
-        planned = plan(source, rules=rules, seed=seed)
+    try:
+        with screen.stage("capturing"):
+            planned = plan(source, rules=rules, seed=seed)
+    except CaptureError:
+        if not model.meta:
+            raise
+        # Without data the model cannot run where its code looks at values, as detectors do.
+        source = read(meta=False)
+        with screen.stage("capturing"):
+            planned = plan(source, rules=rules, seed=seed)
     with screen.stage("planning"):
         assert planned.plan
     return planned
@@ -244,7 +258,10 @@ def _without_collector() -> Iterator[None]:
 
 def program() -> str:
     """What to type to run this program again: its name, or its path where the shell would not find it."""
-    return "binarize" if shutil.which("binarize") else shlex.quote(sys.argv[0])
+    if shutil.which("binarize"):
+        return "binarize"
+    path = shlex.quote(sys.argv[0])
+    return path if os.access(sys.argv[0], os.X_OK) else f"{shlex.quote(sys.executable)} {path}"
 
 
 def report_of(model: nn.Module) -> Report:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +53,7 @@ def report(
         return
     text = _written(first, form)
     if out is None:
-        sys.stdout.write(text)
+        screen.write(text)
         return
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -101,7 +100,7 @@ def show_rules(
     if screen.json:
         screen.document(rule_set.to_json())
     else:
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        screen.write(text if text.endswith("\n") else f"{text}\n")
 
 
 @rules_app.command("validate")
@@ -187,7 +186,7 @@ def schema(screen: Screen) -> None:
     from binarize.rules import json_schema
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
-    sys.stdout.write(f"{text}\n")
+    screen.write(f"{text}\n")
 
 
 @schemes_app.callback(invoke_without_command=True)

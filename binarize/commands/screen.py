@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from binarize.commands.bar import Bar
 
@@ -35,6 +35,8 @@ class Screen:
     quiet: bool = False
     verbose: bool = False
     debug: bool = False
+    # Where the document goes. While a command runs with `json`, sys.stdout is stderr, whoever prints to it.
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
     # What each stage took so far.
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -58,7 +60,12 @@ class Screen:
     def document(self, data: object) -> None:
         """The JSON document on stdout, for `--json` alone."""
         if self.json:
-            print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+            self.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def write(self, text: str) -> None:
+        """A result to be read by programs, as it is."""
+        self.stdout.write(text)
+        self.stdout.flush()
 
     @property
     def animated(self) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Literal
 
 from binarize.report.units import percent
 
-__all__ = ["LiveShare", "complaints", "finite"]
+__all__ = ["LiveShare", "MeasuredOn", "complaints", "finite"]
+
+# What went through the network; of noise the shares look legal while real images leave half the channels dead.
+MeasuredOn = Literal["calibration images", "example images", "noise", "made-up noise", "nothing"]
 
 # A layer outside these reads something close to a constant.
 MAX_CONSTANT_CHANNELS = 0.15

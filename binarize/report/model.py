@@ -6,14 +6,17 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from math import isfinite
+from pathlib import Path
 from typing import Any, Literal
 
+from binarize.atomic import whole_file
 from binarize.cost import LayerCost, Totals, layer_cost, totals
 from binarize.errors import SourceError
 from binarize.plan import Decision, Plan
 from binarize.report.fold import fold_names
-from binarize.report.live import LiveShare, complaints, finite
+from binarize.report.live import LiveShare, MeasuredOn, complaints, finite
 from binarize.report.training import Training
 from binarize.scheme import Scheme
 
@@ -53,6 +56,14 @@ class Check:
     name: str
     passed: bool
     detail: str = ""
+
+
+# What one should know of shares of +1 that were measured on these.
+_NOISE: dict[str, str] = {
+    "noise": "the shares of +1 were measured on an example input that looks like noise: they say little of real images",
+    "made-up noise": "the shares of +1 were measured on made-up noise: they say little of real images; --calibrate DATA "
+    "(example_input=images) takes real ones",
+}
 
 
 @dataclass(frozen=True)
@@ -149,6 +160,8 @@ class Report:
     next_commands: tuple[str, ...]
     # Bytes on disk of each file written.
     files: Mapping[str, int]
+    # What the shares of +1 were measured on.
+    measured_on: MeasuredOn = "nothing"
     # The last training since the conversion.
     training: Training | None = None
     command: str | None = None
@@ -166,6 +179,22 @@ class Report:
             if row.name == name:
                 return row
         raise KeyError(name)
+
+    def to_markdown(self, path: str | Path | None = None) -> str:
+        """The report as Markdown, also written to `path` where one is given."""
+        from binarize.report.markdown import to_markdown
+
+        return _written(to_markdown(self), path)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """The report as one self-contained page, also written to `path`. Raises UsageError where jinja2 is missing."""
+        from binarize.report.html import to_html
+
+        return _written(to_html(self), path)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows."""
+        return self.to_html() if find_spec("jinja2") is not None else None
 
     def __str__(self) -> str:
         from binarize.report.terminal import to_text
@@ -202,6 +231,7 @@ def make_report(
     plan: Plan,
     *,
     live: Mapping[str, LiveShare] | None = None,
+    measured_on: MeasuredOn = "nothing",
     agreement: Agreement | None = None,
     checks: Sequence[Check] = (),
     files: Mapping[str, int] | None = None,
@@ -210,10 +240,16 @@ def make_report(
 ) -> Report:
     """The report on a plan, and on its conversion as far as that has been measured.
 
-    `live` holds what binary layers read of the example images, by layer name; `files` the bytes of each file.
+    `live` holds what binary layers read of the example, by layer name, and `measured_on` what that was: where it was
+    noise, no layer is called dead. `files` holds the bytes of each file.
     """
     rows = tuple(
-        _row(decision, plan.schemes.get(decision.scheme or ""), (live or {}).get(decision.layer.name))
+        _row(
+            decision,
+            plan.schemes.get(decision.scheme or ""),
+            (live or {}).get(decision.layer.name),
+            judged=measured_on not in _NOISE,
+        )
         for decision in plan.decisions
     )
     capture = plan.capture
@@ -239,14 +275,15 @@ def make_report(
         checks=tuple(checks),
         agreement=agreement if agreement and isfinite(agreement.same_top1) else None,
         warnings=(*plan.warnings, *_dead_inputs(rows)),
-        hints=_hints(plan),
+        hints=(*_hints(plan), *([_NOISE[measured_on]] if live and measured_on in _NOISE else [])),
         next_commands=tuple(next_commands),
         files=dict(files or {}),
+        measured_on=measured_on if live else "nothing",
         command=command,
     )
 
 
-def _row(decision: Decision, scheme: Scheme | None, live: LiveShare | None) -> Row:
+def _row(decision: Decision, scheme: Scheme | None, live: LiveShare | None, judged: bool) -> Row:
     layer = decision.layer
     return Row(
         name=layer.name,
@@ -269,8 +306,15 @@ def _row(decision: Decision, scheme: Scheme | None, live: LiveShare | None) -> R
         threshold=decision.threshold,
         cost=layer_cost(decision, scheme),
         live=finite(live),
-        warnings=complaints(live),
+        warnings=complaints(live) if judged else (),
     )
+
+
+def _written(text: str, path: str | Path | None) -> str:
+    if path is not None:
+        with whole_file(Path(path)) as draft:
+            draft.write_text(text, "utf-8")
+    return text
 
 
 def _hints(plan: Plan) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -75,7 +76,7 @@ class _Found:
 
 
 def load(
-    spec: str | nn.Module,
+    spec: str | os.PathLike[str] | nn.Module,
     *,
     arch: str | None = None,
     weights: str | None = None,
@@ -94,6 +95,7 @@ def load(
 
     Raises: SourceError, UntrustedSourceError, UsageError.
     """
+    spec = _checked_spec(spec)
     name = spec if isinstance(spec, str) else float_check.class_path(spec)
     if name in ("", "."):
         raise UsageError("no model is named; expected for example torchvision:resnet18 or a file")
@@ -138,7 +140,7 @@ def _source(
     if meta and found.kind not in ("module", "factory"):
         module = module.to("meta")
     elif device is not None:
-        module = module.to(device)
+        module = _moved(module, device)
     source = Source(
         spec=spec,
         kind=found.kind,
@@ -165,6 +167,27 @@ def _source(
     assert source.input_shape is not None
     example = input_shapes.example_input(source.input_shape, module, inputs=found.built.inputs)
     return replace(source, example_input=example)
+
+
+def _checked_spec(spec: object) -> str | nn.Module:
+    if isinstance(spec, type) and issubclass(spec, nn.Module):
+        raise UsageError(f"{spec.__name__} is a class; give an instance of it: {spec.__name__}(...)")
+    if not isinstance(spec, (str, os.PathLike, nn.Module)):
+        what = f"a {type(spec).__name__}"
+        raise UsageError(f"the model is {what}; expected a torch.nn.Module, or a name or file of one")
+    return spec if isinstance(spec, nn.Module) else os.fspath(spec)
+
+
+def _moved(module: nn.Module, device: str | torch.device) -> nn.Module:
+    try:
+        return module.to(device)
+    except (
+        RuntimeError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:  # no such device, or none of its kind
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"device {device}: {reason}\n  cpu is always there; see binarize doctor") from error
 
 
 def _from_file(
@@ -205,7 +228,8 @@ def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool
     notes = checkpoint.notes
     if trusted:
         notes = (*notes, f"trusted the code that the file names: {', '.join(trusted)}")
-    if checkpoint.module is not None and arch is None and foreign:
+    ours = any(name.startswith("binarize.") for name in foreign)
+    if checkpoint.module is not None and foreign and (arch is None or ours):
         raise UntrustedSourceError(safe_pickle.refusal(path, [], foreign))
     if checkpoint.module is not None and arch is not None:
         state, _ = state_dicts.stripped(state_dicts.weights_of(checkpoint.module, str(path)))
@@ -230,6 +254,7 @@ def _suggested(path: Path, checkpoint: Checkpoint) -> str:
     if len(fitting) == 1:
         return fitting[0]
     keys = list(checkpoint.state)
+    state_dicts.refuse_no_float(keys, str(path))
     held = f"{path}: holds {len(keys)} weights ({', '.join(keys[:3])}, ...) but no model; say which it is"
     if fitting:
         raise SourceError(f"{held}: {' or '.join(f'--arch {arch}' for arch in fitting)}")

@@ -109,7 +109,7 @@ def load_with_stand_ins(path: str | Path, *, mmap: bool = False) -> tuple[object
     with _allowing([*permission.allowed, *stand_ins]), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about storage classes and protocols: nothing the user can change
         try:
-            content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap and archive)
+            content = _load(Path(path), mmap and archive)
         except pickle.UnpicklingError as error:
             if permission.foreign:
                 raise UntrustedSourceError(refusal(path, [], permission.foreign)) from error
@@ -117,6 +117,13 @@ def load_with_stand_ins(path: str | Path, *, mmap: bool = False) -> tuple[object
         except DAMAGE as error:
             raise SourceError(f"{path}: damaged: {first_line(error)}") from error
     return content, permission.foreign
+
+
+def _load(path: Path, mmap: bool) -> object:
+    if path.suffix != ".safetensors":
+        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
+    with path.open("rb") as file:  # by its name torch would take it for something else than it is
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def load_trusted(path: str | Path) -> tuple[object, list[str]]:
@@ -150,6 +157,8 @@ def refusal(path: str | Path, called: list[str], foreign: list[str]) -> str:
     quantizer = next((name for name in (*foreign, *called) if quantizer_of(name)), None)
     if quantizer is not None:
         return f"{path}: already quantized (it needs {quantizer}); give the float model it was made from"
+    if any(name.startswith("binarize.") for name in foreign):
+        return f"{path}: already binarized; give the float model it was made from"
     trust = "add --trust-pickle if you trust whoever made the file"
     if called:
         return (

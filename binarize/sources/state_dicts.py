@@ -21,6 +21,7 @@ __all__ = [
     "mismatch",
     "new_head",
     "read_safetensors",
+    "refuse_no_float",
     "stripped",
     "unwrapped",
     "weights_of",
@@ -84,8 +85,7 @@ def find_weights(content: object, path: str) -> Checkpoint:
         raise SourceError(f"{path}: holds an empty dictionary; expected a state dict or a checkpoint")
     found = next(_inside(content, depth=2), None)
     if found is None:
-        if (key := _quantized(map(str, content))) is not None:
-            raise SourceError(f"{path}: the state dict of an already quantized model ({key}); {FLOAT}")
+        refuse_no_float(map(str, content), path)
         listed = ", ".join(f"{key} ({type(value).__name__})" for key, value in list(content.items())[:8])
         raise SourceError(f"{path}: no weights found under {', '.join(KEYS)}; it holds {listed}")
     where, value = found
@@ -156,10 +156,14 @@ def _written_archs(content: Mapping[Any, Any]) -> Iterator[str]:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises: SourceError where it is damaged."""
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+        if "binarize" in said or said.get("format", "").startswith("binarize"):
+            raise SourceError(f"{path}: the weights of an already binarized model; {FLOAT}")
         return load_file(path)
     except (SafetensorError, OSError, ValueError, LookupError, RuntimeError) as error:
         raise SourceError(f"{path}: damaged safetensors file: {error}") from error
@@ -262,13 +266,18 @@ def _holds_more_than_its_state(module: nn.Module) -> bool:
     return False
 
 
+def refuse_no_float(names: Iterable[str], path: str) -> None:
+    """Raises: SourceError, where names in a state dict are those of a binarized or quantized model."""
+    for name in names:
+        if BINARIZED_KEY.search(name):
+            raise SourceError(f"{path}: the state dict of an already binarized model ({name}); {FLOAT}")
+        if QUANTIZED_KEY.search(name):
+            raise SourceError(f"{path}: the state dict of an already quantized model ({name}); {FLOAT}")
+
+
 def _described(difference: Mismatch, path: str, arch: str) -> str:
     """Which names and shapes do not fit, a few of each, and what that usually means."""
-    names = [*difference.unexpected]
-    if any(BINARIZED_KEY.search(key) for key in names):
-        return f"{path}: the state dict of an already binarized model; {FLOAT}"
-    if (key := _quantized(names)) is not None:
-        return f"{path}: the state dict of an already quantized model ({key}); {FLOAT}"
+    refuse_no_float(difference.unexpected, path)
     lines = [f"{path} does not fit --arch {arch}:"]
     for title, keys in (("missing", difference.missing), ("not in the architecture", difference.unexpected)):
         if keys:
@@ -276,13 +285,10 @@ def _described(difference: Mismatch, path: str, arch: str) -> str:
     if difference.shapes:
         shown = [f"{key} is {_x(found)}, expected {_x(wanted)}" for key, wanted, found in difference.shapes]
         lines.append(f"  another shape ({len(shown)}): {_few(shown)}")
-    if all(key.startswith(("aux", "AuxLogits")) for key in (*difference.missing, *difference.unexpected)):
+    others = (*difference.missing, *difference.unexpected)
+    if others and not difference.shapes and all(key.startswith(("aux", "AuxLogits")) for key in others):
         lines.append("  only auxiliary heads differ; arguments can be given: --arch 'NAME(aux_logits=False)'")
     return "\n".join(lines)
-
-
-def _quantized(names: Iterable[str]) -> str | None:
-    return next((name for name in names if QUANTIZED_KEY.search(name)), None)
 
 
 def _few(items: list[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from binarize.capture.shadow import computed_tensors
 from binarize.errors import SourceError
 from binarize.sources.float_check import check_whole
 from binarize.sources.safe_pickle import load_pickle_safely, refused_globals
@@ -82,7 +83,7 @@ def without_data(module: nn.Module, *, keep_unsaved: bool = False) -> nn.Module:
 
     `keep_unsaved` copies the non-persistent buffers with their data.
     """
-    stand_ins: dict[int, object] = {}
+    stand_ins: dict[int, object] = dict(computed_tensors(module))
     unsaved = {id(buffer) for buffer in _unsaved(module)} if keep_unsaved else set()
     for parameter in module.parameters():
         empty = torch.empty_like(parameter, device="meta")

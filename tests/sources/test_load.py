@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import binarize
 from binarize.errors import BinarizeError, SourceError, UntrustedSourceError, UsageError
 from binarize.sources import build, load
 
@@ -165,6 +167,34 @@ def test_kind_is_read_from_the_bytes(suffix: str, tmp_path: Path) -> None:
         "timm:test_resnet",
     )
     same_tensors(source.module, module)
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_what_torch_saved_is_read_under_any_suffix(meta: bool, tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    torch.save(module, tmp_path / "net.safetensors")
+    found = load(str(tmp_path / "net.safetensors"), meta=meta).module
+    assert [p.shape for p in found.parameters()] == [p.shape for p in module.parameters()]
+
+
+@pytest.mark.parametrize("file", ["whole.pt", "net/model.safetensors", "net/packed.safetensors"])
+def test_what_binarize_made_is_refused_as_binarized(file: str, tmp_path: Path) -> None:
+    layers = [nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU(), nn.Conv2d(16, 4, 3)]
+    converted = binarize.convert(nn.Sequential(*layers), "bnn", example_input=torch.zeros(1, 3, 16, 16))
+    torch.save(converted, tmp_path / "whole.pt")
+    binarize.save(converted, tmp_path / "net")
+    binarize.pack(tmp_path / "net")
+    for arch in (None, "torchvision:resnet18"):
+        with pytest.raises(BinarizeError, match=r"already binarized.*float model"):
+            load(str(tmp_path / file), arch=arch)
+
+
+@pytest.mark.parametrize(
+    "model, said", [(None, "a NoneType"), (7, "an? int"), (nn.ReLU, r"ReLU is a class.*ReLU\(")]
+)
+def test_what_is_no_model_is_a_usage_error(model: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load(model)
 
 
 @pytest.mark.parametrize("zipped", [True, False])

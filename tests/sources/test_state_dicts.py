@@ -129,6 +129,15 @@ def test_binarized_and_quantized_state_dicts_are_told_apart(key: str, message: s
         fill(on_meta, net().state_dict() | {key: torch.zeros(1)}, "net.pt", "net")
 
 
+def test_auxiliary_heads_are_spoken_of_only_where_they_differ() -> None:
+    wrong = net().state_dict() | {"3.weight": torch.zeros(4, 2, 1)}
+    with pytest.raises(SourceError, match="another shape") as raised:
+        fill(on_meta, wrong, "net.pt", "net")
+    assert "auxiliary" not in str(raised.value)
+    with pytest.raises(SourceError, match="only auxiliary heads differ"):
+        fill(on_meta, net().state_dict() | {"aux1.weight": torch.zeros(1)}, "net.pt", "net")
+
+
 def test_fill_takes_the_weights_without_drawing_random_ones() -> None:
     state = net().state_dict()
     built = []

@@ -84,6 +84,8 @@ def _read_input(
     if not per_channel_front(layer.threshold):
         return layer.threshold, read_input(layer, window, None)
     levels = read_input(layer, window, layer.threshold)
+    if isinstance(levels, str) and layer.threshold is not None:
+        return layer.threshold, read_input(layer, window, None)
     if isinstance(levels, str) or not bool(levels.falling.any()):
         return None, levels
     # A channel that falls has its signs turned round. Sums over the window would not turn with them.

@@ -24,6 +24,7 @@ from binarize.channels import MeanChannels, RepeatChannels
 from binarize.errors import CheckError, UsageError
 from binarize.export.c import translate
 from binarize.export.c_check import run_on_host
+from binarize.export.prepare import prepared
 from binarize.layers import Threshold
 from binarize.packed.in_order import in_order
 from binarize.packed.layers import PackedLayer
@@ -284,6 +285,15 @@ def test_the_function_is_named_after_the_file(
     done = binarize.export(converted("Mlp"), "c", tmp_path / f"{stem}.c")
     assert f"void {name}_run(" in done.path.read_text(encoding="ascii")
     assert done.written.facts["verified"]
+
+
+def test_trained_and_frozen_give_the_same_text(converted: Callable[..., nn.Module], tmp_path: Path) -> None:
+    trained = converted("ConvBnRelu", "bireal")
+    sample = noise(1, 3, 16, 16)
+    frozen = binarize.freeze(trained)
+    texts = [prepared(model, None, None)[0] for model in (trained, frozen)]
+    assert len({translate(model, sample, "net")[0].text for model in texts}) == 1
+    assert isinstance(frozen, type(trained)) and all(type(m) is not PackedLayer for m in frozen.modules())
 
 
 # --- what it refuses

@@ -47,6 +47,7 @@ def test_pack_writes_the_file_and_says_what_it_takes(folder: Path) -> None:
     )
     assert re.search(drift, result.stdout)
     assert f"wrote {folder}/packed.safetensors" in result.stderr.replace("\n", "")
+    assert "the file is the whole model: binarize.load_packed needs nothing else" in result.stderr
     binarize.load_packed(folder)
 
 
@@ -60,6 +61,7 @@ def test_pack_as_json(folder: Path) -> None:
     assert (drift["inputs"], drift["signs"]) == (4, 12288)
     assert 0 <= drift["turned"] <= 0.01 * drift["signs"] and 0 <= drift["same_top1"] <= 1
     assert document["frozen"]["folded"] == {"3": "4", "6": "7", "9": "10"}
+    assert document["needs"] is None
 
 
 def test_a_smaller_rest_makes_a_smaller_file(folder: Path) -> None:
@@ -109,5 +111,10 @@ def test_a_layer_that_stays_trained_is_a_warning(tmp_path: Path) -> None:
         nn.Conv2d(3, 16, 3), layers[0], nn.ReLU(), layers[1], nn.Flatten(), nn.Linear(576, 10)
     )
     binary = binarize.convert(model, "bnn", rules=rules, example_input=nets.pictures(8, size=8))
-    result = run("pack", binarize.save(binary, tmp_path / "net"))
-    assert "3 stays as it was trained: MappedSign multiplies by a map of its input" in result.stderr
+    folder = binarize.save(binary, tmp_path / "net")
+    said = " ".join(run("pack", folder).stderr.split())
+    assert "3 stays as it was trained: MappedSign multiplies by a map of its input" in said
+    # Its forward is no graph of operators, so that the file alone is no model.
+    assert f"reading it takes {folder} as well: Sequential cannot be traced as a whole" in said
+    with torch.no_grad():
+        assert binarize.load_packed(folder)(nets.pictures(3, size=8)).shape == (3, 10)

@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import importlib
+import importlib.util
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler that counts memory talks
 
 import torch
 import torchvision

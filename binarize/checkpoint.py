@@ -41,7 +41,7 @@ from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
 
-__all__ = ["load", "read_record", "read_report", "rebuild", "save"]
+__all__ = ["float_model_of", "load", "read_record", "read_report", "rebuild", "save"]
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
 REPORTS = ("json", "md", "html")
@@ -118,6 +118,18 @@ def rebuild(
         skeleton = Conversion.skeleton_of(rebuilt, origin.builder)
         _replay(rebuilt, plan)
     return rebuilt, plan, skeleton
+
+
+def float_model_of(
+    folder: str | Path, *, model: nn.Module | None = None, source: str | None = None
+) -> tuple[nn.Module, SourceRecord]:
+    """(the float model that a saved one was made from, whatever its weights are; where it came from).
+
+    Raises: what `load` does.
+    """
+    path = Path(folder)
+    origin = SourceRecord.from_json(read_record(path)["source"])
+    return _float_model(path, origin, model, source), origin
 
 
 def read_report(folder: str | Path) -> Report:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from binarize.commands.bench import bench
 from binarize.commands.calibrate import calibrate
 from binarize.commands.convert import convert, plan
 from binarize.commands.demo import demo
@@ -56,6 +57,7 @@ app.command("eval", rich_help_panel="Train")(evaluate)
 app.command(rich_help_panel="Deploy")(pack)
 app.command(rich_help_panel="Deploy")(export)
 app.command(rich_help_panel="Look")(report)
+app.command(rich_help_panel="Look")(bench)
 app.command(rich_help_panel="Help")(demo)
 app.command(rich_help_panel="Help")(doctor)
 app.command(rich_help_panel="Help")(version)

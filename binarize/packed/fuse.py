@@ -39,6 +39,8 @@ class FusedConv(nn.Module):
     Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory.
     """
 
+    shift: Tensor
+
     def __init__(self, layer: PackedLayer, height: int, width: int) -> None:
         super().__init__()
         window = layer.window

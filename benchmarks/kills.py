@@ -68,7 +68,17 @@ def main() -> int:
 
 def train(start: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
     """The command, begun."""
-    words = [sys.executable, "-m", "binarize.cli", "finetune", str(start), "-o", str(out), "--device", "cpu"]
+    words = [
+        sys.executable,
+        "-c",
+        "from binarize.cli import app; app()",
+        "finetune",
+        str(start),
+        "-o",
+        str(out),
+        "--device",
+        "cpu",
+    ]
     words += ["--resume"] if resume else ["--data", "digits", "--force", *OPTIONS]
     quiet = subprocess.DEVNULL
     return subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=quiet, stderr=quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import nets
@@ -49,7 +50,11 @@ def test_export_reads_the_packed_file_where_there_is_one(folder: Path, tmp_path:
     run("export", folder, "-f", "c", "-o", tmp_path / "net.c")
     binarize.pack(folder, force=True)
     run("export", folder, "-f", "c", "-o", tmp_path / "packed" / "net.c")
-    assert (tmp_path / "net.c").read_text() == (tmp_path / "packed" / "net.c").read_text()
+    expected = (tmp_path / "net.c").read_text()
+    assert expected == (tmp_path / "packed" / "net.c").read_text()
+    alone = shutil.copy(folder / "packed.safetensors", tmp_path / "alone")
+    run("export", alone, "-f", "c", "-o", tmp_path / "alone.d" / "net.c")
+    assert expected == (tmp_path / "alone.d" / "net.c").read_text()
 
 
 def test_export_as_json(folder: Path, tmp_path: Path) -> None:

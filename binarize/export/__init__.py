@@ -79,8 +79,9 @@ def export(
 ) -> Export:
     """Write a converted model for another runtime: "onnx", "qonnx", "openvino", "pt2" or "c".
 
-    `model` is a converted or frozen model, or a folder that `binarize.save` wrote: its packed file where there is one,
-    else its latent weights. `path` is by default the folder's name in the folder. `source` is that of `binarize.load`.
+    `model` is a converted, frozen or packed model, a packed file, or a folder that `binarize.save` wrote: its packed
+    file where there is one, else its latent weights. `path` is by default the folder's name in the folder. `source` is
+    that of `binarize.load`.
 
     Raises: UsageError, where a file exists and `force` does not allow to replace it, and where the format cannot
     express a layer; CheckError, where the file computes something else; what `binarize.load` raises.
@@ -112,9 +113,8 @@ def _target(model: nn.Module | str | Path, format: str, path: str | Path | None)
         return Path(path)
     if not isinstance(model, (str, Path)):
         raise UsageError(f'export: a model in memory needs a path; expected export(model, "{format}", path)')
-    folder = Path(model)
-    name = folder.resolve().name
-    return folder / f"{name}{FORMATS[format]}"
+    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    return folder / f"{folder.resolve().name}{FORMATS[format]}"
 
 
 def _moved(drafts: Path, target: Path, force: bool) -> tuple[Path, ...]:

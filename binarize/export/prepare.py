@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.checkpoint import load, read_record
+from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import UsageError
 from binarize.packed.freeze import Example, frozen_record, pack_layers
 from binarize.packing import PACKED, freeze, load_packed
+from binarize.record import has_record, read_record
 
 __all__ = ["prepared"]
 
@@ -27,14 +28,13 @@ def prepared(
     Raises: UsageError, where the model was not converted, or nobody knows what it takes.
     """
     if isinstance(model, (str, Path)):
-        folder = Path(model)
-        origin = SourceRecord.from_json(read_record(folder)["source"])
-        shapes, keywords = origin.input_shapes, origin.keyword_shapes
-        if (folder / PACKED).exists():
-            packed = load_packed(folder, source=source)
-        else:
-            packed = pack_layers(freeze(load(folder, source=source), example_input))
-        return packed, _example(example_input, packed, shapes, keywords)
+        path = Path(model)
+        packed, folder = _read(path, example_input, source), path if path.is_dir() else path.parent
+        if has_record(folder):
+            origin = SourceRecord.from_json(read_record(folder)["source"])
+            return packed, _example(example_input, packed, origin.input_shapes, origin.keyword_shapes)
+        found = frozen_record(packed)
+        return packed, _example(example_input, packed, found.input_shapes if found else (), {})
     conversion, record = conversion_of(model), frozen_record(model)
     if record is not None:
         packed = pack_layers(copy.deepcopy(model))
@@ -46,6 +46,13 @@ def prepared(
     packed = pack_layers(freeze(model, example_input))
     origin = conversion.source
     return packed, _example(example_input, packed, origin.input_shapes, origin.keyword_shapes)
+
+
+def _read(path: Path, example_input: Any, source: str | None) -> nn.Module:
+    """The packed file where there is one, else the folder's latent weights frozen and packed."""
+    if path.is_file() or (path / PACKED).exists():
+        return load_packed(path, source=source)
+    return pack_layers(freeze(load(path, source=source), example_input))
 
 
 def _example(

@@ -76,6 +76,8 @@ class Run:
     loss: LabelLoss | None = None
     points: tuple[str, ...] | None = None
     options: DataOptions = field(default_factory=DataOptions)
+    # What was asked for as teachers, where all of them have names.
+    teacher_names: tuple[str, ...] | None = None
 
     def record(self) -> dict[str, Any]:
         """What is trained with what, as JSON values."""
@@ -86,6 +88,8 @@ class Run:
             "validation": None if self.validation is None else self.validation.name,
             "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
             "teacher": str(self.teachers),
+            # So that a training that is resumed need not name them again.
+            "teachers": self.teacher_names,
             "seed": self.seed,
             "recipe": self.recipe.to_json(),
             "options": self.options.to_json(),
@@ -149,18 +153,31 @@ def prepare(
     if preprocessing is None and needs_preprocessing(data):
         preprocessing = preprocessing_of(model)
     train, held = _open(model, data, preprocessing, options, seed)
+    if teacher is None and stored is not None:
+        teacher = stored["record"].get("teachers")
+    names = _names(recipe.teacher if teacher is None else teacher)
     teachers = find_teachers(model, recipe.teacher if teacher is None else teacher, preprocessing)
     # A loader draws a seed for its workers even where it has none.
     with seeded(seed):
         classes = _try(model, train, preprocessing, loss)
     chosen = None if points is None else tuple(points)
-    run = Run(model, recipe, teachers, train, held, preprocessing, seed, classes, loss, chosen, options)
+    run = Run(
+        model, recipe, teachers, train, held, preprocessing, seed, classes, loss, chosen, options, names
+    )
     if stored is not None:
         before, now = stored["record"], run.record()
         for key in ("data", "images", "seed", "teacher", "preprocessing"):
             if before[key] != now[key]:
                 raise UsageError(_differs(key, before[key], now[key]))
     return run
+
+
+def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | None:
+    """The names of teachers; None where one is given as a module."""
+    asked = [teacher] if isinstance(teacher, (str, Path, nn.Module)) else list(teacher)
+    if any(isinstance(one, nn.Module) for one in asked):
+        return None
+    return tuple(str(one) for one in asked)
 
 
 def _differs(key: str, before: object, now: object) -> str:

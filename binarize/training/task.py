@@ -200,7 +200,7 @@ class FineTuning(lightning.LightningModule):
                 row[name] = float(metric.compute())
             metric.reset()
         # What is partly binary is no model to end with.
-        if self.stage.number == self.stage.of:
+        if self.stage.number == self.stage.of and self.stage.recipe.keep_epoch == "best":
             self.best.look(self.judged, self.trainer.current_epoch + 1, row)
         return row | {f"flips/{name}": share for name, share in flips.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,9 @@ def test_finetune_then_eval(folder: Path) -> None:
     assert found["model"]["top1"] == pytest.approx(row["val_top1"], abs=1e-4)
 
 
+@pytest.mark.parametrize("teachers", [(), ("none",), ("DIR", "source")], ids=["usual", "none", "two"])
 def test_an_interrupted_training_is_resumed_without_saying_it_all_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, teachers: tuple[str, ...]
 ) -> None:
     import os
     import signal
@@ -78,6 +80,10 @@ def test_an_interrupted_training_is_resumed_without_saying_it_all_again(
     from binarize.training.task import FineTuning
 
     words = ("--data", "digits", "--limit", "128", "--batch-size", "64", "--epochs", "2", "--plain")
+    if "DIR" in teachers:
+        shutil.copytree(folder, folder.parent / "other")
+    for teacher in teachers:
+        words += ("--teacher", str(folder.parent / "other") if teacher == "DIR" else teacher)
     result = run("finetune", folder, *words, "-o", folder.parent / "whole")
     assert result.exit_code == 0, result.stderr
     step = FineTuning.training_step

@@ -43,7 +43,7 @@ def main() -> int:
         )
         whole = Path(place) / "whole"
         began = time.monotonic()
-        train(start, whole, resume=False).wait()
+        _finish(train(start, whole, resume=False))
         seconds = time.monotonic() - began
         print(f"undisturbed: {seconds:.1f} s", flush=True)
         for first in range(0, arguments.kills, SERIES):
@@ -57,7 +57,7 @@ def main() -> int:
                 if ended:
                     break
             if not _finished(out):
-                train(start, out, resume=(out / "finetune.json").is_file()).wait()
+                _finish(train(start, out, resume=(out / "finetune.json").is_file()))
             same = _same(out, whole)
             equal = equal and same
             print(f"resumed to the end: {'bit-equal' if same else 'DIFFERENT'}", flush=True)
@@ -80,14 +80,20 @@ def train(start: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
         "cpu",
     ]
     words += ["--resume"] if resume else ["--data", "digits", "--force", *OPTIONS]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=quiet, stderr=quiet)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    if process.wait():
+        raise SystemExit(f"a training that nobody killed failed: {process.args!r}")
 
 
 def _killed(process: subprocess.Popen[bytes], after: float) -> bool:
     """Kill it after so many seconds; whether it had ended by itself."""
     try:
         process.wait(after)
+        _finish(process)
         return True
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)

@@ -31,7 +31,7 @@ from binarize.training.data import Preprocessing, open_data
 from binarize.training.data.seeds import generator
 from binarize.training.data.tensors import normalized
 
-HELD_OUT, EPOCHS = 5000, 7
+HELD_OUT, EPOCHS = 5000, 5
 FLOAT_RECIPE = {
     "optimizer": "adamw", "lr": 3e-3, "weight_decay": 0.02, "schedule": "cosine", "warmup": 0.05,
     "batch_size": 128, "augment": "shift2+flip",

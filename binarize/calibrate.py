@@ -116,7 +116,7 @@ def calibrate(
             found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick)
             found = replace(found, reference=words)
         found = replace(found, data=name, unreadable=unreadable)
-        _report(model, found, batches)
+        _report(model, found, batches, noise)
     return found
 
 
@@ -303,7 +303,7 @@ def _on_device(model: nn.Module, images: Images) -> Images:
     return result
 
 
-def _report(model: nn.Module, found: Calibration, batches: list[Images]) -> None:
+def _report(model: nn.Module, found: Calibration, batches: list[Images], noise: bool) -> None:
     """Let the model's plan and report say where its thresholds come from, and what its binary inputs see now."""
     conversion = conversion_of(model)
     if conversion is None:
@@ -315,6 +315,13 @@ def _report(model: nn.Module, found: Calibration, batches: list[Images]) -> None
         agreement = Agreement(found.agreement, found.settled_on)
     live = measure_liveness(model, batches)
     report = make_report(
-        plan, live=live, agreement=agreement, checks=before.checks, files=before.files, command=before.command
+        plan,
+        live=live,
+        measured_on="noise" if noise else "calibration images",
+        agreement=agreement,
+        checks=before.checks,
+        files=before.files,
+        command=before.command,
     )
+    # A training that came before is what the report no longer tells of: the weights are others now.
     remember(model, replace(conversion, plan=plan, report=report))

@@ -32,24 +32,46 @@ Fit = Literal["least-squares", "variance"]
 
 # Channels that vary less, compared with their mean square, tell no scale.
 _FLAT = 1e-8
+# Numbers that are held in float64 at a time.
+_ELEMENTS = 1 << 23
 # A filter's scale is never made smaller than this share of what it was: a weight of zeros has no signs.
 _LEAST = 1e-3
 
 
 def affine(u: Tensor, t: Tensor, dim: int, fit: Fit = "least-squares") -> tuple[Tensor, Tensor, Tensor]:
     """(scale, shift, whether the channel varies at all) that lead from `u` to `t` along the channels `dim`."""
-    a, b = (x.movedim(dim, 0).flatten(1).double() for x in (u, t))
-    mean_a, mean_b = a.mean(1), b.mean(1)
-    a, b = a - mean_a[:, None], b - mean_b[:, None]
-    var_a = a.square().mean(1)
+    mean_a, mean_b, var_a, var_b, covariance = _moments(u, t, dim)
     alive = var_a > _FLAT * (mean_a.square() + var_a) + torch.finfo(torch.float64).tiny
     divisor = torch.where(alive, var_a, torch.ones_like(var_a))
     if fit == "least-squares":
-        scale = (a * b).mean(1) / divisor
+        scale = covariance / divisor
     else:
-        scale = (b.square().mean(1) / divisor).sqrt()
+        scale = (var_b / divisor).sqrt()
     scale = torch.where(alive, scale, torch.ones_like(scale))
     return scale, mean_b - scale * mean_a, alive
+
+
+def _moments(u: Tensor, t: Tensor, dim: int) -> tuple[Tensor, ...]:
+    """Means of u and t, their variances, their covariance, per channel, in float64; some images at a time."""
+    step = max(1, int(_ELEMENTS * len(u) / max(u.numel(), 1)))
+    count, sums = 0, torch.zeros(5, u.shape[dim], dtype=torch.float64, device=u.device)
+    for x, y in zip(u.split(step), t.split(step)):
+        a, b = (part.movedim(dim, 0).flatten(1).double() for part in (x, y))
+        sums += torch.stack([a.sum(1), b.sum(1), (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)])
+        count += a.shape[1]
+    mean_a, mean_b, aa, bb, ab = sums / count
+    return (
+        mean_a,
+        mean_b,
+        (aa - mean_a * mean_a).clamp_min(0),
+        (bb - mean_b * mean_b).clamp_min(0),
+        ab - mean_a * mean_b,
+    )
+
+
+def channel_mean(x: Tensor, dim: int) -> Tensor:
+    """The mean of every channel, in float64."""
+    return x.movedim(dim, 0).flatten(1).mean(1, dtype=torch.float64)
 
 
 def channel_dim(module: nn.Module, out: Tensor) -> int:
@@ -69,9 +91,9 @@ def normalized(norm: nn.Module, z: Tensor) -> Tensor:
         assert norm.running_var is not None
         flat = z.movedim(1, 0).flatten(1)
         if flat.shape[1] > 1:
-            var, mean = torch.var_mean(flat.double(), 1)
+            mean, _, var, _, _ = _moments(z, z, 1)
             norm.running_mean.copy_(mean)
-            norm.running_var.copy_(var)
+            norm.running_var.copy_(var * (flat.shape[1] / (flat.shape[1] - 1)))
         mean, var = (per_channel(s, z, 1) for s in (norm.running_mean, norm.running_var))
         return (z - mean) * (var + norm.eps).rsqrt()
     scale, shift = cast(Tensor, norm.weight).detach().clone(), cast(Tensor, norm.bias).detach().clone()
@@ -94,7 +116,7 @@ def fit_norm(norm: nn.Module, z: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
     dim = channel_dim(norm, u)
     scale, shift, alive = affine(u, wanted, dim, fit)
     old = cast(Tensor, norm.weight).detach().to(scale.dtype)
-    mean = u.movedim(dim, 0).flatten(1).double().mean(1)
+    mean = channel_mean(u, dim)
     # A channel that is constant keeps its scale; its value is put where the float channel's mean is.
     shift = torch.where(alive, shift, shift + (scale - old) * mean)
     scale = torch.where(alive, scale, old)
@@ -114,7 +136,7 @@ def fit_layer(layer: nn.Module, y: Tensor, wanted: Tensor, fit: Fit) -> bool:
     scales = _scales_output(layer)
     if not scales and bias is None:
         return False
-    mean = plain.movedim(out_dim, 0).flatten(1).double().mean(1)
+    mean = channel_mean(plain, out_dim)
     if scales:
         size = scale.abs().clamp_min(_LEAST) * torch.where(scale < 0, -1.0, 1.0)
         # Without a shift of its own, the best factor goes through the origin.
@@ -125,8 +147,7 @@ def fit_layer(layer: nn.Module, y: Tensor, wanted: Tensor, fit: Fit) -> bool:
     else:
         scale = torch.ones_like(scale)
     if bias is not None:
-        target = wanted.movedim(out_dim, 0).flatten(1).double().mean(1)
-        bias.data.copy_(target - scale * mean)
+        bias.data.copy_(channel_mean(wanted, out_dim) - scale * mean)
     return True
 
 

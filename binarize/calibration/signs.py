@@ -31,7 +31,7 @@ _ROWS = 1 << 14
 _GAIN = 1e-6
 
 
-def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float = 0.01) -> int | None:
+def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float = 0.1) -> int | None:
     """Set the signs of the layer's latent weight for the input `x` and the output `wanted` (up to scale and shift).
 
     Returns how many signs changed; None where the layer is of a kind, or too large, to be searched. `damping`, as a share

@@ -209,7 +209,7 @@ class _Part:
             # The epoch after the last one.
             position=lambda: (recipe.epochs, 0),
         )
-        for batch, _ in zip(loader, range(max(1, round(images / recipe.batch_size)))):
+        for _, batch in zip(range(max(1, round(images / recipe.batch_size))), loader):
             if batch.images is not None:
                 yield batch
 

@@ -159,7 +159,9 @@ def _binary(step: Step, tables: Tables) -> list[str]:
     body = (
         f"{{\n    .window = {_indented(_window(step))},\n"
         f"    .outside = {int(step.numbers['outside'])}, .zero_one = {int(step.numbers['zero_one'])}, "
-        f".planes = {planes},\n    " + ", ".join(f".{key} = {value}" for key, value in names.items()) + "\n}"
+        f".planes = {planes},\n    "
+        + ",\n    ".join(f".{key} = {value}" for key, value in names.items())
+        + "\n}"
     )
     layer = tables.struct("Binary", "layer", step, body, _BINARY_BYTES)
     seen, mask = (f"words + {s.offset}" if s.offset else "words" for s in step.scratch)

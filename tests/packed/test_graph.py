@@ -23,6 +23,7 @@ from binarize.packed.contents import alone, contents_of
 from binarize.packed.file import PackedModel, read_file, write_file
 from binarize.packed.freeze import freeze, frozen_record, pack_layers
 from binarize.packed.graph.trace import graph_of
+from binarize.packed.layers import PackedLayer
 
 Converted = Callable[..., nn.Module]
 
@@ -201,3 +202,19 @@ def test_layers_inside_of_attention_are_no_reason_to_guess(tmp_path: Path) -> No
     assert isinstance(packed, nets.Net)
     found = graph_of(packed, packed.arguments(4), {})
     assert isinstance(found, str) and "Attends cannot be traced as a whole" in found
+
+
+def test_names_that_are_no_identifiers_stay_names(tmp_path: Path) -> None:
+    class Hyphens(nets.Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential()
+            self.blocks.add_module("block1-0", nn.Sequential(nn.ReLU(), nets.conv()))
+
+        def run(self, x: Tensor) -> Tensor:
+            return self.blocks(x)
+
+    model = nets.seeded(Hyphens)
+    packed = packed_of(binarize.convert(model, "reactnet", example_input=nets.example(model)))
+    built = check_alone(packed, tmp_path)
+    assert isinstance(built.get_submodule("blocks.block1-0.1"), PackedLayer)

@@ -30,6 +30,7 @@ def whole_file(target: Path) -> Iterator[Path]:
     draft = target.with_name(f".{target.name}.draft")
     try:
         yield draft
+        draft.chmod(0o666 & ~_umask())
         sync(draft)
         draft.replace(target)
     finally:
@@ -52,6 +53,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
     try:
         yield draft
         for path in draft.rglob("*"):
+            # Some libraries write files that nobody else may read.
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
             sync(path)
         draft.chmod(0o777 & ~_umask())
         _put(draft, target)

@@ -46,9 +46,17 @@ def test_a_folder_is_written_whole_or_left_as_it_was(before: str | None, tmp_pat
         (draft / "inner").mkdir()
         (draft / "inner" / "part").write_text("new")
     assert tree(tmp_path) == {"deep/folder/inner/part": "new"}
-    # Readable by whom the umask lets, as any other folder.
-    (tmp_path / "plain").mkdir()
-    assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["file", "folder/file", "folder"])
+def test_whom_the_umask_lets_may_read_it(name: str, tmp_path: Path) -> None:
+    with whole_file(tmp_path / "file") as draft:
+        draft.touch(0o600)
+    with whole_folder(tmp_path / "folder") as draft:
+        (draft / "file").touch(0o600)
+    plain = tmp_path / "plain"
+    plain.mkdir() if name == "folder" else plain.touch()
+    assert (tmp_path / name).stat().st_mode == plain.stat().st_mode
 
 
 def test_a_rename_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

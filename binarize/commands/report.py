@@ -14,9 +14,6 @@ from binarize.commands.screen import Screen
 from binarize.errors import SourceError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from binarize.report.difference import Difference
     from binarize.report.model import Report
 
 __all__ = ["report"]
@@ -102,22 +99,6 @@ def _show_difference(screen: Screen, before: Report, after: Report) -> None:
     difference = diff(before, after)
     screen.document(difference.to_json())
     if not screen.json:
-        screen.show(_table(difference))
+        from binarize.report.terminal import render_difference
 
-
-def _table(difference: Difference) -> RenderableType:
-    from rich import box
-    from rich.table import Table
-
-    if not difference:
-        return f"{difference.before} and {difference.after}: no difference"
-    table = Table("layer", "what", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column(difference.before, overflow="fold")
-    table.add_column(difference.after, overflow="fold")
-    for change in (*difference.totals, *difference.layers):
-        table.add_row(change.layer or "(all)", change.field, change.before_text, change.after_text)
-    for name in difference.only_before:
-        table.add_row(name, "layer", "present", "-")
-    for name in difference.only_after:
-        table.add_row(name, "layer", "-", "present")
-    return table
+        screen.show(render_difference(difference))

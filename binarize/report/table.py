@@ -12,7 +12,7 @@ from binarize.report.model import Row
 from binarize.report.summary import decision_word, nearby
 from binarize.report.units import count, percent, shape, size
 
-__all__ = ["GAP", "Column", "Layout", "Line", "layout"]
+__all__ = ["GAP", "Column", "Layout", "Line", "layout", "layouts"]
 
 # Cells between two columns.
 GAP = 2
@@ -91,6 +91,11 @@ class Layout:
 
 def layout(rows: Sequence[Row], width: int, all_rows: bool = False) -> Layout:
     """The table of `rows` that fits into `width` cells, if its first columns do."""
+    return layouts(rows, width, all_rows)[0]
+
+
+def layouts(rows: Sequence[Row], width: int, all_rows: bool = False) -> list[Layout]:
+    """The same; with `all_rows`, further tables with the columns that had no room in it follow."""
     groups, folded = _groups(rows, all_rows)
     table = []
     for name, members in groups:
@@ -104,12 +109,23 @@ def layout(rows: Sequence[Row], width: int, all_rows: bool = False) -> Layout:
         for index, column in enumerate(COLUMNS)
         if column.rank and all(line[index] == "-" for line in table)
     }
-    chosen = _chosen(widths, empty, width)
-    lines = tuple(
-        Line(members, tuple(line[index] for index in chosen))
-        for (_, members), line in zip(groups, table, strict=True)
-    )
-    return Layout(tuple(COLUMNS[index] for index in chosen), lines, folded)
+    tables = [_chosen(widths, empty, width)]
+    left = [index for index in range(len(COLUMNS)) if index not in {*tables[0], *empty}]
+    while all_rows and left:
+        tables.append([0, left.pop(0)])
+        while left and sum(widths[index] + GAP for index in (*tables[-1], left[0])) - GAP <= width:
+            tables[-1].append(left.pop(0))
+    return [
+        Layout(
+            tuple(COLUMNS[index] for index in chosen),
+            tuple(
+                Line(members, tuple(line[index] for index in chosen))
+                for (_, members), line in zip(groups, table, strict=True)
+            ),
+            folded,
+        )
+        for chosen in tables
+    ]
 
 
 def _chosen(widths: Sequence[int], empty: set[int], width: int) -> list[int]:

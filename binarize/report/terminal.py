@@ -17,7 +17,7 @@ from binarize.report.difference import Difference
 from binarize.report.fold import fold_names
 from binarize.report.model import Report
 from binarize.report.summary import closing, decision_word, facts, headline, notices
-from binarize.report.table import GAP, Layout, layout
+from binarize.report.table import GAP, Layout, layouts
 
 __all__ = ["render", "render_difference", "to_text"]
 
@@ -65,8 +65,11 @@ def _parts(report: Report, width: int, all_rows: bool, ascii_only: bool) -> Iter
 
     yield text(f"{report.name} on {report.source}", "bold")
     yield Text()
-    table = layout(report.rows, width, all_rows)
+    table, *further = layouts(report.rows, width, all_rows)
     yield _sized(_drawn(table, ascii_only), width)
+    for part in further:
+        yield Text()
+        yield _sized(_drawn(part, ascii_only), width)
     if table.folded in _NOTES:
         yield _sized(text(f"{_NOTES[table.folded]} --all shows every row.", "dim"), width)
     yield Text()
@@ -98,7 +101,7 @@ def _drawn(table: Layout, ascii_only: bool) -> Table:
         drawn.add_column(
             column.title.translate(_ASCII) if ascii_only else column.title,
             justify="right" if column.number else "left",
-            no_wrap=column.rank > 0 or column.title == "decision",
+            no_wrap=column.title != "why" and (column.rank > 0 or column.title == "decision"),
             overflow="fold",
         )
     for line in table.lines:

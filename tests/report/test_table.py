@@ -8,7 +8,7 @@ import pytest
 from binarize.plan import Plan
 from binarize.report.live import LiveShare
 from binarize.report.model import make_report
-from binarize.report.table import GAP, Layout, layout
+from binarize.report.table import GAP, Layout, layout, layouts
 
 
 def cell(table: Layout, line: int, title: str) -> str:
@@ -94,3 +94,15 @@ def test_a_long_table_folds_layers_that_were_decided_alike(plan: Plan) -> None:
         cell(table, 0, "MACs") == "1.00 k – 50.0 k" and cell(table, 0, "in → out") == "[1-50]×8×8 → 16×32×32"
     )
     assert layout(make_report(replace(plan, decisions=many[:40])).rows, 300).folded == "no"
+
+
+@pytest.mark.parametrize("width", [60, 100, 160, 1000])
+def test_with_all_rows_every_column_stands_in_some_table(width: int, plan: Plan) -> None:
+    rows = make_report(plan).rows
+    tables = layouts(rows, width, all_rows=True)
+    titles = [column.title for table in tables for column in table.columns if column.title != "layer"]
+    assert len(titles) == len(set(titles))
+    (wide,) = layouts(rows, 10_000, all_rows=True)
+    assert set(titles) == {column.title for column in wide.columns} - {"layer"}
+    assert all(len(table.lines) == len(rows) for table in tables)
+    assert len(layouts(rows, width)) == 1

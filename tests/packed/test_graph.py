@@ -154,12 +154,12 @@ def test_a_rounded_rest_leaves_loose_tensors_as_they_are(rest: Any, tmp_path: Pa
 
 def test_channels_last_and_half_come_back(converted: Converted, tmp_path: Path) -> None:
     for change in ({"memory_format": torch.channels_last}, {"dtype": torch.float16}):
-        model = converted("BasicBlocks", "bireal").to(**change)
-        dtype = model.stem.weight.dtype
+        model: Any = converted("BasicBlocks", "bireal").to(**change)
+        dtype = model.get_parameter("stem.weight").dtype
         assert isinstance(model, nets.Net)
         packed = pack_layers(freeze(model, ((nets.pictures(4).to(dtype),), {})))
         built = alone(stored(contents_with_graph(packed), tmp_path))
-        assert built.get_parameter("stem.weight").stride() == packed.stem.weight.stride()
+        assert built.get_parameter("stem.weight").stride() == packed.get_parameter("stem.weight").stride()
         x = nets.pictures(3).to(dtype)
         with torch.no_grad():
             assert_equal([packed(x)], [built(x)])
@@ -198,7 +198,8 @@ def test_layers_inside_of_attention_are_no_reason_to_guess(tmp_path: Path) -> No
     model = nets.seeded(Attends)
     packed = packed_of(binarize.convert(model, "bireal", example_input=nets.example(model)))
     check_alone(packed, tmp_path)
-    packed.attention.out_proj = nn.Sequential(packed.attention.out_proj)
+    attention = packed.get_submodule("attention")
+    attention.out_proj = nn.Sequential(attention.get_submodule("out_proj"))
     assert isinstance(packed, nets.Net)
     found = graph_of(packed, packed.arguments(4), {})
     assert isinstance(found, str) and "Attends cannot be traced as a whole" in found

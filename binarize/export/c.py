@@ -39,8 +39,8 @@ from binarize.report.units import plural, size
 
 __all__ = ["constants_in_theory", "translate", "write"]
 
-# Inputs on which the C file is compared with the packed model.
-_INPUTS = 8
+# Inputs on which the C file is compared with the packed model: few where they are large, sums in order take long.
+_INPUTS, _FEW, _LARGE = 8, 3, 1 << 14
 
 
 def write(model: nn.Module, example: Example, path: Path) -> Written:
@@ -92,12 +92,13 @@ def _checked(
         return (), (
             "there is no C compiler (cc, gcc or clang) here: the file was not compiled, nor compared",
         )
-    noise = torch.randn(_INPUTS - 1, *sample.shape[1:], generator=torch.Generator().manual_seed(1))
+    count = _INPUTS if sample.numel() < _LARGE else _FEW
+    noise = torch.randn(count - 1, *sample.shape[1:], generator=torch.Generator().manual_seed(1))
     inputs = torch.cat([sample, noise])
     with torch.no_grad():
         with in_order():
-            expected = model(inputs).reshape(_INPUTS, -1)
-        by_torch = model(inputs).reshape(_INPUTS, -1)
+            expected = model(inputs).reshape(count, -1)
+        by_torch = model(inputs).reshape(count, -1)
     found = run_on_host(source, inputs, expected.shape[1], compiler)
     differs = (found != expected).nonzero()
     if len(differs):
@@ -108,10 +109,8 @@ def _checked(
         )
     largest = float((by_torch - expected).abs().max())
     same = int((by_torch.argmax(1) == expected.argmax(1)).sum())
-    said = (
-        f"Compiled and run on {_INPUTS} inputs: the packed model's numbers bit for bit, float sums in order."
-    )
-    other = f"Torch's own order of sums differs by at most {largest:.1e}; same class on {same} of {_INPUTS}."
+    said = f"Compiled and run on {count} inputs: the packed model's numbers bit for bit, float sums in order."
+    other = f"Torch's own order of sums differs by at most {largest:.1e}; same class on {same} of {count}."
     return (said, other), ()
 
 

@@ -41,7 +41,7 @@ WAYS: Mapping[str, tuple[str, int, int, float]] = {
     "W1A32 closed form": ("binaryconnect", 0, 0, 0.89),
     "W1A1 closed form": ("reactnet", 0, 0, 0.76),
     "W1A32 steps": ("binaryconnect", 0, 300, 0.905),
-    "W1A1 steps": ("reactnet", 0, 600, 0.86),
+    "W1A1 steps": ("reactnet", 0, 900, 0.86),
 }
 PIXELS = Preprocessing((1, 28, 28), (0.5,), (0.5,))
 

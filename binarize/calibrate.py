@@ -27,7 +27,7 @@ from binarize.calibration.batches import as_batches, count, first_images
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.joint import reconstruct_jointly
 from binarize.calibration.reconstruct import Steps
-from binarize.calibration.result import Calibration, with_thresholds
+from binarize.calibration.result import FITTED, Calibration, with_thresholds
 from binarize.calibration.settle import Settled, Tick, settle
 from binarize.calibration.sites import Targets, record_targets
 from binarize.calibration.starts import check_calibration, set_starts
@@ -107,6 +107,7 @@ def calibrate(
         torch.manual_seed(seed)
         batches = [_on_device(model, images) for images in batches]
         if reference is None:
+            _refuse_undoing(model, float_model, words)
             found = set_starts(model, batches, noise=noise)
             found = replace(found, why_none=words)
         else:
@@ -183,6 +184,16 @@ def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Modu
             raise UsageError(f"calibrate: there is no float model to fit to: {teachers.why_none}")
         return None, teachers.why_none
     return teachers.teachers[0].model, str(teachers)
+
+
+def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -> None:
+    """New thresholds without new scales would ruin what was fitted to them; whoever asks for that may have it."""
+    conversion = conversion_of(model)
+    if asked is None and conversion is not None and conversion.plan.capture.get(FITTED):
+        raise UsageError(
+            f"the model was fitted to its float model before, which is needed to fit it anew: {why}\n"
+            "  name it: --float SRC (float_model=...); or none, to set thresholds and statistics alone"
+        )
 
 
 def _fit(

@@ -309,7 +309,9 @@ def test_right_after_conversion_the_weights_are_the_float_models(tmp_path: Any) 
     assert calibrate(loaded, x).reference == "the weights as converted"
     # Now they are another model's, and the float model is gone.
     assert float_twin(loaded) is None
-    again = calibrate(loaded, x)
+    with pytest.raises(UsageError, match="was fitted to its float model before"):
+        calibrate(loaded, x)
+    again = calibrate(loaded, x, "none")
     assert again.reference is None and again.why_none
 
 

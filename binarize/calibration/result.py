@@ -11,7 +11,10 @@ from torch import nn
 from binarize.layers import BinaryLayer
 from binarize.plan import Plan
 
-__all__ = ["Calibration", "with_thresholds"]
+__all__ = ["FITTED", "Calibration", "with_thresholds"]
+
+# Where the plan keeps whether outputs were fitted to the float model's.
+FITTED = "fitted"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def with_thresholds(plan: Plan, model: nn.Module, calibration: Calibration) -> P
         else d
         for d in plan.decisions
     )
-    return replace(plan, decisions=decisions, capture={**plan.capture, "calibration": str(calibration)})
+    capture = {**plan.capture, "calibration": str(calibration), FITTED: bool(calibration.fitted)}
+    return replace(plan, decisions=decisions, capture=capture)
 
 
 def _scope(model: nn.Module, name: str) -> str:

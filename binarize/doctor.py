@@ -110,7 +110,7 @@ def _kernels() -> Finding:
             "kernels", "missing", "not built: packed models run through plain torch, slowly", remedy
         )
     try:
-        running = active()
+        running = active(needed=False)
     except UsageError as error:
         return Finding("kernels", "bad", str(error), "unset BINARIZE_KERNELS")
     return Finding("kernels", "ok", f"{running.name if running else 'plain torch'} runs, of {known}")

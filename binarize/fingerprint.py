@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from binarize.capture.shadow import silenced_hooks
 from binarize.conversion import SourceRecord
 from binarize.liveness import evaluating
+from binarize.packed.kernels import active
 from binarize.sources.structure import tied_tensors
 
 __all__ = [
@@ -88,6 +89,8 @@ def machine() -> dict[str, Any]:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),
+        # A training layer may run on these, and AdaBin's last digits then differ from torch's.
+        "kernels": getattr(active(needed=False), "name", None),
     }
 
 

@@ -77,7 +77,7 @@ def packed_product(
         return None
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
         return None
-    if type(x) is not Tensor or not x.numel() or kernels.active() is None:
+    if type(x) is not Tensor or not x.numel() or kernels.active(needed=False) is None:
         return None
     geometry = layer.geometry_on(x)
     if geometry is None:
@@ -115,7 +115,7 @@ def _levels(layer: BinaryLayer, weight: Tensor) -> tuple[Levels | None, tuple[Le
 def _computed(
     layer: BinaryLayer, x: Tensor, weight: Tensor, geometry: Geometry, inputs: Levels, filters: Levels
 ) -> Tensor:
-    variant, n = kernels.active(), geometry.out_channels
+    variant, n = kernels.active(needed=False), geometry.out_channels
     assert variant is not None
     image = layer.as_image(x)
     threshold = None if inputs.threshold is None else _spread(inputs.threshold, geometry.in_channels)

@@ -194,6 +194,21 @@ assert [str(w.message)[:32] for w in caught] == ["the native kernels are not bui
     assert done.returncode == 0, done.stderr
 
 
+def test_conversion_and_training_do_not_miss_the_extension() -> None:
+    program = """
+import sys, warnings
+sys.modules["binarize.packed.kernels._native"] = None
+warnings.simplefilter("error")
+import torch
+import binarize
+layers = [torch.nn.Conv2d(16, 16, 3) for _ in range(3)]
+converted = binarize.convert(torch.nn.Sequential(*layers), "bnn", example_input=torch.rand(1, 16, 8, 8))
+converted(torch.rand(1, 16, 8, 8)).sum().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_variable_forces_the_reference_and_a_wrong_one_is_named() -> None:
     program = "from binarize.packed import kernels; print(kernels.active())"
     environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path)}

@@ -2,7 +2,8 @@
 
 The environment variable BINARIZE_KERNELS, read once, forces one: `avx512`, `avx2`, `neon`, `scalar`, or
 `reference` for plain torch. Without it the best variant that this processor has is taken. Where the extension
-was not built, packed layers run through the reference, and a warning says so once.
+was not built, packed layers run through the reference, and a warning says so when the first one does. Training does
+not need the kernels: there their absence is no news.
 """
 
 from __future__ import annotations
@@ -37,17 +38,10 @@ class Variant:
 
 @lru_cache(maxsize=1)
 def native() -> ModuleType | None:
-    """The extension module, or None (with one warning) where it was not built."""
+    """The extension module, or None where it was not built."""
     try:
         from binarize.packed.kernels import _native  # type: ignore[attr-defined]
-    except ImportError as error:
-        warnings.warn(
-            f"the native kernels are not built ({error}); packed layers run through plain torch, slowly. "
-            "A C compiler and `pip install --force-reinstall --no-deps torch-binarize` (or, in a checkout, "
-            "`python setup.py build_ext --inplace`) bring them.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    except ImportError:
         return None
     return _native if sys.byteorder == "little" else None
 
@@ -59,12 +53,27 @@ def variants() -> tuple[Variant, ...]:
     return () if module is None else tuple(Variant(i, *row) for i, row in enumerate(module.variants()))
 
 
-def active() -> Variant | None:
-    """The variant that runs now; None means the reference.
+def active(*, needed: bool = True) -> Variant | None:
+    """The variant that runs now; None means the reference, with a warning if that is `needed` for want of another.
 
     Raises: UsageError if BINARIZE_KERNELS names one that is unknown or that this processor lacks.
     """
-    return _forced[-1] if _forced else _default()
+    if _forced:
+        return _forced[-1]
+    if needed and native() is None and os.environ.get("BINARIZE_KERNELS") != REFERENCE:
+        _warn_once()
+    return _default()
+
+
+@lru_cache(maxsize=1)
+def _warn_once() -> None:
+    warnings.warn(
+        "the native kernels are not built; packed layers run through plain torch, slowly. A C compiler and "
+        "`pip install --force-reinstall --no-deps torch-binarize` (or, in a checkout, "
+        "`python setup.py build_ext --inplace`) bring them.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 @contextmanager

@@ -208,7 +208,7 @@ def _served(x: Tensor) -> bool:
     """Whether the kernels run on this tensor."""
     if x.dtype != torch.float32 or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel() or kernels.active() is None:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel() or kernels.active(needed=False) is None:
         return False
     return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 
@@ -245,7 +245,7 @@ def _run(
     a: float = 0.0,
     b: float = 0.0,
 ) -> None:
-    variant = kernels.active()
+    variant = kernels.active(needed=False)
     module = kernels.native()
     assert variant is not None and module is not None
     numbers = [_numbers(one, rows) for one in (centre, radius, divisor, low, high, post)]

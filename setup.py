@@ -5,7 +5,19 @@ import sys
 from setuptools import Extension, setup
 
 FOLDER = "binarize/packed/kernels"
-FILES = ("module", "dispatch", "plan", "classes", "convolve", "training", "threads", "avx512", "avx2", "neon", "scalar")
+FILES = (
+    "module",
+    "dispatch",
+    "plan",
+    "classes",
+    "convolve",
+    "training",
+    "threads",
+    "avx512",
+    "avx2",
+    "neon",
+    "scalar",
+)
 # Float results must not depend on whether the compiler fuses a multiplication and an addition; that it may compute
 # both sides of a choice changes no result.
 FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", "-pthread"]

@@ -17,7 +17,9 @@ from binarize.errors import UsageError
 from binarize.layers import BinaryLayer, Threshold, binary_class
 from binarize.packed import kernels
 
-pytestmark = pytest.mark.skipif(kernels.active(needed=False) is None, reason="the native kernels are not built")
+pytestmark = pytest.mark.skipif(
+    kernels.active(needed=False) is None, reason="the native kernels are not built"
+)
 
 LAYERS = {
     "plain": (lambda: nn.Conv2d(40, 33, 3, padding=1), (2, 40, 9, 7)),

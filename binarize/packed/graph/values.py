@@ -40,7 +40,10 @@ _FLOATS = {"inf": float("inf"), "-inf": float("-inf"), "nan": float("nan")}
 
 
 def encode(value: Any, index_of: Callable[[Node], int]) -> Any:
-    """The JSON value of an argument; `index_of` counts back to a node. Raises: UsageError, where it is none that a graph may hold."""
+    """The JSON value of an argument; `index_of` counts back to a node.
+
+    Raises: UsageError, where it is none that a graph may hold.
+    """
     if isinstance(value, Node):
         return {"node": index_of(value)}
     if value is None or type(value) in (bool, int):

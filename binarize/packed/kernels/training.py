@@ -208,7 +208,12 @@ def _served(x: Tensor) -> bool:
     """Whether the kernels run on this tensor."""
     if x.dtype != torch.float32 or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not x.numel() or kernels.active(needed=False) is None:
+    if (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or not x.numel()
+        or kernels.active(needed=False) is None
+    ):
         return False
     return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 

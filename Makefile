@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/packed/kernels/*.[ch])
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench lint sanitize neon clean
 .DELETE_ON_ERROR:
 
 # A .venv that was copied here from elsewhere, or whose interpreter is gone, cannot be repaired: start anew.
@@ -31,6 +31,23 @@ lint: $(VENV)/.has-dev
 	@status=0; for check in "ruff check ." "ruff format --check ." mypy; do \
 		echo "$$check"; $(BIN)/python -m $$check || status=1; \
 	done; exit $$status
+
+# The kernels alone, against plain loops: under sanitizers here, and for 64-bit ARM under emulation
+# (Debian: gcc-aarch64-linux-gnu, qemu-user).
+KERNELS := binarize/packed/kernels
+CHECK := -std=gnu11 -g -ffp-contract=off -fno-trapping-math -pthread -Wall -Wextra -I$(KERNELS) \
+	tests/packed/kernels_check.c $(filter-out %/module.c,$(wildcard $(KERNELS)/*.c)) -lm
+CASES ?= 300
+
+sanitize:
+	@mkdir -p build
+	$(CC) -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined $(CHECK) -o build/kernels-sanitized
+	build/kernels-sanitized $(CASES)
+
+neon:
+	@mkdir -p build
+	aarch64-linux-gnu-gcc -static -O3 $(CHECK) -o build/kernels-neon
+	qemu-aarch64 build/kernels-neon $(CASES)
 
 # One stamp an extra: repeats cost nothing; what changes the installation (or its compiled part) installs again.
 $(VENV)/.has-run: $(INSTALLED) | $(BIN)/python

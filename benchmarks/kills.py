@@ -8,6 +8,8 @@ tensor of the trained model has to equal that of the training that nobody distur
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import random
 import shutil
@@ -46,16 +48,19 @@ def main() -> int:
         _finish(train(start, whole, resume=False))
         seconds = time.monotonic() - began
         print(f"undisturbed: {seconds:.1f} s", flush=True)
-        for first in range(0, arguments.kills, SERIES):
-            out = Path(place) / f"killed-{first}"
-            for kill in range(first, min(first + SERIES, arguments.kills)):
+        killed = 0
+        for number in itertools.count():
+            if killed >= arguments.kills:
+                break
+            out = Path(place) / f"killed-{number}"
+            for _ in range(SERIES):
                 process = train(start, out, resume=(out / "finetune.json").is_file())
                 after = draw.uniform(0, 1.2 * seconds)
-                ended = _killed(process, after)
-                state = "had ended" if ended else _step(out)
-                print(f"kill {kill + 1:2d} after {after:5.1f} s, {state}", flush=True)
-                if ended:
+                _kill(process, after)
+                if _finished(out):
                     break
+                killed += 1
+                print(f"kill {killed:2d} after {after:5.1f} s, {_step(out)}", flush=True)
             if not _finished(out):
                 _finish(train(start, out, resume=(out / "finetune.json").is_file()))
             same = _same(out, whole)
@@ -66,7 +71,7 @@ def main() -> int:
     return 0 if equal else 1
 
 
-def train(start: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
+def train(start: Path, out: Path, *, resume: bool) -> subprocess.Popen[str]:
     """The command, begun."""
     words = [
         sys.executable,
@@ -81,24 +86,25 @@ def train(start: Path, out: Path, *, resume: bool) -> subprocess.Popen[bytes]:
     ]
     words += ["--resume"] if resume else ["--data", "digits", "--force", *OPTIONS]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(
+        words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
 
 
-def _finish(process: subprocess.Popen[bytes]) -> None:
-    if process.wait():
-        raise SystemExit(f"a training that nobody killed failed: {process.args!r}")
+def _finish(process: subprocess.Popen[str]) -> None:
+    _, errors = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"a training that nobody killed failed:\n{errors}")
 
 
-def _killed(process: subprocess.Popen[bytes], after: float) -> bool:
-    """Kill it after so many seconds; whether it had ended by itself."""
+def _kill(process: subprocess.Popen[str], after: float) -> None:
+    """Kill it after so many seconds, unless it has ended by itself."""
     try:
         process.wait(after)
         _finish(process)
-        return True
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        return False
 
 
 def _step(out: Path) -> str:
@@ -109,7 +115,8 @@ def _step(out: Path) -> str:
 
 
 def _finished(out: Path) -> bool:
-    return (out / "model.safetensors").is_file()
+    record = out / "finetune.json"
+    return record.is_file() and bool(json.loads(record.read_text("utf-8"))["finished"])
 
 
 def _same(one: Path, other: Path) -> bool:

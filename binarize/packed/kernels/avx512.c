@@ -18,6 +18,7 @@
 #define MASKED_LANES 32
 #define ALWAYS static inline __attribute__((always_inline)) TARGET
 
+enum { PREFETCH = 2048 }; /* words ahead */
 enum { XOR3 = 0x96, CARRY = 0x74, XOR_AND = 0x28 }; /* truth tables of vpternlog, first input the high bit */
 
 ALWAYS uint32_t less_f32(const float *a, const float *b)
@@ -58,6 +59,10 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
         __m512i w1 = _mm512_loadu_si512(w + 32), w1b = _mm512_loadu_si512(w + 48);
         /* In registers: the compiler would load them again for every pixel, and loads become the limit. */
         __asm__("" : "+v"(w0), "+v"(w0b), "+v"(w1), "+v"(w1b));
+        if (pixels == 1) /* weights are read once, from far away: the processor's own prefetching ends with a page */
+#pragma GCC unroll 4
+            for (int line = 0; line < 4; line++)
+                _mm_prefetch((const char *)(w + PREFETCH + 16 * line), _MM_HINT_T0);
         const int64_t first = offsets[k], second = offsets[k + 1];
 #pragma GCC unroll 4
         for (int i = 0; i < pixels; i++) {

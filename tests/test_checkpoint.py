@@ -186,7 +186,7 @@ def test_the_report_is_read_without_the_model(converted: Converted, tmp_path: Pa
     assert (
         report.files == {name: size for name, size in sizes.items() if not name.startswith("report.")} != {}
     )
-    assert [shlex.split(command)[2] for command in report.next_commands] == [str(folder)] * 2
+    assert [shlex.split(command)[2] for command in report.next_commands] == [str(folder)] * 3
 
 
 @pytest.mark.parametrize("forms, written", [((), set()), (("md",), {"report.md"})])

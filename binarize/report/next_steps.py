@@ -9,6 +9,7 @@ __all__ = ["next_commands"]
 
 
 def next_commands(folder: str | Path, program: str = "binarize") -> tuple[str, ...]:
-    """What to type to train the model in `folder`, and to make it small."""
+    """What to type to fit the model in `folder` without labels, to train it, and to make it small."""
     place = shlex.quote(str(folder))
-    return f"{program} finetune {place} --data DIR", f"{program} pack {place}"
+    verbs = ("calibrate {} --data DIR", "finetune {} --data DIR", "pack {}")
+    return tuple(f"{program} {verb.format(place)}" for verb in verbs)

@@ -130,6 +130,8 @@ class _Part:
     ) -> None:
         self.run, self.stage, self.folder, self.stored = run, stage, folder, stored
         path = None if folder is None else folder.checkpoint
+        # None for a training that has no checkpoint yet, or none to go on from.
+        self.begins_at = path if stored is not None and path is not None and path.is_file() else None
         self.rows = Rows(None, settings.listen, settings.tick)
         self.checkpoints = Checkpoints(
             path,
@@ -157,7 +159,7 @@ class _Part:
             seed=run.seed,
             classes=run.classes,
             record=run.record(),
-            last_checkpoint="" if stored is None else str(path),
+            last_checkpoint="" if self.begins_at is None else str(self.begins_at),
             channels_last=settings.channels_last,
         )
 
@@ -170,13 +172,12 @@ class _Part:
     def fit(self, file: MetricsFile | None) -> list[Row]:
         """Train; the rows of its epochs."""
         self.rows.file = file
-        checkpoint = None if self.stored is None or self.folder is None else self.folder.checkpoint
         with quiet(), self.checkpoints.signals:
             self.trainer.fit(
                 self.task,
                 train_dataloaders=self.batches,
                 val_dataloaders=self.held,
-                ckpt_path=checkpoint,
+                ckpt_path=self.begins_at,
                 weights_only=True,
             )
         return self.rows.rows

@@ -62,8 +62,8 @@ class TrainingFolder:
                 raise UsageError(f"{self.path}: holds no training to resume (no {self._record.name})")
             if record.get("finished"):
                 raise UsageError(f"{self.path}: its training is finished; without resume a new one begins")
-            # One that was killed before its first checkpoint has lost nothing by beginning anew.
-            return self.stored() if self.checkpoint.is_file() else None
+            # One that was killed before its first checkpoint begins anew, as it was meant to be.
+            return self.stored() if self.checkpoint.is_file() else {"record": record, "stage": 1, "step": 0}
         if self.checkpoint.is_file() and not self.record().get("finished") and not force:
             raise UsageError(
                 f"{self.path}: holds an unfinished training\n"

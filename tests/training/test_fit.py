@@ -112,6 +112,23 @@ def test_a_training_killed_anywhere_goes_on_bit_equal(
                 ), key
 
 
+def test_a_training_killed_before_its_first_checkpoint_begins_as_it_was_meant(
+    converted: Converted, tmp_path: Path
+) -> None:
+    meant: dict[str, Any] = {"epochs": 1, "lr": 0.02, "ema": 0.5}
+    undisturbed, resumed = converted("ConvRelu"), converted("ConvRelu")
+    train(undisturbed, tmp_path / "whole", **meant)
+    with pytest.raises(Crash):
+        train(converted("ConvRelu"), tmp_path / "net", loss=crash_at(1), **meant)
+    folder = TrainingFolder(tmp_path / "net")
+    stored = folder.open(resume=True)
+    assert stored is not None and not folder.checkpoint.exists()
+    recipe = chosen_recipe(resumed, None, stored=stored)
+    assert (recipe.epochs, recipe.lr, recipe.ema, recipe.teacher) == (1, 0.02, 0.5, "none")
+    fit(prepare(resumed, DATA, recipe, loss=crash_at(0), stored=stored), Settings(), folder, stored)
+    assert_bit_equal(weights(resumed), weights(undisturbed))
+
+
 def test_the_same_seed_is_the_same_training_whatever_went_before(converted: Converted) -> None:
     first, second, other = (converted("ConvRelu") for _ in range(3))
     train(first)

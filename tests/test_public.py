@@ -35,6 +35,7 @@ PUBLIC = [
     "pack",
     "plan",
     "save",
+    "use_packed_forward",
 ]
 
 # Used without a model: by `--help`, `rules validate`, shell completion, or to read a report.

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from binarize.binarizers.sign import Pure
 from binarize.binarizers.statistics import channel_mean, per_channel
+from binarize.binarizers.traced import as_one_node
 from binarize.binary_product import binary_product
 from binarize.errors import UsageError
 from binarize.packed.geometry import Geometry, kernel_geometry
@@ -161,7 +162,8 @@ class BinaryLayer(nn.Module):
         return values, None if scale is None else self._per_channel(scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._finish(x, *binary_product(self, x, None))
+        node = as_one_node(self, x)
+        return self._finish(x, *binary_product(self, x, None)) if node is None else node
 
     def _finish(self, x: Tensor, y: Tensor, scale: Tensor | None) -> Tensor:
         """The layer's output from its input, the product and the weight's scale."""
@@ -306,7 +308,8 @@ class _BinaryConvTranspose(BinaryLayer):
     """(N, I, ...) with weight (I, O / groups, ...) -> (N, O, ...)."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        return self._finish(x, *binary_product(self, x, output_size))
+        node = as_one_node(self, x, output_size)
+        return self._finish(x, *binary_product(self, x, output_size)) if node is None else node
 
     def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
         stride, padding, dilation, _, extra, groups = self._geometry(a, size)

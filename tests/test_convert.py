@@ -325,3 +325,17 @@ def test_a_weight_that_a_hook_computes_stays_and_the_rest_is_converted(norm: Any
     parameters = dict(theirs.named_parameters())
     assert all(torch.equal(value, parameters[name]) for name, value in mine.named_parameters())
     assert all(value.grad is not None for value in mine.parameters())
+
+
+@pytest.mark.parametrize(
+    "scheme", ["adabin", "bireal", "bnn", "dorefa", "ienet", "reactnet", "xnor", "xnorpp"]
+)
+def test_a_converted_model_can_be_traced_symbolically(scheme: str) -> None:
+    """As torchvision's feature extraction does; each binary layer is one node."""
+    model, x = nets.seeded(nets.BasicBlocks), nets.pictures(4)
+    converted = binarize.convert(model, scheme, shortcuts="every", example_input=x).eval()
+    traced = torch.fx.symbolic_trace(converted)
+    called = {str(node.target) for node in traced.graph.nodes if node.op == "call_module"}
+    assert set(binary_names(converted)) <= called
+    with torch.no_grad():
+        assert torch.equal(traced(x), converted(x))

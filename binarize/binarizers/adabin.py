@@ -24,6 +24,7 @@ from binarize.binarizers.statistics import (
     per_channel,
     wide,
 )
+from binarize.binarizers.traced import as_one_node
 from binarize.packed.kernels import training
 
 __all__ = ["AdaptiveInput", "AdaptiveWeight", "Maxout"]
@@ -307,7 +308,8 @@ class Maxout(nn.Module):
         self.neg = nn.Parameter(torch.full((channels,), float(neg)))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = _Maxout.apply(x, self.pos, self.neg, self.channel_dim)
+        node = as_one_node(self, x)
+        out: Tensor = _Maxout.apply(x, self.pos, self.neg, self.channel_dim) if node is None else node
         return out
 
     def extra_repr(self) -> str:

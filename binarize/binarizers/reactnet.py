@@ -16,6 +16,7 @@ from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.sign import Estimator, Levels, Pure, sign_
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel, wide
+from binarize.binarizers.traced import as_one_node
 
 __all__ = ["RPReLU", "RSign"]
 
@@ -140,6 +141,9 @@ class RPReLU(nn.Module):
         self.slope = nn.Parameter(torch.full((channels,), float(slope)))
 
     def forward(self, x: Tensor) -> Tensor:
+        node = as_one_node(self, x)
+        if node is not None:
+            return node
         out: Tensor = _RPReLU.apply(x, self.gamma, self.zeta, self.slope, self.channel_dim)
         return out
 

@@ -143,7 +143,8 @@ def photographs(side: int, clip: bool) -> Any:
     images = torch.nn.functional.interpolate(
         (images / 255 - 0.45) / 0.225, size=(2 * side, side), mode="bilinear"
     )
-    crops = torch.cat([images[:, :, :side], images[:, :, side:]])
+    # Contiguous: in torch 2.14.1 the backward pass of Conv2d(3, 48, 1, stride=2) on channels_last input breaks memory.
+    crops = torch.cat([images[:, :, :side], images[:, :, side:]]).contiguous()
     return crops[:, :, None].repeat(1, 1, 8, 1, 1) if clip else crops
 
 

@@ -10,10 +10,16 @@ from binarize.errors import SourceError
 __all__ = ["FORMAT", "migrate"]
 
 # Raised with every change of binarize.json or of the tensors' names that an older reader would get wrong.
-FORMAT = 1
+FORMAT = 2
+
+
+def _without_widths(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 -> 2: RSign has learned a width since, which was 1 and stood in no file."""
+    return {**record, "absent": [".input_binarizer.width"]}
+
 
 # Version -> the step from it to the next one.
-_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_widths}
 
 
 def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = _STEPS,

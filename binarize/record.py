@@ -31,7 +31,19 @@ __all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record"]
 RECORD = "binarize.json"
 # What the file has to hold beside its format.
 _KEYS = frozenset(
-    {"source", "plan", "rules", "seed", "command", "tied", "modes", "frozen", "strides", "fingerprint"}
+    {
+        "source",
+        "plan",
+        "rules",
+        "seed",
+        "command",
+        "tied",
+        "modes",
+        "frozen",
+        "strides",
+        "absent",
+        "fingerprint",
+    }
 )
 
 
@@ -49,6 +61,8 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
         # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
         "modes": {name: module.training for name, module in model.named_modules()},
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
+        # Ends of names of tensors that older versions had none of; those keep what they start with.
+        "absent": [],
         # Last digits of a convolution depend on how its weight lies in memory (channels_last).
         "strides": {name: value.stride() for name, value in tensors_of(model).items() if is_permuted(value)},
     }

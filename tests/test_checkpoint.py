@@ -18,13 +18,14 @@ from typing import Any
 import nets
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_laws import assert_equal, run
 from torch import nn
 
 import binarize
 from binarize.checkpoint import read_report
 from binarize.errors import BinarizeError, CheckError, SourceError, UntrustedSourceError, UsageError
-from binarize.fingerprint import record_digest
+from binarize.fingerprint import record_digest, tensor_digest
 from binarize.layers import is_binary
 
 Converted = Callable[..., nn.Module]
@@ -400,3 +401,22 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) ->
         child.stdout.close()
     assert not (tmp_path / "net").exists()
     assert len(list(tmp_path.glob(".net.*.draft"))) == 1
+
+
+def test_a_folder_of_format_1_is_read_whose_thresholds_had_no_width(
+    converted: Converted, tmp_path: Path
+) -> None:
+    model = converted("ConvRelu", "reactnet")
+    widths = [value for name, value in model.named_buffers() if name.endswith("input_binarizer.width")]
+    for width in widths:
+        width.fill_(1)
+    folder = binarize.save(model, tmp_path / "net")
+    tensors = {k: v for k, v in load_file(folder / "model.safetensors").items() if not k.endswith(".width")}
+    save_file(tensors, folder / "model.safetensors")
+    record = json.loads((folder / "binarize.json").read_text())
+    del record["absent"]
+    record["format"] = 1
+    record["fingerprint"]["tensors"] = tensor_digest(tensors)
+    (folder / "binarize.json").write_text(json.dumps(record))
+    assert widths
+    assert_same(model, binarize.load(folder, model=nets.ConvRelu()))

@@ -16,6 +16,7 @@ __all__ = ["MARK", "float_mark", "float_twin"]
 
 # Where the plan keeps the mark.
 MARK = "float_weights"
+_PIECE = 1 << 20
 
 
 def float_mark(model: nn.Module, names: list[str]) -> str:
@@ -31,7 +32,8 @@ def float_mark(model: nn.Module, names: list[str]) -> str:
 def _bits(tensor: Tensor) -> int:
     words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     found = tensor.detach().contiguous().view(words[tensor.element_size()])
-    return int(found.sum(dtype=torch.int64))
+    # A sum of narrow integers makes wide ones of all it is given first.
+    return sum(int(piece.sum(dtype=torch.int64)) for piece in found.flatten().split(_PIECE))
 
 
 def float_twin(model: nn.Module) -> nn.Module | None:

@@ -75,10 +75,9 @@ def measure_liveness(model: nn.Module, batches: Sequence[Images]) -> dict[str, L
 def upper_values(layer: BinaryLayer, x: Tensor) -> Tensor:
     """Where the layer's binary input takes the upper of its two values (+1), as booleans in the shape of `x`."""
     # What the binarizer makes of very small and very large inputs are its two values, whatever the method.
-    probes = torch.cat([x, torch.full_like(x[:1], -1e4), torch.full_like(x[:1], 1e4)])
-    values = layer.binarized_input(probes)
-    low, high = values[-2:-1], values[-1:]
-    return (values[:-2] - low).abs() > (values[:-2] - high).abs()
+    low, high = (layer.binarized_input(torch.full_like(x[:1], end)) for end in (-1e4, 1e4))
+    values = layer.binarized_input(x)
+    return (values - low).abs_() > (values - high).abs_()
 
 
 def looks_like_noise(batches: Sequence[Images]) -> str | None:

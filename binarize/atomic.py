@@ -39,10 +39,11 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `target` when the block ends without an exception.
 
-    A folder that stands there is removed only after the new one has its name.
+    A folder that stands there is removed only after the new one has its name. With `keep`, the new one takes over what
+    else that folder holds.
     """
     parent = target.absolute().parent
     try:
@@ -52,11 +53,15 @@ def whole_folder(target: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         yield draft
+        mask = _umask()
         for path in draft.rglob("*"):
             # Some libraries write files that nobody else may read.
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
             sync(path)
-        draft.chmod(0o777 & ~_umask())
+        draft.chmod(0o777 & ~mask)
+        for path in target.iterdir() if keep else ():
+            if not (draft / path.name).exists():
+                _link(path, draft / path.name)
         _put(draft, target)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -85,6 +90,19 @@ def _put(draft: Path, target: Path) -> None:
         raise
     finally:
         shutil.rmtree(old.parent, ignore_errors=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file or tree at another place of one disk, without a copy where the disk can do that."""
+    if source.is_dir() and not source.is_symlink():
+        target.mkdir()
+        for path in source.iterdir():
+            _link(path, target / path.name)
+        return
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _umask() -> int:

@@ -41,7 +41,7 @@ from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
 
-__all__ = ["float_model_of", "load", "read_record", "read_report", "rebuild", "save"]
+__all__ = ["float_model_of", "load", "read_record", "read_report", "rebuild", "replace_model", "save"]
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
 REPORTS = ("json", "md", "html")
@@ -58,11 +58,7 @@ def save(
     Raises: UsageError, where the model is not converted, or the folder exists and `force` does not allow to replace it;
     OSError, where the disk refuses.
     """
-    conversion = conversion_of(model)
-    if conversion is None:
-        raise UsageError(
-            "save: this model was not made by binarize.convert; torch.save writes any other model"
-        )
+    conversion = _conversion_to_save(model)
     target = Path(folder)
     check_place(target)
     _check_target(target, force)
@@ -70,6 +66,17 @@ def save(
         _write(model, conversion, draft)
         _write_reports(conversion.report, draft, target, reports)
     return target
+
+
+def replace_model(model: nn.Module, folder: str | Path) -> None:
+    """Put a converted model in the place of the one in a folder, beside all other files, all of it or nothing.
+
+    Raises: UsageError, where the model is not converted; OSError, where the disk refuses.
+    """
+    conversion, target = _conversion_to_save(model), Path(folder)
+    with whole_folder(target, keep=True) as draft:
+        _write(model, conversion, draft)
+        _write_reports(conversion.report, draft, target, REPORTS)
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, source: str | None = None) -> nn.Module:
@@ -143,6 +150,15 @@ def read_report(folder: str | Path) -> Report:
 
 
 # --- writing
+
+
+def _conversion_to_save(model: nn.Module) -> Conversion:
+    conversion = conversion_of(model)
+    if conversion is None:
+        raise UsageError(
+            "save: this model was not made by binarize.convert; torch.save writes any other model"
+        )
+    return conversion
 
 
 def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:

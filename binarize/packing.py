@@ -7,7 +7,6 @@ plan's edits, and puts a packed layer in each binary one's place.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from binarize.atomic import whole_file
 from binarize.capture.shadow import silenced_hooks
 from binarize.checkpoint import load, rebuild
 from binarize.conversion import SourceRecord, conversion_of, forget
@@ -133,8 +133,7 @@ def pack(
     graph = _graph(packed, example)
     contents = contents_of(packed, rest, {} if isinstance(graph, str) else graph[1])
     about = {**contents.about, "record": _record_digest(read_record(path))}
-    draft = target.with_name(f".{PACKED}.draft")
-    try:
+    with whole_file(target) as draft:
         needs = graph if isinstance(graph, str) else None
         if not isinstance(graph, str):
             write_file(draft, replace(contents, about={**about, "graph": graph[0]}), rest)
@@ -146,10 +145,6 @@ def pack(
                 raise CheckError(
                     f"{target}: computes something else when it is read back; nothing was written"
                 )
-        _sync(draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
     return Packing(
         target,
         rest,
@@ -292,12 +287,3 @@ def _sizes(plan: Plan, least: int, file: Path) -> Sizes:
     planned = totals(plan.decisions, plan.other_params, plan.other_buffers, plan.schemes)
     size = file.stat().st_size
     return Sizes(planned.float_bytes, planned.latent_bytes, planned.int8_bytes, least, size)
-
-
-def _sync(path: Path) -> None:
-    """Force what was written to the disk, before a rename makes it the truth."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

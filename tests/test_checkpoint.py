@@ -23,7 +23,7 @@ from test_laws import assert_equal, run
 from torch import nn
 
 import binarize
-from binarize.checkpoint import read_report
+from binarize.checkpoint import read_report, replace_model
 from binarize.errors import BinarizeError, CheckError, SourceError, UntrustedSourceError, UsageError
 from binarize.fingerprint import record_digest, tensor_digest
 from binarize.layers import is_binary
@@ -420,3 +420,22 @@ def test_a_folder_of_format_1_is_read_whose_thresholds_had_no_width(
     (folder / "binarize.json").write_text(json.dumps(record))
     assert widths
     assert_same(model, binarize.load(folder, model=nets.ConvRelu()))
+
+
+def test_a_model_put_in_anothers_place_leaves_the_files_beside_it(
+    converted: Converted, tmp_path: Path
+) -> None:
+    folder = binarize.save(converted("ConvRelu", "bnn"), tmp_path / "net")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "mine.txt").write_text("mine")
+    (folder / "notes" / "mine.txt").chmod(0o600)
+    (folder / "nowhere").symlink_to("not-there")
+    other = converted("ConvRelu", "adabin")
+    replace_model(other, folder)
+    assert_same(other, binarize.load(folder, model=nets.ConvRelu()))
+    kept = folder / "notes" / "mine.txt"
+    assert (kept.read_text(), kept.stat().st_mode & 0o777) == ("mine", 0o600)
+    assert (folder / "nowhere").readlink() == Path("not-there")
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]
+    commands = read_report(folder).next_commands
+    assert [shlex.split(command)[2] for command in commands] == [str(folder)] * 3

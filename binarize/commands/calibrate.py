@@ -125,7 +125,7 @@ def calibrate(
     target = out or folder
     with screen.stage("writing"):
         if out is None:
-            TrainingFolder(folder).replace_model(model)
+            checkpoint.replace_model(model, folder)
         else:
             checkpoint.save(model, out, force=force)
     screen.note(f"wrote {target}")

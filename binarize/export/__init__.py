@@ -13,7 +13,6 @@ all of them are moved to where the user wants them when everything went well. It
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from binarize.atomic import sync
 from binarize.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -124,7 +124,6 @@ def _moved(drafts: Path, target: Path, force: bool) -> tuple[Path, ...]:
         if (target.parent / name).exists() and not force:
             raise UsageError(f"{target.parent / name} exists already; --force (force=True) replaces it")
     for name in names:
-        with open(drafts / name, "rb") as file:
-            os.fsync(file.fileno())
+        sync(drafts / name)
         (drafts / name).replace(target.parent / name)
     return tuple(target.parent / name for name in reversed(names))

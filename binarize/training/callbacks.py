@@ -12,8 +12,8 @@ from typing import Any
 import pytorch_lightning as lightning
 from pytorch_lightning import Trainer
 
+from binarize.atomic import sync
 from binarize.errors import CheckError, StoppedError
-from binarize.training.folder import sync
 from binarize.training.metrics import MetricsFile, Row
 from binarize.training.nonfinite import broken_parameter
 from binarize.training.task import FineTuning

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,12 @@ from safetensors.torch import save_model
 from torch import nn
 
 from binarize import checkpoint
+from binarize.atomic import whole_file
 from binarize.conversion import conversion_of
 from binarize.errors import SourceError, UsageError
 from binarize.training.metrics import MetricsFile
 
-__all__ = ["TrainingFolder", "is_main", "sync"]
+__all__ = ["TrainingFolder", "is_main"]
 
 # A folder that holds one of these is ours.
 _OURS = ("binarize.json", "finetune.json")
@@ -112,53 +111,12 @@ class TrainingFolder:
         if not is_main():
             return
         if conversion_of(model) is None:
-            draft = self.path / ".model.safetensors.draft"
-            save_model(model, str(draft))
-            draft.replace(self.path / "model.safetensors")
+            with whole_file(self.path / "model.safetensors") as draft:
+                save_model(model, str(draft))
         else:
-            self.replace_model(model)
+            checkpoint.replace_model(model, self.path)
         self._write({**record, "finished": True, "result": self.result})
 
-    def replace_model(self, model: nn.Module) -> None:
-        """Put a converted model in the place of the one there, beside all other files, all of it or nothing."""
-        parent = self.path.absolute().parent
-        place = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", suffix=".draft", dir=parent))
-        try:
-            draft = checkpoint.save(model, place / "new")
-            for path in self.path.iterdir():
-                if not (draft / path.name).exists():
-                    _link(path, draft / path.name)
-            self.path.rename(place / "old")
-            draft.rename(self.path)
-            sync(parent)
-        finally:
-            if not self.path.exists() and (place / "old").exists():
-                (place / "old").rename(self.path)
-            shutil.rmtree(place, ignore_errors=True)
-
     def _write(self, record: Mapping[str, Any]) -> None:
-        draft = self._record.with_name(f".{self._record.name}.draft")
-        draft.write_text(json.dumps(record, indent=1), "utf-8")
-        draft.replace(self._record)
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file or tree at another place of one disk, without a copy where the disk can do that."""
-    if source.is_dir() and not source.is_symlink():
-        target.mkdir()
-        for path in source.iterdir():
-            _link(path, target / path.name)
-        return
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with whole_file(self._record) as draft:
+            draft.write_text(json.dumps(record, indent=1), "utf-8")

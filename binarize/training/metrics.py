@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from binarize.atomic import whole_file
+
 __all__ = ["MetricsFile", "Row", "read_metrics"]
 
 # Column -> number or word; an empty cell is None.
@@ -19,12 +21,10 @@ class MetricsFile:
     def __init__(self, path: Path, columns: Sequence[str], *, keep: int = 0) -> None:
         self.path, self.columns = path, tuple(columns)
         kept = read_metrics(path)[:keep] if keep and path.is_file() else []
-        draft = path.with_name(f".{path.name}.draft")
-        with draft.open("w", encoding="utf-8", newline="") as file:
+        with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self.columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows({key: _cell(value) for key, value in row.items()} for row in kept)
-        draft.replace(path)
 
     def append(self, row: Row) -> None:
         """Write a row; it is on the disk when this returns."""

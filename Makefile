@@ -34,20 +34,13 @@ lint: $(VENV)/.has-dev
 
 # The kernels alone, against plain loops: under sanitizers here, and for 64-bit ARM under emulation
 # (Debian: gcc-aarch64-linux-gnu, qemu-user).
-KERNELS := binarize/packed/kernels
-CHECK := -std=gnu11 -g -ffp-contract=off -fno-trapping-math -pthread -Wall -Wextra -I$(KERNELS) \
-	tests/packed/kernels_check.c $(filter-out %/module.c,$(wildcard $(KERNELS)/*.c)) -lm
 CASES ?= 300
 
 sanitize:
-	@mkdir -p build
-	$(CC) -O1 -fsanitize=address,undefined -fno-sanitize-recover=undefined $(CHECK) -o build/kernels-sanitized
-	build/kernels-sanitized $(CASES)
+	CASES=$(CASES) sh tests/packed/check_kernels.sh
 
 neon:
-	@mkdir -p build
-	aarch64-linux-gnu-gcc -static -O3 $(CHECK) -o build/kernels-neon
-	qemu-aarch64 build/kernels-neon $(CASES)
+	CASES=$(CASES) sh tests/packed/check_kernels.sh aarch64
 
 # One stamp an extra: repeats cost nothing; what changes the installation (or its compiled part) installs again.
 $(VENV)/.has-run: $(INSTALLED) | $(BIN)/python

@@ -1,8 +1,10 @@
-/* The kernels without Python: random convolutions against loops over taps. For sanitizers and other processors.
+/* The kernels without Python: random convolutions against loops over taps, elementwise kernels against their formulas.
+ * For sanitizers and other processors.
  *
  *     check_kernels [cases] [seed]
  *
  * Every buffer has exactly the size that the call may touch. See check_kernels.sh. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,15 +178,54 @@ static void lay_out(const Case *k, const Variant *variant, ConvCall *c)
     c->corner_sums = (int64_t)(intptr_t)sums;
 }
 
+/* ------------------------------------------------------------ comparison */
+
+static int wrong(const char *what, const Variant *variant, const char *error, const void *got, const void *want,
+                 int64_t bytes)
+{
+    if (!error && !memcmp(got, want, (size_t)bytes))
+        return 0;
+    printf("%s: %s differ%s%s\n", variant->name, what, error ? ": " : "", error ? error : "");
+    return 1;
+}
+
+/* What lays out latent weights in one pass must give the same. */
+static int check_filters(const Case *k, const Variant *variant, const ConvCall *laid_out)
+{
+    const ConvCall *c = &k->call;
+    const int64_t taps = c->kernel_height * c->kernel_width, lanes = variant->lanes;
+    const int64_t padded = (c->out_channels + lanes - 1) / lanes * lanes, n = c->out_channels * c->channels;
+    const int64_t words = padded * taps * laid_out->span;
+    const int64_t corners = (c->kernel_height + 1) * (c->kernel_width + 1) * padded;
+    float *latent = buffer(n * taps * 4);
+    uint32_t *weight = buffer(words * 4);
+    int32_t *sums = buffer(corners * 4);
+    if (laid_out->masked)
+        return 0;
+    for (int64_t o = 0; o < c->out_channels; o++)
+        for (int64_t t = 0; t < taps; t++)
+            for (int64_t m = 0; m < c->channels; m++) {
+                const int lower = k->filters[(o * taps + t) * c->channels + m];
+                latent[(o * c->channels + m) * taps + t] = (lower ? -1.0f : 1.0f) * (float)draw(1, 9);
+            }
+    FiltersCall call = {c->out_channels, c->channels, c->kernel_height, c->kernel_width, lanes, padded,
+                        c->threads, latent, NULL, weight, sums, 0, NULL};
+    const char *error = run_filters(variant, &call);
+    return wrong("filters", variant, error, weight, F(laid_out->weight), words * 4) +
+           wrong("corner sums", variant, error, sums, F(laid_out->corner_sums), corners * 4);
+}
+
 /* ------------------------------------------------------------ drawing a case */
 
 static void draw_sizes(ConvCall *c)
 {
-    c->groups = draw(0, 2) ? 1 : draw(1, 40);
+    const int deep = !draw(0, 7);
+    c->groups = draw(0, 2) ? 1 : draw(1, deep ? 9 : 40);
     c->channels = c->groups * (draw(0, 3) ? draw(1, c->groups > 1 ? 9 : 140) : 32 * draw(1, 2));
-    c->out_channels = c->groups * (draw(0, 3) ? draw(1, c->groups > 4 ? 4 : 70) : 64);
-    c->kernel_height = draw(1, 5);
-    c->kernel_width = draw(1, 5);
+    c->channels = deep ? c->groups * draw(1, 1030 / c->groups) : c->channels;
+    c->out_channels = c->groups * (draw(0, 3) ? draw(1, c->groups > 4 ? 4 : c->groups > 1 ? 70 : 140) : 64);
+    c->kernel_height = draw(1, deep ? 3 : 7);
+    c->kernel_width = draw(1, deep ? 3 : 7);
     c->stride_height = draw(1, 3);
     c->stride_width = draw(1, 3);
     c->dilation_height = draw(1, 3);
@@ -200,7 +241,7 @@ static void draw_sizes(ConvCall *c)
     c->out_height = (c->height - high) / c->stride_height + 1;
     c->out_width = (c->width - wide) / c->stride_width + 1;
     c->pad_value = draw(-1, 1);
-    c->batch = draw(1, 3);
+    c->batch = draw(1, 5);
     c->threads = draw(1, 3);
     c->input_kind = draw(INPUT_NHWC, INPUT_WORDS);
     c->planes = c->input_kind != INPUT_WORDS && !draw(0, 4) ? draw(2, 3) : 1;
@@ -271,17 +312,6 @@ static void draw_case(Case *k)
                     solve_value(k, image, y, x, o);
 }
 
-/* ------------------------------------------------------------ comparison */
-
-static int wrong(const char *what, const Variant *variant, const char *error, const void *got, const void *want,
-                 int64_t bytes)
-{
-    if (!error && !memcmp(got, want, (size_t)bytes))
-        return 0;
-    printf("%s: %s differ%s%s\n", variant->name, what, error ? ": " : "", error ? error : "");
-    return 1;
-}
-
 static int compare(const Case *k, const Variant *variant)
 {
     ConvCall all = k->call, c;
@@ -290,6 +320,7 @@ static int compare(const Case *k, const Variant *variant)
     void *out = buffer(bytes), *words = buffer(word_bytes);
     int failures = 0;
     lay_out(k, variant, &all);
+    failures += all.groups == 1 ? check_filters(k, variant, &all) : 0;
     const int64_t scale = all.scale, window_scale = all.window_scale, limit = all.limit, next = all.next_threshold;
     all.scale = all.window_scale = all.limit = all.next_threshold = 0;
 
@@ -311,6 +342,57 @@ static int compare(const Case *k, const Variant *variant)
     return failures;
 }
 
+/* ------------------------------------------------------------ elementwise */
+
+static int check_rows(const Variant *v)
+{
+    const int64_t rows = draw(1, 40), length = draw(1, 700), short_of = draw(0, length - 1);
+    const int64_t total = rows * length - short_of;
+    float *x = reals(total), *g = reals(total), *out = buffer(total * 4), numbers[3] = {0.25f, 1.5f, -0.5f};
+    double *sums = buffer(rows * ROW_SUMS * (int64_t)sizeof(double));
+    int bad = 0;
+    for (int op = ROWS_SPLIT; op < ROWS_PLANES; op++) {
+        RowsCall call = {op, (int)draw(0, 2), rows, length, total, 1, draw(1, 3), x, g, out,
+                         numbers, numbers + 1, NULL, numbers + 2, numbers + 1, NULL, sums, 0.7, 2.0};
+        if (op == ROWS_ESTIMATE_FILTER && short_of)
+            continue;
+        const char *wrong = run_rows(v, &call);
+        for (int64_t i = 0; i < total && !bad && !wrong; i++) {
+            const float z = x[i] - 0.25f;
+            if (op == ROWS_SPLIT)
+                bad = out[i] != (x[i] < 0.25f ? -0.5f : 1.5f);
+            else if (op == ROWS_BEND)
+                bad = out[i] != z * (z > 0 ? 1.5f : -0.5f);
+            else if (op == ROWS_ESTIMATE && call.kind == ESTIMATE_DECAY) {
+                const double t = tanh(0.7 * (double)z / 1.5);
+                bad = fabs((double)out[i] - (double)g[i] * 0.7 * 2 * (1 - t * t)) > 1e-5;
+            }
+        }
+        if (wrong || bad) {
+            printf("%s rows, op %d: %s\n", v->name, op, wrong ? wrong : "differs");
+            bad = 1;
+        }
+    }
+    return bad;
+}
+
+static int check_planes(const Variant *v)
+{
+    const int64_t channels = draw(1, 70), pixels = draw(1, 90), images = draw(1, 3);
+    const int64_t n = channels * pixels * images;
+    float *x = reals(n), *out = buffer(n * 4);
+    RowsCall call = {ROWS_PLANES, 0, images * ((channels + 15) / 16), pixels, n, channels, 1, x, NULL, out,
+                     NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0};
+    int bad = run_rows(v, &call) != NULL;
+    for (int64_t i = 0; i < n && !bad; i++) {
+        const int64_t image = i / (channels * pixels), c = i / pixels % channels, p = i % pixels;
+        bad = out[i] != x[(image * pixels + p) * channels + c];
+    }
+    if (bad)
+        printf("%s planes differ\n", v->name);
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     const Variant *variants[MAX_VARIANTS];
@@ -321,7 +403,7 @@ int main(int argc, char **argv)
         Case k = {0};
         draw_case(&k);
         for (int v = 0; v < count; v++)
-            if (compare(&k, variants[v]))
+            if (compare(&k, variants[v]) || check_rows(variants[v]) || check_planes(variants[v]))
                 failures++;
         if (failures > 9)
             break;

@@ -35,6 +35,7 @@ __all__ = [
     "Threshold",
     "binary_class",
     "is_binary",
+    "run_parts",
 ]
 
 # Children of a binary layer, in the order in which they act.
@@ -176,13 +177,7 @@ class BinaryLayer(nn.Module):
             y = y * scale_map(x, self)
         if self.bias is not None:
             y = y + self._per_channel(cast(Tensor, self.bias)).to(y.dtype)
-        if self.norm is not None:
-            y = self.norm(y)
-        if self.shortcut is not None and self.shortcut_inside:
-            y = y + self.shortcut(x)
-        if self.activation is not None and self.activation_inside:
-            y = self.activation(y)
-        return y
+        return run_parts(self, x, y)
 
     def operand(self, x: Tensor) -> Tensor:
         """The binary input, padded where the convolution itself cannot pad like that."""
@@ -381,6 +376,17 @@ BINARY_CLASSES: dict[type[nn.Module], type[BinaryLayer]] = {
     nn.ConvTranspose3d: BinaryConvTranspose3d,
     nn.Linear: BinaryLinear,
 }
+
+
+def run_parts(layer: Any, x: Tensor, y: Tensor) -> Tensor:
+    """What follows the product `y` of a binary layer on `x`, trained, frozen or packed: the parts that it runs itself."""
+    if layer.norm is not None:
+        y = layer.norm(y)
+    if layer.shortcut is not None and layer.shortcut_inside:
+        y = y + layer.shortcut(x)
+    if layer.activation is not None and layer.activation_inside:
+        y = layer.activation(y)
+    return y
 
 
 def binary_class(layer: nn.Module) -> type[BinaryLayer] | None:

@@ -23,7 +23,7 @@ from binarize.errors import UsageError
 from binarize.export import c_floats, c_layers
 from binarize.export.c_steps import Program, Step, Value, refuse
 from binarize.export.c_views import MOVES, moved
-from binarize.layers import BinaryLayer, Threshold
+from binarize.layers import BinaryLayer, Threshold, run_parts
 from binarize.packed.layers import PackedLayer
 from binarize.passes.swap import set_everywhere
 
@@ -44,13 +44,7 @@ class _Split(PackedLayer):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         y: Tensor = self.core(x if self.front is None else self.front(x))
-        if self.norm is not None:
-            y = self.norm(y)
-        if self.shortcut is not None and self.shortcut_inside:
-            y = y + self.shortcut(x)
-        if self.activation is not None and self.activation_inside:
-            y = self.activation(y)
-        return y
+        return run_parts(self, x, y)
 
 
 def make_program(model: nn.Module, sample: Tensor) -> Program:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import CheckError, UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
 from binarize.packed.pack import pack_bits, stream_bytes, unpack_bits
 from binarize.packed.window import Window
@@ -147,13 +147,7 @@ class FrozenLayer(nn.Module):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         read = x if self.front is None else self.front(x)
         y = _laid_out_like(x, self.product(self.window.mirrored(read), output_size)).to(x.dtype)
-        if self.norm is not None:
-            y = self.norm(y)
-        if self.shortcut is not None and self.shortcut_inside:
-            y = y + self.shortcut(x)
-        if self.activation is not None and self.activation_inside:
-            y = self.activation(y)
-        return y
+        return run_parts(self, x, y)
 
     def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The formula of this module on an input with its own padding around it, in float32."""

@@ -10,8 +10,7 @@ import typer
 from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
-from binarize.errors import UsageError, did_you_mean
-from binarize.export import FORMATS
+from binarize.export import FORMATS, check_format
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +25,8 @@ def export(
     screen: Screen,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model's folder.")],
     format: Annotated[
-        str, typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Of the file that is written.")
+        str,
+        typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Of the file; this version writes c."),
     ],
     out: Annotated[
         Path | None,
@@ -42,10 +42,7 @@ def export(
     source: data_options.Source = None,
 ) -> None:
     """Write the model for another runtime, check what was written, and say what it takes."""
-    if format not in FORMATS:
-        raise UsageError(
-            f'--format "{format}" is none of {", ".join(FORMATS)}{did_you_mean(format, FORMATS)}'
-        )
+    check_format(format, "--format")
     with screen.stage("importing"):
         from binarize.export import export as export_model
     with screen.stage("exporting and checking"):

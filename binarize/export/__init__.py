@@ -17,6 +17,8 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from binarize.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FORMATS", "Export", "Written", "export"]
+__all__ = ["FORMATS", "Export", "Written", "check_format", "export"]
 
 FORMATS: Mapping[str, str] = {"onnx": ".onnx", "qonnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "c": ".c"}
 """Format -> how the file's name ends where the user names none."""
@@ -89,8 +91,7 @@ def export(
     Example:
         >>> binarize.export("digits-adabin", "c", "digits.c")   # doctest: +SKIP
     """
-    if format not in FORMATS:
-        raise UsageError(f'format "{format}" is none of {", ".join(FORMATS)}{did_you_mean(format, FORMATS)}')
+    check_format(format)
     target = _target(model, format, path)
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; --force (force=True) replaces it")
@@ -106,6 +107,21 @@ def export(
     finally:
         shutil.rmtree(drafts)
     return Export(format, files, written)
+
+
+def check_format(format: str, option: str = "format") -> None:
+    """Raises: UsageError, where there is no such format, or none yet."""
+    if format not in FORMATS:
+        raise UsageError(
+            f'{option} "{format}" is none of {", ".join(FORMATS)}{did_you_mean(format, FORMATS)}'
+        )
+    if _exporter(format) is None:
+        written = [name for name in FORMATS if _exporter(name) is not None]
+        raise UsageError(f'{option} "{format}" is not written by this version; {", ".join(written)} is')
+
+
+def _exporter(format: str) -> ModuleSpec | None:
+    return find_spec(f"binarize.export.{format}")
 
 
 def _target(model: nn.Module | str | Path, format: str, path: str | Path | None) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,10 +24,10 @@ from binarize.capture import capture
 from binarize.capture.shadow import HOOK_TABLES, computes_weights, silenced_hooks
 from binarize.checks import compare_outputs, same_top1, undisturbed
 from binarize.conversion import Conversion, SourceRecord, remember
-from binarize.errors import CheckError, StrictError, UsageError
+from binarize.errors import CheckError, UsageError, refuse_warnings
 from binarize.float_twin import MARK, float_mark
 from binarize.float_weights import float_names
-from binarize.liveness import Images, call, evaluating, looks_like_noise, measure_liveness
+from binarize.liveness import Images, arguments_of, call, evaluating, looks_like_noise, measure_liveness
 from binarize.plan import Decision, Plan
 from binarize.planner import make_plan
 from binarize.report.live import MeasuredOn
@@ -131,7 +132,7 @@ def plan(
             keep_last=keep_last,
         )
     shape = input_shape if input_shape is not None else rule_set.defaults.get("input_shape")
-    given = None if example_input is None else _arguments(example_input)
+    given = None if example_input is None else arguments_of(example_input)
     loaded = model if isinstance(model, Source) else load(model, input_shape=_shape(shape, given), **source)
     images = given if given is not None else (loaded.inputs(), {})
     with undisturbed(loaded.module):
@@ -171,6 +172,11 @@ class PlannedConversion:
         """The report on the plan, with nothing measured yet."""
         return make_report(self.plan, command=self.command)
 
+    @cached_property
+    def noise(self) -> str | None:
+        """Why the example input is no image to calibrate on, None where it may be one."""
+        return looks_like_noise([self.images])
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
         return self.plan.to_json()
@@ -193,8 +199,7 @@ class PlannedConversion:
 
     def _apply(self, calibrate: Any, inplace: bool, strict: bool) -> nn.Module:
         plan = self.plan
-        if strict and plan.complaints:
-            raise StrictError("\n".join(["strict: there are warnings", *plan.complaints]))
+        refuse_warnings(strict, plan.complaints)
         float_model = self.source.module
         if any(parameter.is_meta for parameter in float_model.parameters()):
             raise UsageError(
@@ -222,8 +227,7 @@ class PlannedConversion:
             raise CheckError(
                 "\n".join(f"self-check failed: {check.name}: {check.detail}" for check in failed)
             )
-        if strict and report.warnings:
-            raise StrictError("\n".join(["strict: there are warnings", *report.warnings]))
+        refuse_warnings(strict, report.warnings)
         record = SourceRecord.of(self.source, self.images)
         # A function among the rules has no file form; what it said about these layers has.
         rules = self.rules.bind(self.analysis.layers)
@@ -237,7 +241,7 @@ class PlannedConversion:
             return None
         if calibrate is not None and calibrate is not True:
             return as_batches(calibrate)
-        if not self.images_given or looks_like_noise([self.images]) is not None:
+        if not self.images_given or self.noise is not None:
             return None
         return [self.images]
 
@@ -264,7 +268,7 @@ class PlannedConversion:
         elif not self.images_given:
             state = "none: no images were given"
         else:
-            state = f"none: the example input is {looks_like_noise([self.images])}"
+            state = f"none: the example input is {self.noise}"
         return replace(plan, capture={**plan.capture, "calibration": state})
 
     def _report(self, model: nn.Module, plan: Plan, expected: Any, data: list[Images] | None) -> Report:
@@ -276,7 +280,7 @@ class PlannedConversion:
             agreement: Agreement | None = None
             measured_on = self._measured_on(data)
             live = measure_liveness(model, data or [self.images])
-            if self.images_given and looks_like_noise([self.images]) is None:
+            if self.images_given and self.noise is None:
                 agreement = same_top1(expected, output)
         return make_report(
             plan,
@@ -292,7 +296,7 @@ class PlannedConversion:
             return "calibration images"
         if not self.images_given:
             return "made-up noise"
-        return "example images" if looks_like_noise([self.images]) is None else "noise"
+        return "example images" if self.noise is None else "noise"
 
 
 class PlannedLayer:
@@ -364,17 +368,6 @@ def _shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | N
     if add_shortcuts is None:
         return shortcuts
     return "missing" if add_shortcuts else "never"
-
-
-def _arguments(example: Any) -> Images:
-    """The example as arguments of one forward call."""
-    if isinstance(example, Tensor):
-        return (example,), {}
-    if isinstance(example, Mapping):
-        return (), dict(example)
-    if isinstance(example, (list, tuple)):
-        return tuple(example), {}
-    raise UsageError(f"example_input is a {type(example).__name__}; expected a tensor, a tuple or a dict")
 
 
 def _shape(shape: Sequence[int] | None, given: Images | None) -> tuple[int, ...] | None:

@@ -19,7 +19,7 @@ nearest way out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "BinarizeError",
@@ -81,6 +81,12 @@ class StrictError(BinarizeError):
     """Strict mode was asked for and there was something to warn of."""
 
     exit_code = 6
+
+
+def refuse_warnings(strict: bool, warnings: Sequence[str]) -> None:
+    """Raises: StrictError, where strict mode was asked for and there are warnings."""
+    if strict and warnings:
+        raise StrictError("\n".join(["strict: there are warnings", *warnings]))
 
 
 class CheckError(BinarizeError):

@@ -15,10 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
 from binarize.report.live import LiveShare
 
-__all__ = ["Images", "call", "evaluating", "looks_like_noise", "measure_liveness", "upper_values"]
+__all__ = [
+    "Images",
+    "arguments_of",
+    "call",
+    "evaluating",
+    "looks_like_noise",
+    "measure_liveness",
+    "upper_values",
+]
 
 # Arguments of one forward call: positional, keyword.
 Images = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -121,6 +130,17 @@ def _correlation(images: Tensor) -> float:
     across = (x[..., 1:] * x[..., :-1]).mean() / variance
     down = (x[..., 1:, :] * x[..., :-1, :]).mean() / variance
     return max(across.item(), down.item())
+
+
+def arguments_of(example: Any) -> Images:
+    """An example as arguments of one forward call. Raises: UsageError, where it is none."""
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, (list, tuple)):
+        return tuple(example), {}
+    raise UsageError(f"example_input is a {type(example).__name__}; expected a tensor, a tuple or a dict")
 
 
 def call(model: nn.Module, images: Images) -> Any:

@@ -23,7 +23,7 @@ from binarize.conversion import SourceRecord, conversion_of, forget
 from binarize.cost import totals
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.fingerprint import record_digest
-from binarize.liveness import evaluating
+from binarize.liveness import arguments_of, evaluating
 from binarize.packed.contents import alone, contents_of, fill, theory
 from binarize.packed.drift import Drift, measure_drift
 from binarize.packed.file import read_file, write_file
@@ -90,7 +90,7 @@ def freeze(model: nn.Module, example_input: Any = None) -> nn.Module:
     `example_input`: a tensor, a tuple of arguments or a dict of keyword arguments; without it, zeros of the shapes that
     the model was converted with. On it the model is recorded, so that BatchNorm behind a layer goes into the layer.
 
-    Raises: UsageError, where the model has no binary layer.
+    Raises: UsageError, where the model has no binary layer, or the example is of another kind.
     """
     frozen = freeze_model(model, _example(model, example_input))
     forget(frozen)
@@ -215,12 +215,8 @@ def _record_digest(record: Mapping[str, Any]) -> str:
 
 
 def _example(model: nn.Module, given: Any) -> Example | None:
-    if isinstance(given, Tensor):
-        return (given,), {}
-    if isinstance(given, Mapping):
-        return (), dict(given)
-    if isinstance(given, (list, tuple)):
-        return tuple(given), {}
+    if given is not None:
+        return arguments_of(given)
     conversion = conversion_of(model)
     return None if conversion is None else _inputs(model, conversion.source, torch.zeros)
 

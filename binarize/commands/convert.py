@@ -16,12 +16,11 @@ from binarize.commands import calibrate as calibration
 from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
-from binarize.errors import StrictError, UsageError, did_you_mean
+from binarize.errors import UsageError, did_you_mean, refuse_warnings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from binarize.convert import PlannedConversion
     from binarize.report.model import Report
 
 __all__ = ["convert", "plan"]
@@ -55,7 +54,7 @@ def plan(
     choice = options.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
     model = options.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=True)
     planned = options.make_plan(screen, model, options.rule_set(choice))
-    _refuse_warnings(planned, strict)
+    refuse_warnings(strict, planned.plan.complaints)
     _show(screen, planned.report, all_rows)
     screen.document({"report": planned.report.to_json(), "seconds": screen.seconds})
 
@@ -117,7 +116,7 @@ def convert(
     planned = options.make_plan(screen, model, rule_set, seed)
     planned.command = shlex.join(["binarize", *sys.argv[1:]])
     if dry_run:
-        _refuse_warnings(planned, strict)
+        refuse_warnings(strict, planned.plan.complaints)
         report = planned.report
     else:
         with screen.stage("rewriting and checking"):
@@ -137,10 +136,7 @@ def convert(
                 download=download,
                 seed=seed,
             )
-            if strict and options.report_of(converted).warnings:
-                raise StrictError(
-                    "\n".join(["strict: there are warnings", *options.report_of(converted).warnings])
-                )
+            refuse_warnings(strict, options.report_of(converted).warnings)
         with screen.stage("writing"):
             report = _write(converted, folder, emitted, formats, force)
     if "term" in formats:
@@ -192,12 +188,6 @@ def _refuse_overwriting(folder: Path, emitted: Sequence[str], force: bool) -> No
         empty = target.is_dir() and not any(target.iterdir())
         if target.exists() and not (force or empty):
             raise UsageError(f"{target} exists already; --force replaces it, -o names another")
-
-
-def _refuse_warnings(planned: PlannedConversion, strict: bool) -> None:
-    found = planned.plan.complaints
-    if strict and found:
-        raise StrictError("\n".join(["strict: there are warnings", *found]))
 
 
 def _write(

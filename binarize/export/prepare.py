@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import UsageError
+from binarize.liveness import arguments_of
 from binarize.packed.freeze import Example, frozen_record, pack_layers
 from binarize.packing import PACKED, freeze, load_packed
 from binarize.record import has_record, read_record
@@ -61,12 +62,8 @@ def _example(
     shapes: tuple[tuple[int, ...], ...],
     keywords: Mapping[str, tuple[int, ...]],
 ) -> Example:
-    if isinstance(given, Tensor):
-        return (given,), {}
-    if isinstance(given, Mapping):
-        return (), dict(given)
     if given is not None:
-        return tuple(given), {}
+        return arguments_of(given)
     if not (shapes or keywords):
         raise UsageError("export: nobody knows which inputs the model takes; give example_input=...")
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from binarize.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # where there is no such lock, what a killed process left stays
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["check_place", "sync", "whole_file", "whole_folder"]
+
+# A draft is made a moment before it is locked; one this old that nobody holds is abandoned.
+_ABANDONED_SECONDS = 60
 
 
 def check_place(target: Path) -> None:
@@ -43,14 +53,16 @@ def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `target` when the block ends without an exception.
 
     A folder that stands there is removed only after the new one has its name. With `keep`, the new one takes over what
-    else that folder holds.
+    else that folder holds. What a killed process left of an earlier attempt is removed.
     """
     parent = target.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
         draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".draft", dir=parent))
     except OSError as error:  # the user named the target, not the draft
         raise OSError(error.errno, error.strerror, str(target)) from error
+    handle = _held(draft)
     try:
         yield draft
         mask = _umask()
@@ -64,8 +76,34 @@ def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
                 _link(path, draft / path.name)
         _put(draft, target)
     finally:
+        if handle is not None:
+            os.close(handle)
         shutil.rmtree(draft, ignore_errors=True)
     sync(parent)
+
+
+def _held(folder: Path) -> int | None:
+    """A handle that locks the folder while this process lives; None, where another holds it or nothing can."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by a living process, or a disk without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def _sweep(target: Path) -> None:
+    for draft in target.absolute().parent.glob(f".{glob.escape(target.name)}.*.draft"):
+        with suppress(OSError):  # another process was faster, or it is not ours to remove
+            if time.time() - draft.stat().st_mtime < _ABANDONED_SECONDS:
+                continue
+            handle = _held(draft)
+            if handle is not None:
+                shutil.rmtree(draft, ignore_errors=True)
+                os.close(handle)
 
 
 def sync(path: Path) -> None:

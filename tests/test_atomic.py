@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,25 @@ def test_a_rename_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: 
     with pytest.raises(OSError, match="no"), whole_folder(target) as draft:
         (draft / "part").write_text("new")
     assert tree(tmp_path) == {"folder/part": "old"}
+
+
+def _old(folder: Path) -> None:
+    before = time.time() - 3600
+    os.utime(folder, (before, before))
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_holds_stays(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    abandoned, other = tmp_path / ".model.abc.draft", tmp_path / ".another.abc.draft"
+    for folder in (abandoned, other):
+        folder.mkdir()
+        (folder / "weights").write_text("half")
+        _old(folder)
+    with whole_folder(target) as held:
+        _old(held)
+        with whole_folder(target) as second:
+            (second / "a").write_text("2")
+        assert held.is_dir()
+        (held / "a").write_text("1")
+    assert (target / "a").read_text() == "1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, target.name]

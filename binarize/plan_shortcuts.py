@@ -70,9 +70,7 @@ def in_place(analysis: Analysis, change: ShortcutChange, choice: Choice, why: st
     layer = next(layer for layer in analysis.layers if layer.name == change.layer)
     if change.merge >= 0:
         return ShortcutChange(change.layer, "none", f"{why}; the block's own add stays")
-    spec = change.spec or plan_shortcut(
-        layer.in_shape, layer.out_shape, layer.stride, 1, choice.scheme.projection
-    )
+    spec = change.spec or _planned(layer, 1, choice)
     if isinstance(spec, str):
         return ShortcutChange(change.layer, "none", f"{why}; {spec}")
     site = analysis.nodes[change.layer][0]
@@ -94,6 +92,13 @@ def end_of(flow: Flow, site: int) -> int | None:
         elif flow.kinds[i] != "identity":
             break
     return site
+
+
+def _planned(layer: Layer, channel_dim: int, choice: Choice) -> ShortcutSpec | str:
+    scheme = choice.scheme
+    return plan_shortcut(
+        layer.in_shape, layer.out_shape, layer.stride, channel_dim, scheme.projection, scheme.shortcut_scale
+    )
 
 
 def _alone(analysis: Analysis, layer: Layer, choice: Choice, mode: str) -> ShortcutChange:
@@ -123,7 +128,7 @@ def _alone(analysis: Analysis, layer: Layer, choice: Choice, mode: str) -> Short
     dim = channel_dim(flow, site) if layer.kind == "linear" else 1
     if layer.kind == "linear":
         dim = 1 if len(layer.in_shape) <= 2 else -1
-    spec = plan_shortcut(layer.in_shape, layer.out_shape, layer.stride, dim, choice.scheme.projection)
+    spec = _planned(layer, dim, choice)
     if isinstance(spec, str):
         return none(spec)
     end = end_of(flow, site)
@@ -153,6 +158,7 @@ def _rewired(analysis: Analysis, layer: Layer, choices: Mapping[str, Choice]) ->
     if not _is_behind(flow, block, chain, ends):
         return {}
     changes = {}
+    # The block's own value goes on: no module stands on its way that could hold a factor.
     identity = ShortcutSpec()
     for position, (site, end) in enumerate(zip(chain, ends)):
         assert end is not None

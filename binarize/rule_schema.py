@@ -204,6 +204,7 @@ _Scheme: Any = _mapping(
             words("none", "conv1x1"),
             "shortcuts between channels that neither repeat nor average",
         ),
+        "shortcut_scale": (words("none", "channel"), "learned factor per channel on each shortcut around one layer"),
         "pad_value": (PAD_VALUE, "what the binary input is padded with: 0, 1 or -1"),
         "clip": (CLIP, "range of the latent weights"),
         "schedule": (list[SCHEDULE_ENTRY], "what changes during training, and how"),

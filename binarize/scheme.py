@@ -40,6 +40,8 @@ class Scheme:
     shortcut: Shortcut = "never"
     # Channels that neither repeat nor average: no shortcut, or a float 1x1 convolution on it.
     projection: Literal["none", "conv1x1"] = "none"
+    # A learned factor per channel on each shortcut around one layer.
+    shortcut_scale: Literal["none", "channel"] = "none"
     # What the binary input is padded with; 0 lies outside the two values.
     pad_value: float = 0.0
     # Latent weights are projected to this range after each step of the optimizer.

@@ -6,7 +6,7 @@ channels / k   the mean of k groups, channel c of the output from c, c + C, c + 
 anything else  no shortcut, and the reason why
 
 A rule may ask for `projection: conv1x1`: then a float 1x1 convolution and a norm carry every change of
-channels.
+channels; and for `shortcut_scale: channel`: then a learned factor per channel, which starts at 1, comes last.
 """
 
 from __future__ import annotations
@@ -34,10 +34,12 @@ class ShortcutSpec:
     mean: int = 1
     # A float 1x1 convolution with BatchNorm carries the channels over instead.
     conv: bool = False
+    # A learned factor per channel comes last.
+    scale: bool = False
 
     @property
     def kind(self) -> str:
-        """The steps in words: "identity", "avgpool2", "avgpool2+repeat2", "mean2", "avgpool2x1+conv1x1"."""
+        """The steps in words: "identity", "avgpool2", "avgpool2+repeat2", "mean2", "identity+scale"."""
         steps = []
         if self.pool:
             same = len(set(self.pool)) == 1
@@ -48,25 +50,33 @@ class ShortcutSpec:
             steps.append(f"mean{self.mean}")
         if self.conv:
             steps.append("conv1x1")
-        return "+".join(steps) or "identity"
+        return "+".join(steps or ["identity"]) + ("+scale" if self.scale else "")
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` takes back."""
-        return {"pool": list(self.pool), "repeat": self.repeat, "mean": self.mean, "conv": self.conv}
+        return {
+            "pool": list(self.pool),
+            "repeat": self.repeat,
+            "mean": self.mean,
+            "conv": self.conv,
+            "scale": self.scale,
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ShortcutSpec:
         """The spec that `to_json` wrote."""
-        return cls(tuple(data["pool"]), data["repeat"], data["mean"], data["conv"])
+        # Plans of earlier versions know of no scale.
+        return cls(tuple(data["pool"]), data["repeat"], data["mean"], data["conv"], data.get("scale", False))
 
     def params(self, in_channels: int, out_channels: int) -> int:
-        """Float parameters that the built module holds: those of the 1x1 convolution and its norm."""
-        return out_channels * (in_channels + 2) if self.conv else 0
+        """Float parameters that the built module holds: those of the 1x1 convolution and its norm, and the factors."""
+        return out_channels * ((in_channels + 2 if self.conv else 0) + self.scale)
 
     def build(self, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
         """The module. `ndim` counts spatial axes: 2 for images, 0 for (..., C)."""
         from torch import nn
 
+        from binarize.binarizers.xnorpp import ChannelScale
         from binarize.channels import MeanChannels, RepeatChannels
 
         if not self.conv and in_channels * self.repeat != out_channels * self.mean:
@@ -83,6 +93,8 @@ class ShortcutSpec:
             steps.append(MeanChannels(self.mean, channel_dim))
         if self.conv:
             steps.extend(_projection(in_channels, out_channels, ndim))
+        if self.scale:
+            steps.append(ChannelScale(out_channels, channel_dim))
         if not steps:
             return nn.Identity()
         return steps[0] if len(steps) == 1 else nn.Sequential(*steps)
@@ -104,6 +116,7 @@ def plan_shortcut(
     stride: Sequence[int] = (),
     channel_dim: int = 1,
     projection: Literal["none", "conv1x1"] = "none",
+    scale: Literal["none", "channel"] = "none",
 ) -> ShortcutSpec | str:
     """The shortcut that leads from one shape to the other, or in words why there is none.
 
@@ -125,15 +138,15 @@ def plan_shortcut(
             return f"the size changes from {size} to {wanted}, which stride {step} does not explain"
         pool.append(1 if wanted == size else step)
     pooled = tuple(pool) if any(step > 1 for step in pool) else ()
-    before, after = in_shape[channel], out_shape[channel]
+    before, after, scaled = in_shape[channel], out_shape[channel], scale == "channel"
     if before == after:
-        return ShortcutSpec(pooled)
+        return ShortcutSpec(pooled, scale=scaled)
     if projection == "conv1x1":
-        return ShortcutSpec(pooled, conv=True)
+        return ShortcutSpec(pooled, conv=True, scale=scaled)
     if after % before == 0:
-        return ShortcutSpec(pooled, repeat=after // before)
+        return ShortcutSpec(pooled, repeat=after // before, scale=scaled)
     if before % after == 0:
-        return ShortcutSpec(pooled, mean=before // after)
+        return ShortcutSpec(pooled, mean=before // after, scale=scaled)
     return f"{before} channels cannot be repeated or averaged to {after}"
 
 

@@ -92,6 +92,24 @@ def test_projection_carries_every_change_of_channels():
     assert same == ShortcutSpec()
 
 
+def test_a_factor_per_channel_starts_at_one_and_is_the_last_step():
+    spec = plan_shortcut((1, 8, 8, 8), (1, 16, 4, 4), (2, 2), scale="channel")
+    assert spec == ShortcutSpec(pool=(2, 2), repeat=2, scale=True)
+    assert spec.kind == "avgpool2+repeat2+scale" and ShortcutSpec(scale=True).kind == "identity+scale"
+    module, plain = spec.build(8, 16, 2), ShortcutSpec(pool=(2, 2), repeat=2).build(8, 16, 2)
+    x = torch.randn(2, 8, 8, 8)
+    assert torch.equal(module(x), plain(x))
+    (factor,) = module.parameters()
+    assert factor.numel() == spec.params(8, 16) == 16
+    with torch.no_grad():
+        factor[3] = -2
+    assert torch.equal(module(x)[:, 3], -2 * plain(x)[:, 3])
+
+
+def test_a_spec_that_was_saved_before_there_were_factors_has_none():
+    assert ShortcutSpec.from_json({"pool": [2], "repeat": 1, "mean": 1, "conv": False}) == ShortcutSpec((2,))
+
+
 def test_average_does_not_count_what_lies_outside():
     x = torch.arange(9.0).view(1, 1, 3, 3)
     y = ShortcutSpec(pool=(2, 2)).build(1, 1, 2)(x)
@@ -111,7 +129,13 @@ def test_wrong_channels_are_refused():
 
 
 @pytest.mark.parametrize(
-    "spec", [ShortcutSpec(), ShortcutSpec(pool=(2, 1), repeat=2), ShortcutSpec(mean=3, conv=True)]
+    "spec",
+    [
+        ShortcutSpec(),
+        ShortcutSpec(pool=(2, 1), repeat=2),
+        ShortcutSpec(mean=3, conv=True),
+        ShortcutSpec(scale=True),
+    ],
 )
 def test_spec_survives_json(spec):
     assert ShortcutSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec

@@ -5,6 +5,9 @@ With u the normalized output of the binary layer and t the float layer's, per ch
     least squares    scale = cov(u, t) / var(u)           the smallest squared error
     variance         scale = sqrt(var(t) / var(u))        the float layer's own spread
     shift = mean(t) - scale mean(u)                       in both
+
+Where a shortcut v with a factor of its own is added, least squares fits both factors: C [scale, factor] = c, with C the
+covariances of (u, v) and c those with t.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.statistics import per_channel
+from binarize.binarizers.xnorpp import ChannelScale
 from binarize.layers import BinaryLayer
 
 __all__ = [
@@ -24,6 +28,7 @@ __all__ = [
     "fit_classifier",
     "fit_layer",
     "fit_norm",
+    "fit_with_shortcut",
     "normalized",
     "set_affine",
 ]
@@ -32,6 +37,8 @@ Fit = Literal["least-squares", "variance"]
 
 # Channels that vary less, compared with their mean square, tell no scale.
 _FLAT = 1e-8
+# Shares of the product of two variances that are left of a determinant where each follows from the other.
+_COLLINEAR = 1e-6
 # Numbers that are held in float64 at a time.
 _ELEMENTS = 1 << 23
 # A filter's scale is never made smaller than this share of what it was: a weight of zeros has no signs.
@@ -102,6 +109,24 @@ def normalized(norm: nn.Module, z: Tensor) -> Tensor:
         return cast(Tensor, norm(z))
     finally:
         set_affine(norm, scale, shift)
+
+
+def fit_with_shortcut(norm: nn.Module, z: Tensor, shortcut: ChannelScale, v: Tensor, wanted: Tensor) -> None:
+    """Fit the norm's scale and shift and the shortcut's factor, so that their sum comes nearest to `wanted`.
+
+    `z` is what the norm reads, `v` what the factor multiplies. A channel in which one of both is constant, or each
+    follows from the other, keeps its factor.
+    """
+    u = normalized(norm, z)
+    dim = channel_dim(norm, u)
+    _, _, uu, vv, uv = _moments(u, v, dim)
+    *_, ut = _moments(u, wanted, dim)
+    *_, vt = _moments(v, wanted, dim)
+    determinant = uu * vv - uv.square()
+    solvable = determinant > _COLLINEAR * uu * vv
+    factor = (vt * uu - ut * uv) / torch.where(solvable, determinant, torch.ones_like(determinant))
+    shortcut.s.data.copy_(torch.where(solvable, factor, shortcut.s.detach().to(factor.dtype)))
+    fit_norm(norm, z, wanted - shortcut(v), "least-squares")
 
 
 def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration import closed_form
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.reconstruct import Steps, reconstruct, site_output
@@ -90,6 +91,13 @@ def settle(
     ]
     for name, wanted in (classifiers or {}).items():
         handles.append(model.get_submodule(name).register_forward_pre_hook(pass_.classifier(name, wanted)))
+    for module in model.modules():
+        if isinstance(module, BinaryLayer) and module.shortcut is not None:
+            handles += [
+                part.register_forward_hook(pass_.scaled)
+                for part in module.shortcut.modules()
+                if isinstance(part, ChannelScale)
+            ]
     follower = SiteFollower(model, pass_.reached, lambda site, total, reader: None)
     for module in model.modules():
         if isinstance(module, NONLINEARITIES):
@@ -126,6 +134,8 @@ class _Pass:
         self._done = 0
         self.settled = Settled()
         self._seen: set[nn.Module] = set()
+        # The newest shortcut with a factor: (its factor, what that multiplies, the product).
+        self._shortcut: tuple[ChannelScale, Tensor, Tensor] | None = None
 
     def before(self, name: str) -> Any:
         """The hook that sets a binary layer's input."""
@@ -158,6 +168,10 @@ class _Pass:
                     self.settled.fitted.append(name)
 
         return hook
+
+    def scaled(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """The hook that remembers a shortcut until its sum is settled."""
+        self._shortcut = (cast(ChannelScale, module), args[0], output)
 
     def nonlinearity(self, follower: SiteFollower) -> Any:
         """The hook that lets a nonlinearity begin as the ReLU that it stands for."""
@@ -212,7 +226,8 @@ class _Pass:
                 site.z, site.out = _again(site, site.out)
         if norm is not None and _has_affine(norm):
             assert site.z is not None
-            closed_form.fit_norm(norm, site.z, wanted, self.fit)
+            if other is None or not self._fit_both(norm, site.z, other, total):
+                closed_form.fit_norm(norm, site.z, wanted, self.fit)
         elif layer is not None and not closed_form.fit_layer(layer, site.out, wanted, self.fit):
             return
         self.settled.fitted.append(site.name)
@@ -230,6 +245,17 @@ class _Pass:
             site.out.copy_(_run(layer, site.x))
         if norm is not None and self.steps is not None and _keeps_statistics(norm):
             _renew(norm, site)
+
+    def _fit_both(self, norm: nn.Module, z: Tensor, other: Tensor, total: Tensor) -> bool:
+        """Fit the norm and the factor of the shortcut that is about to be added, where it has one; whether it has."""
+        if self._shortcut is None or self.fit != "least-squares":
+            return False
+        shortcut, v, carried = self._shortcut
+        if carried is not other:
+            return False
+        closed_form.fit_with_shortcut(norm, z, shortcut, v, total)
+        other.copy_(_run(shortcut, v))
+        return True
 
 
 def _again(site: Site, out: Tensor) -> tuple[Tensor | None, Tensor]:

@@ -14,7 +14,7 @@ from binarize.export.c_views import padded
 from binarize.packed.geometry import Geometry
 from binarize.packed.in_order import norm_affine
 
-__all__ = ["FUNCTIONS", "RESHAPES", "batch_norm", "maxout", "prelu", "rprelu", "threshold"]
+__all__ = ["FUNCTIONS", "RESHAPES", "batch_norm", "channel_scale", "maxout", "prelu", "rprelu", "threshold"]
 
 # Operations that leave the numbers and their order in memory alone.
 RESHAPES = frozenset(
@@ -36,6 +36,12 @@ def threshold(x: Value, layer: Any, name: str) -> Step:
     """x - tau."""
     _require_channels_first(x, layer, name)
     return _affine(x, None, -layer.tau, name)
+
+
+def channel_scale(x: Value, layer: Any, name: str) -> Step:
+    """A learned factor per channel."""
+    _require_channels_first(x, layer, name)
+    return _affine(x, layer.s, None, name)
 
 
 def _affine(x: Value, factor: Tensor | None, offset: Tensor | None, name: str) -> Step:

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.xnorpp import ChannelScale
 from binarize.capture.leaves import is_leaf
 from binarize.capture.tape import Recording, operation_name, record
 from binarize.errors import UsageError
@@ -119,6 +120,7 @@ _MODULES: dict[type[nn.Module], _Handler] = {
     RPReLU: c_floats.rprelu,
     Maxout: c_floats.maxout,
     Threshold: c_floats.threshold,
+    ChannelScale: c_floats.channel_scale,
 }
 # Modules that do what a function does, with their attributes as its arguments.
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode")

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from binarize.binarizers.bireal import ScaledSign
-from binarize.calibration.closed_form import affine, fit_classifier, fit_layer
+from binarize.binarizers.xnorpp import ChannelScale
+from binarize.calibration.closed_form import affine, fit_classifier, fit_layer, fit_with_shortcut
 from binarize.calibration.signs import descend, search_signs
 from binarize.calibration.thresholds import split_point
 from binarize.layers import BinaryConv2d, BinaryLinear
@@ -101,3 +102,20 @@ def test_a_search_recovers_the_filters_that_made_the_output() -> None:
     torch.testing.assert_close(
         layer.weight.detach().abs(), before.clamp_min(1e-3 * float(before.mean())), rtol=0, atol=1e-2
     )
+
+
+def test_a_norm_and_the_factor_of_a_shortcut_are_fitted_together() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z, v = (torch.randn(16, 3, 4, 4, generator=generator) for _ in range(2))
+    norm, shortcut = nn.BatchNorm2d(3).eval(), ChannelScale(3)
+    a, s, b = (
+        torch.tensor(numbers).view(1, 3, 1, 1)
+        for numbers in ([2.0, -1.0, 0.0], [0.5, 0.0, -3.0], [1.0, 2.0, 3.0])
+    )
+    # A shortcut that follows from the layer's own output, as it does where both are constant, says nothing.
+    v[:, 1] = 3 * z[:, 1]
+    wanted = a * z + s * v + b
+    with torch.no_grad():
+        fit_with_shortcut(norm, z, shortcut, v, wanted)
+        torch.testing.assert_close(norm(z) + shortcut(v), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shortcut.s.detach(), torch.tensor([0.5, 1.0, -3.0]), rtol=1e-4, atol=1e-4)

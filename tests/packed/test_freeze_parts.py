@@ -133,6 +133,7 @@ SHORTCUTS: dict[str, tuple[ShortcutSpec, int, int]] = {
     "pool and repeat": (ShortcutSpec((2, 2), repeat=3), 24, 2),
     "mean": (ShortcutSpec(mean=2), 4, 1),
     "projection": (ShortcutSpec((2, 2), conv=True), 6, 2),
+    "factors": (ShortcutSpec((2, 2), repeat=2, scale=True), 16, 2),
 }
 ACTIVATIONS: dict[str, Callable[[int], nn.Module | None]] = {
     "nothing": lambda n: None,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.xnorpp import ChannelScale
 from binarize.channels import MeanChannels, RepeatChannels
 from binarize.errors import UsageError
 from binarize.layers import Threshold
@@ -151,6 +152,7 @@ _TYPES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
         for name, arguments in _SPECS.items()
         if hasattr(nn, name)
     },
+    "ChannelScale": (ChannelScale, ("channels", "channel_dim")),
     "Maxout": (Maxout, ("channels", "channel_dim")),
     "MeanChannels": (MeanChannels, ("groups", "channel_dim")),
     "RPReLU": (RPReLU, ("channels", "channel_dim")),

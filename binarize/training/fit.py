@@ -15,7 +15,7 @@ from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
 from binarize.liveness import evaluating
 from binarize.training.callbacks import Checkpoints, Rows
-from binarize.training.data import Augment, evaluation_loader, training_loader
+from binarize.training.data import Augment, Preprocessing, evaluation_loader, training_loader
 from binarize.training.data.seeds import seed_of, seeded
 from binarize.training.data.tensors import TensorImages
 from binarize.training.ending import take_norms_anew
@@ -205,7 +205,7 @@ class _Part:
             run.data,
             run.preprocessing,
             batch_size=recipe.batch_size,
-            augment=_augment(recipe),
+            augment=_augment(recipe, run.preprocessing),
             seed=seed_of(run.seed, self.stage.number),
             # The epoch after the last one.
             position=lambda: (recipe.epochs, 0),
@@ -226,7 +226,7 @@ class _Part:
             run.data,
             run.preprocessing,
             batch_size=recipe.batch_size // world,
-            augment=_augment(recipe),
+            augment=_augment(recipe, run.preprocessing),
             seed=seed_of(run.seed, self.stage.number),
             position=lambda: self.task.position(),
             rank=rank,
@@ -246,8 +246,9 @@ class _Part:
         return batches, held
 
 
-def _augment(recipe: Recipe) -> Augment | None:
-    return None if recipe.augment == "usual" else Augment.parse(recipe.augment)
+def _augment(recipe: Recipe, preprocessing: Preprocessing | None) -> Augment | None:
+    # Where nothing is preprocessed nothing is augmented either.
+    return None if preprocessing is None else Augment.parse(recipe.augment, preprocessing)
 
 
 def _workers(run: Run, settings: Settings) -> int:

@@ -189,6 +189,8 @@ def _differs(key: str, before: object, now: object) -> str:
 
 def needs_preprocessing(data: Any) -> bool:
     """Whether images of this data are not yet what the model takes."""
+    if isinstance(data, ImageData):
+        return not data.ready
     first = data[0] if isinstance(data, (tuple, list)) and data else data
     if isinstance(first, Tensor):
         return not first.is_floating_point()

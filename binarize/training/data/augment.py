@@ -1,5 +1,6 @@
 """What is done to training images, written as words joined by "+": "shift+flip", "crop+flip+rand-m9-mstd0.5".
 
+usual    what fits the size and the colours of the model's images; "usual+rand-m9" adds to it
 none     nothing
 shift    moved by up to a tenth of the side; shift4: by up to 4 pixels
 flip     mirrored left to right, every other image
@@ -43,10 +44,16 @@ class Augment:
     policy: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Augment:
-        """The augmentation that the words say. Raises UsageError for an unknown one."""
+    def parse(cls, text: str, preprocessing: Preprocessing | None = None) -> Augment:
+        """The augmentation that the words say; `preprocessing` is what "usual" goes by.
+
+        Raises: UsageError for an unknown word.
+        """
         found = cls()
-        for word in text.split("+"):
+        words = text.split("+")
+        if words[0].strip() == "usual" and preprocessing is not None:
+            found, words = cls.usual(preprocessing), words[1:]
+        for word in words:
             name, number = _split(word.strip())
             if name == "shift":
                 found = replace(found, shift=None if number is None else int(number))

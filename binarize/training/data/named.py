@@ -6,7 +6,7 @@ idx:PATH          a folder of IDX files such as MNIST's, gzipped or not
 PATH              a folder of class folders, or of train/ and val/ with class folders each
 torch/NAME        a data set of torchvision (torch/cifar10), through timm; downloaded only where asked for
 hfds/NAME, wds/PATH, tfds/NAME    Hugging Face, WebDataset and TensorFlow data sets, through timm
-a Dataset or DataLoader of (image, label); images of tensors as the model takes them
+a Dataset or DataLoader of (image, label); images of tensors as the model takes them; an ImageData
 (images, labels)  tensors: uint8 images are preprocessed, floating ones are taken as they are
 """
 
@@ -76,6 +76,8 @@ def open_data(
 
     Raises: UsageError for a name that leads nowhere, SourceError for damaged files.
     """
+    if isinstance(data, ImageData):
+        return data if split == "train" else None
     if isinstance(data, (str, os.PathLike)):
         return _named(str(data), split, size, classes, Path(root), download)
     if isinstance(data, Tensor):

@@ -55,16 +55,20 @@ class Preprocessing:
 
 
 def preprocessing_of(
-    model: nn.Module, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    model: nn.Module,
+    *,
+    size: Sequence[int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Preprocessing:
-    """The preprocessing that the model's configuration says; `mean` and `std` override it.
+    """The preprocessing that the model's configuration says; `size` (C, H, W), `mean` and `std` override it.
 
     timm models carry a configuration. torchvision's classifiers have that of ImageNet. For any other model the size is the
     one it was converted with, or that its first layer accepts, and pixels go to [-1, 1].
 
     Raises: UsageError where the size of its images is not known.
     """
-    found = _configured(model)
+    found = _configured(model, None if size is None else tuple(size))
     channels = found.size[0]
     for name, given in (("mean", mean), ("std", std)):
         if given is not None and len(given) not in (1, channels):
@@ -80,8 +84,8 @@ def preprocessing_of(
     return found
 
 
-def _configured(model: nn.Module) -> Preprocessing:
-    shape = _image_shape(model)
+def _configured(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessing:
+    shape = given or _image_shape(model)
     if isinstance(getattr(model, "pretrained_cfg", None), dict):
         from timm.data import resolve_model_data_config
 
@@ -102,7 +106,8 @@ def _configured(model: nn.Module) -> Preprocessing:
         return Preprocessing(_size(size), mean, std, crop, origin="ImageNet, as torchvision's models")
     if shape is None:
         inferred = infer(model)
-        shape = tuple(inferred[1:]) if inferred is not None and len(inferred) == 4 else None
+        sizes = inferred.kinds[0].shape if inferred is not None else ()
+        shape = tuple(sizes[1:]) if len(sizes) == 4 else None
     if shape is None:
         raise UsageError(
             "the size of this model's images is not known: give a Dataset of tensors, or convert it with an example input"

@@ -41,6 +41,13 @@ def test_unknown_words_are_named(text: str, hint: str) -> None:
     assert f'"{text}"' in str(caught.value) and hint in str(caught.value)
 
 
+def test_more_is_added_to_the_usual_ones() -> None:
+    assert Augment.parse("usual", LARGE) == Augment.usual(LARGE)
+    assert Augment.parse("usual+rand-m9", SMALL) == Augment(shift=None, flip=True, policy="rand-m9")
+    with pytest.raises(UsageError, match='"rnad-m9"'):
+        Augment.parse("usual+rnad-m9", SMALL)
+
+
 def test_usual_ones_follow_the_size_and_the_colours() -> None:
     assert Augment.usual(SMALL) == Augment(shift=None, flip=True)
     assert Augment.usual(Preprocessing((1, 28, 28), (0.5,), (0.5,))) == Augment(shift=None)

@@ -204,6 +204,11 @@ def test_subsets_are_the_same_for_the_same_seed(tmp_path: Path) -> None:
         divided(data, 0.01)
 
 
+def test_opened_data_is_data_too() -> None:
+    digits = opened("digits")
+    assert open_data(digits) is digits and open_data(digits, "validation") is None
+
+
 def test_parts_share_no_image() -> None:
     data = opened((torch.arange(20.0)[:, None], torch.arange(20)))
     rest, share = divided(data, 0.25)

@@ -41,6 +41,7 @@ def test_other_models_go_by_their_first_layer() -> None:
 def test_given_numbers_override() -> None:
     found = preprocessing_of(trained_vgg(), mean=[0.286], std=[0.353])
     assert (found.mean, found.std) == ((0.286,), (0.353,))
+    assert preprocessing_of(trained_vgg(), size=(1, 16, 16)).size == (1, 16, 16)
     assert "as given" in found.origin
     with pytest.raises(UsageError, match="mean has 3 numbers; the model takes 1 channels"):
         preprocessing_of(trained_vgg(), mean=[0.1, 0.2, 0.3])

@@ -41,16 +41,28 @@ from binarize.rule_values import (
 )
 from binarize.scheme import Norm, Shortcut
 
-__all__ = ["RULE_KEYS", "check_file", "check_recipe", "check_rule", "json_schema"]
+__all__ = [
+    "RECIPE",
+    "RULE_KEYS",
+    "SHORTCUT",
+    "Keys",
+    "Table",
+    "check",
+    "check_file",
+    "check_recipe",
+    "check_rule",
+    "json_schema",
+    "mapping",
+]
 
 # A message with more faults than this helps nobody.
 _MOST_FAULTS = 5
 
-_SHORTCUT = words(*get_args(Shortcut))
+SHORTCUT = words(*get_args(Shortcut))
 _NORM = words(*get_args(Norm))
 
 
-class _Keys(BaseModel):
+class Keys(BaseModel):
     """A mapping that knows its keys: an unknown one is a fault with the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -67,7 +79,7 @@ class _Keys(BaseModel):
         return data
 
 
-class _Selectors(_Keys):
+class _Selectors(Keys):
     what = "selector"
 
     @model_validator(mode="before")
@@ -80,7 +92,7 @@ class _Selectors(_Keys):
         return data
 
 
-class _RuleKeys(_Keys):
+class _RuleKeys(Keys):
     @model_validator(mode="before")
     @classmethod
     def _keeps_or_changes(cls, data: Any) -> Any:
@@ -92,12 +104,10 @@ class _RuleKeys(_Keys):
 
 
 # key -> (what values it takes, what an editor says about it)
-_Table = Mapping[str, tuple[Any, str]]
+Table = Mapping[str, tuple[Any, str]]
 
 
-def _mapping(
-    name: str, table: _Table, base: type[_Keys] = _Keys, required: tuple[str, ...] = ()
-) -> type[_Keys]:
+def mapping(name: str, table: Table, base: type[Keys] = Keys, required: tuple[str, ...] = ()) -> type[Keys]:
     """A pydantic model from a table. Fields have the keys as aliases: some keys are words of Python."""
     fields: dict[str, Any] = {
         f"key_{key}": (kind, Field(... if key in required else None, alias=key, description=says))
@@ -106,7 +116,7 @@ def _mapping(
     return create_model(name, __base__=base, **fields)
 
 
-_Match = _mapping(
+_Match = mapping(
     "Match",
     {
         "name": (
@@ -145,7 +155,8 @@ _Match = _mapping(
 )
 _Match.model_rebuild(_types_namespace={"Match": _Match})
 
-_RECIPE: _Table = {
+# Of a recipe, in a scheme or alone.
+RECIPE: Table = {
     "data": (TEXT, "the data set it was used on"),
     "optimizer": (TEXT, "adam, adamw, sgd, ..."),
     "lr": (NUMBER, "learning rate at its highest"),
@@ -177,19 +188,19 @@ _RECIPE: _Table = {
     "keep_epoch": (words("best", "last"), "the epoch whose weights the model ends with"),
     "norm_images": (INTEGER, "training images from which BatchNorm's statistics are taken anew at the end"),
 }
-_Stage: Any = _mapping(
+_Stage: Any = mapping(
     "Stage",
     {
         "binary": (several(words("weight", "input")), "what is binary in this stage"),
         "layers": (NUMBER, "share of the layers, from the first, in which it is"),
-        **_RECIPE,
+        **RECIPE,
     },
 )
-_Recipe: Any = _mapping(
-    "Recipe", {**_RECIPE, "stages": (list[_Stage], "changes to the recipe, one stage after another")}
+_Recipe: Any = mapping(
+    "Recipe", {**RECIPE, "stages": (list[_Stage], "changes to the recipe, one stage after another")}
 )
 
-_Scheme: Any = _mapping(
+_Scheme: Any = mapping(
     "Scheme",
     {
         "paper": (TEXT, "where the method was published"),
@@ -199,12 +210,15 @@ _Scheme: Any = _mapping(
         "scale": (PART, "learned factor per output channel"),
         "nonlinearity": (NONLINEARITY, "what stands in place of the ReLU before a sign; position: after_add"),
         "norm": (_NORM, "where BatchNorm is inserted"),
-        "shortcut": (_SHORTCUT, "where shortcuts are added"),
+        "shortcut": (SHORTCUT, "where shortcuts are added"),
         "projection": (
             words("none", "conv1x1"),
             "shortcuts between channels that neither repeat nor average",
         ),
-        "shortcut_scale": (words("none", "channel"), "learned factor per channel on each shortcut around one layer"),
+        "shortcut_scale": (
+            words("none", "channel"),
+            "learned factor per channel on each shortcut around one layer",
+        ),
         "pad_value": (PAD_VALUE, "what the binary input is padded with: 0, 1 or -1"),
         "clip": (CLIP, "range of the latent weights"),
         "schedule": (list[SCHEDULE_ENTRY], "what changes during training, and how"),
@@ -213,23 +227,23 @@ _Scheme: Any = _mapping(
     },
 )
 
-_RULE: _Table = {
+_RULE: Table = {
     "id": (ID, "to address the rule by --set id.field=value"),
     "match": (_Match, "which layers: all selectors must hold, a list is an or"),
     "use": (USE, "keep, a scheme, or weights-only:scheme"),
     "with": (_Scheme, "changes to the scheme for these layers"),
-    "shortcut": (_SHORTCUT, "where shortcuts are added"),
+    "shortcut": (SHORTCUT, "where shortcuts are added"),
     "norm": (_NORM, "where BatchNorm is inserted"),
     "activation": (ACTIVATION, "auto, keep, none, hardtanh, prelu, rprelu, maxout or a part"),
     "why": (TEXT, "shown in the report"),
     "optional": (FLAG, "no warning where it matches no layer"),
 }
 RULE_KEYS = tuple(_RULE)
-_Rule: Any = _mapping("Rule", _RULE, base=_RuleKeys, required=("match", "use"))
+_Rule: Any = mapping("Rule", _RULE, base=_RuleKeys, required=("match", "use"))
 
-_Defaults: Any = _mapping("Defaults", {"input_shape": (list[COUNT], "shape of an example input")})
+_Defaults: Any = mapping("Defaults", {"input_shape": (list[COUNT], "shape of an example input")})
 
-_File = _mapping(
+_File = mapping(
     "RuleFile",
     {
         "schema": (SCHEMA_VERSION, "version of this format: 1"),
@@ -248,20 +262,21 @@ _File = _mapping(
 
 def check_file(document: Document) -> dict[str, Any]:
     """The canonical data of a rule file. Raises RuleError that shows every fault in its place."""
-    return _check(_File, document)
+    return check(_File, document)
 
 
 def check_rule(document: Document) -> dict[str, Any]:
     """The canonical data of one rule. Raises RuleError."""
-    return _check(_Rule, document)
+    return check(_Rule, document)
 
 
 def check_recipe(document: Document) -> dict[str, Any]:
     """The canonical data of a recipe alone, as `training:` has it. Raises RuleError."""
-    return _check(_Recipe, document)
+    return check(_Recipe, document)
 
 
-def _check(model: type[_Keys], document: Document) -> dict[str, Any]:
+def check(model: type[Keys], document: Document) -> dict[str, Any]:
+    """The canonical data of a document. Raises RuleError that shows the first faults in their places."""
     try:
         checked = model.model_validate(document.data)
     except ValidationError as error:

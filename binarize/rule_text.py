@@ -200,7 +200,7 @@ class _Parser:
 
         next(events)
         if not isinstance(next(events), DocumentStartEvent):
-            raise RuleError(f'{self.name} is empty; a rule file begins with "schema: 1"')
+            raise RuleError(f'{self.name} is empty; it should begin with "schema: 1"')
         data = self._value(next(events), events, ())
         next(events)
         after = next(events)

@@ -69,8 +69,8 @@ def test_yaml_is_version_1_2(text: str, value: Any) -> None:
             "a: [1,\n",
             "f.yaml:2:1  this is no YAML: the text ends in the middle of a value; is a bracket or quote left open?",
         ),
-        ("", 'f.yaml is empty; a rule file begins with "schema: 1"'),
-        ("# nothing\n", 'f.yaml is empty; a rule file begins with "schema: 1"'),
+        ("", 'f.yaml is empty; it should begin with "schema: 1"'),
+        ("# nothing\n", 'f.yaml is empty; it should begin with "schema: 1"'),
     ],
 )
 def test_fault_names_file_line_and_column(text: str, message: str) -> None:

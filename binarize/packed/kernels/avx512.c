@@ -16,6 +16,7 @@
 #define VARIANT(name) name##_avx512
 #define LANES 32
 #define MASKED_LANES 32
+#define TILE_PIXELS 4
 #define ALWAYS static inline __attribute__((always_inline)) TARGET
 
 enum { PREFETCH = 2048 }; /* words ahead */

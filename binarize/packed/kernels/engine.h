@@ -4,6 +4,7 @@
  *     TARGET                      its target attribute, or nothing
  *     VARIANT(name)               name with the variant's suffix
  *     LANES, MASKED_LANES         filters of a block
+ *     TILE_PIXELS                 output pixels of a tile, 4 or 8
  *     less_f32(a, b), less_i32(a, b)    word of the 32 comparisons a[i] < b[i]
  *     dense_tile(x, offsets, words, w, pixels, pops), masked_tile(...)
  * where pops[pixel * lanes + lane] becomes the popcount of (x ^ w) over all words, x[pixel][offsets[k]] being the
@@ -310,10 +311,15 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
         for (int64_t plane = 0;;) {
             int32_t *out = pops + plane * TILE_PIXELS * LANE_COUNT;
             switch (n) {
-            case 4: tile(windows, job->offsets, job->words, weights, 4, out); break;
-            case 3: tile(windows, job->offsets, job->words, weights, 3, out); break;
-            case 2: tile(windows, job->offsets, job->words, weights, 2, out); break;
-            default: tile(windows, job->offsets, job->words, weights, 1, out);
+#define CASE(pixels)                                                                                          \
+    case pixels:                                                                                              \
+        tile(windows, job->offsets, job->words, weights, pixels, out);                                        \
+        break;
+#if TILE_PIXELS == 8
+                CASE(8) CASE(7) CASE(6) CASE(5)
+#endif
+                CASE(4) CASE(3) CASE(2) CASE(1)
+#undef CASE
             }
             if (++plane == job->planes)
                 break;

@@ -71,7 +71,7 @@ typedef struct {
 } ConvCall;
 
 #define MAX_PLANES 8
-#define TILE_PIXELS 4   /* output pixels that an inner loop computes at once */
+#define MOST_PIXELS 8   /* output pixels that an inner loop computes at once */
 #define MAX_LANES 64    /* filters that it computes at once */
 #define PACK_PIXELS 64  /* pixels that a [C][H][W] image is packed by */
 #define MAX_THREADS 64

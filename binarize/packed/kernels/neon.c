@@ -9,6 +9,7 @@
 #define VARIANT(name) name##_neon
 #define LANES 32
 #define MASKED_LANES 32
+#define TILE_PIXELS 4
 #define ALWAYS static inline __attribute__((always_inline))
 #define QUADS (LANES / 4)
 #define BYTE_RUN 31 /* words whose byte counts (at most 8 each) fit into a byte */

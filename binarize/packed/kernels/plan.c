@@ -103,10 +103,10 @@ static void choose_chunks(Plan *plan, int threads)
 {
     ConvJob *job = &plan->job;
     const int64_t bytes = plan->call.stride_height * job->pixel_step * 4; /* of input for one output pixel */
-    int64_t chunk = larger(16 * TILE_PIXELS, CHUNK_BYTES / bytes);
+    int64_t chunk = larger(16 * MOST_PIXELS, CHUNK_BYTES / bytes);
     if (threads > 1)
-        chunk = smaller(chunk, larger(4 * TILE_PIXELS, job->pixels * job->blocks / (threads * CHUNKS_PER_THREAD)));
-    job->chunk_pixels = (chunk + TILE_PIXELS - 1) / TILE_PIXELS * TILE_PIXELS;
+        chunk = smaller(chunk, larger(4 * MOST_PIXELS, job->pixels * job->blocks / (threads * CHUNKS_PER_THREAD)));
+    job->chunk_pixels = (chunk + MOST_PIXELS - 1) / MOST_PIXELS * MOST_PIXELS;
     plan->units = (job->pixels + job->chunk_pixels - 1) / job->chunk_pixels * job->blocks;
 }
 

@@ -9,6 +9,7 @@
 #define VARIANT(name) name##_scalar
 #define LANES 32
 #define MASKED_LANES 32
+#define TILE_PIXELS 4
 #define PART 512 /* words of a window gathered at once */
 
 #include <string.h>

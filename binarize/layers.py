@@ -130,6 +130,8 @@ class BinaryLayer(nn.Module):
         if start is not None:
             start(new.weight, getattr(weight_binarizer, "axis", 0))
         new.pad_value = float(pad_value)
+        if getattr(layer, "padding_mode", None) == "zeros":
+            new._reversed_padding_repeated_twice = _sides(layer)
         new.shortcut_inside = new.activation_inside = True
         new._move_bias_into_norm()
         return cast(Self, new)
@@ -223,6 +225,17 @@ class BinaryLayer(nn.Module):
     def extra_repr(self) -> str:
         text = super().extra_repr()
         return text if self.pad_value == 0 else f"{text}, pad_value={self.pad_value:g}"
+
+
+def _sides(layer: nn.Module) -> list[int]:
+    """[before, after] of the last axis first, of zeros. torch notes it only when a layer is made, and people change it."""
+    conv = cast(Any, layer)
+    if conv.padding == "valid":
+        return [0] * (2 * len(conv.kernel_size))
+    if conv.padding == "same":
+        totals = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size)]
+        return [side for total in reversed(totals) for side in (total // 2, total - total // 2)]
+    return [int(side) for side in reversed(conv.padding) for _ in range(2)]
 
 
 class _BinaryConv(BinaryLayer):

@@ -99,6 +99,16 @@ def test_zero_padding_lies_outside_the_two_values():
     assert binary(torch.ones(1, 1, 2, 2)).tolist() == [[[[4.0, 4.0], [4.0, 4.0]]]]
 
 
+@pytest.mark.parametrize("padding", [(2, 0), "same", "valid"])
+def test_padding_is_what_the_layer_has_now(padding):
+    """Encoders are made to dilate after they were built, by setting these attributes."""
+    conv = nn.Conv2d(2, 3, 3, padding=1)
+    conv.dilation, conv.padding = (2, 1), padding
+    x = torch.ones(1, 2, 9, 8)
+    for pad_value in (0.0, -1.0):
+        assert convert(copy.deepcopy(conv), "bnn", pad_value=pad_value)(x).shape == conv(x).shape
+
+
 def test_padding_mode_wins_over_pad_value():
     layer, x = made("conv2d reflect")
     assert torch.equal(convert(copy.deepcopy(layer), "bnn", pad_value=-1.0)(x), convert(layer, "bnn")(x))

@@ -22,8 +22,8 @@ import binarize
 from binarize.analysis import analyse
 from binarize.capture import capture
 from binarize.convert import PlannedConversion
+from binarize.rewrite import copy_model
 from binarize.sources import load
-from binarize.sources.structure import without_data
 
 __all__ = ["examine", "warm_up"]
 
@@ -112,9 +112,9 @@ class _Real:
     def time(self, tell: Tell) -> str:
         """Processor time of recording and analysing against that of a forward pass where it is recorded."""
         args, kwargs = self.case.arguments
-        model = self.case.model
+        model = copy_model(self.case.model)
         if self.planned.analysis.graph.level == "meta":
-            model = without_data(model)
+            model = model.to("meta")
             args, kwargs = torch.utils._pytree.tree_map_only(
                 torch.Tensor, lambda t: t.to("meta"), (args, kwargs)
             )

@@ -20,8 +20,9 @@ CHECKS = (
     "time",
     "kept",
     "convert",
-    "shapes",
+    # Before anything runs the float model, which may change it (YOLO keeps its anchors).
     "original",
+    "shapes",
     "alive",
     "saved",
     "gradients",

@@ -21,7 +21,7 @@ from binarize.calibration.batches import as_batches
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.starts import set_starts
 from binarize.capture import capture
-from binarize.capture.shadow import HOOK_TABLES, computes_weights, silenced_hooks
+from binarize.capture.shadow import HOOK_TABLES, part_of_model, silenced_hooks
 from binarize.checks import compare_outputs, same_top1, undisturbed
 from binarize.conversion import Conversion, SourceRecord, remember
 from binarize.errors import CheckError, UsageError, refuse_warnings
@@ -348,7 +348,7 @@ def _unheard_hooks(model: nn.Module, plan: Plan) -> list[str]:
         silent = []
         for path in (prefix + child for child in edit.args["opened"]):
             tables = [getattr(model.get_submodule(path), name) for name in HOOK_TABLES]
-            if any(not computes_weights(hook) for table in tables for hook in table.values()):
+            if any(not part_of_model(hook) for table in tables for hook in table.values()):
                 silent.append(path)
         if silent:
             around = edit.container or "the model"

@@ -135,7 +135,10 @@ class _Weights(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.names = {id(p): name for name, p in model.named_parameters()}
+        # A tied parameter has several names.
+        self.names: dict[int, list[str]] = {}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            self.names.setdefault(id(parameter), []).append(name)
         # Each use of a weight: the parameters that it may have been made from.
         self.uses: set[frozenset[str]] = set()
 
@@ -148,7 +151,7 @@ class _Weights(TorchFunctionMode):
         elif name == "addmm":
             weight = args[2] if len(args) > 2 else keywords.get("mat2")
         if isinstance(weight, Tensor):
-            sources = frozenset(self.names[id(p)] for p in _made_from(weight) if id(p) in self.names)
+            sources = frozenset(n for p in _made_from(weight) for n in self.names.get(id(p), ()))
             if sources:
                 self.uses.add(sources)
         return func(*args, **keywords)
@@ -171,10 +174,9 @@ def _made_from(weight: Tensor) -> list[Tensor]:
 def reported(model: nn.Module, plan: Plan, evaluation: Arguments, training: Arguments | None) -> str:
     """Every weight that a convolution or linear map applies, and every such module, stands in a row of the plan."""
     rows = {decision.layer.name for decision in plan.decisions}
-    watched = _Weights(model)
-    modes = [(False, evaluation)] + ([(True, training)] if training is not None else [])
     plain = copy_model(model).requires_grad_(True)
-    watched.names = {id(p): name for name, p in plain.named_parameters()}
+    watched = _Weights(plain)
+    modes = [(False, evaluation)] + ([(True, training)] if training is not None else [])
     for mode, arguments in modes:
         with silenced_hooks(plain), torch.enable_grad(), watched:
             outputs(plain.train(mode), arguments)

@@ -10,6 +10,7 @@ from typing import Any
 import torch.fx
 
 from binarize.capture.graph import Graph
+from binarize.capture.shadow import HOOK_TABLES
 from binarize.capture.tape import Recording
 from binarize.capture.tracer import TraceError, align, concrete_arguments, trace_container
 
@@ -75,6 +76,11 @@ def open_container(graph: Graph, main: Recording, path: str, opened: Iterable[st
     container = graph.shadow.get_submodule(path)
     if "forward" in vars(container):
         raise TraceError("its forward is set on the object and not on its class")
+    for child in inlined:
+        tables = [getattr(container.get_submodule(child), name) for name in HOOK_TABLES]
+        # The shadow has only such hooks as the model does not run without; an inlined child would no longer fire them.
+        if any(tables):
+            raise TraceError(f"hooks of the model itself stand on {child}")
     concrete = _storable(concrete_arguments(container, *main.arguments[path, 0]))
     traced = trace_container(container, concrete, inlined)
     steps: dict[torch.fx.Node, list[torch.fx.Node]] = {}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["HOOK_TABLES", "computed_tensors", "computes_weights", "meta_like", "shadow", "silenced_hooks"]
+__all__ = ["HOOK_TABLES", "computed_tensors", "meta_like", "part_of_model", "shadow", "silenced_hooks"]
 
 HOOK_TABLES = (
     "_forward_hooks",
@@ -24,8 +24,7 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
     """A deep copy to run and trace, so that the original's buffers, hooks and flags are never touched.
 
     With `meta` no parameter or buffer holds data: the copy costs no memory and running it no arithmetic.
-    Hooks are left out, since a user's hook must not fire for our runs; hooks that belong to torch.nn.utils stay,
-    since they compute weights (weight_norm, spectral_norm).
+    Hooks are left out, since a user's hook must not fire for our runs; those without which the model does not run stay.
     """
     memo: dict[int, Any] = computed_tensors(module)
     if meta:
@@ -37,7 +36,7 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
     for child in module.modules():
         for name in HOOK_TABLES:
             hooks = getattr(child, name)
-            kept = {key: hook for key, hook in hooks.items() if computes_weights(hook)}
+            kept = {key: hook for key, hook in hooks.items() if part_of_model(hook)}
             memo[id(hooks)] = type(hooks)(kept)
     copied = copy.deepcopy(module, memo)
     for child in copied.modules() if meta else ():
@@ -77,19 +76,24 @@ def meta_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def computes_weights(hook: object) -> bool:
-    """Whether a hook belongs to torch.nn.utils: without it the module would have no weight."""
-    return type(hook).__module__.startswith("torch.nn.utils")
+def part_of_model(hook: object) -> bool:
+    """Whether the model does not run without a hook, so that it is no user's.
+
+    Those of torch.nn.utils compute weights (weight_norm, spectral_norm); with those of transformers a model hands its
+    own inner values on, and marks that it has them (Segformer's decoder reads what its encoder's blocks gave).
+    """
+    owner = getattr(hook, "__module__", None) or type(hook).__module__
+    return owner.startswith(("torch.nn.utils", "transformers.utils.output_capturing"))
 
 
 @contextmanager
 def silenced_hooks(model: nn.Module) -> Iterator[None]:
-    """Take the user's hooks out while we run the model, and put them back; those that compute weights stay."""
+    """Take the user's hooks out while we run the model, and put them back; those of the model itself stay."""
     removed: list[tuple[Any, Any]] = []
     for module in model.modules():
         for name in HOOK_TABLES:
             table = getattr(module, name)
-            mine = {key: hook for key, hook in table.items() if not computes_weights(hook)}
+            mine = {key: hook for key, hook in table.items() if not part_of_model(hook)}
             if mine:
                 removed.append((table, dict(table)))
                 for key in mine:

@@ -52,6 +52,17 @@ def test_opened_children_show_their_steps() -> None:
     assert container.node_for(step).target == "0.bn1"
 
 
+def test_a_child_whose_hooks_the_model_needs_stays_closed() -> None:
+    def hook(*_: object) -> None:
+        return None
+
+    hook.__module__ = "transformers.utils.output_capturing"
+    model = nets.BasicBlocks()
+    model.blocks[0].register_forward_hook(hook)
+    with pytest.raises(TraceError, match="hooks of the model itself stand on 0"):
+        opened(model, "blocks", "0", "1")
+
+
 def test_a_container_called_twice_has_no_single_graph() -> None:
     class Twice(nets.Body):
         def __init__(self) -> None:

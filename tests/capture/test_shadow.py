@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import nets
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from binarize.capture.shadow import HOOK_TABLES, shadow, silenced_hooks
 
@@ -51,6 +52,22 @@ def test_hooks_that_compute_a_weight_stay() -> None:
     copy = shadow(model, meta=False).eval()
     assert len(copy.conv3._forward_pre_hooks) == 1
     assert torch.equal(copy(nets.pictures(2)), model.eval()(nets.pictures(2)))
+
+
+def test_hooks_by_which_a_model_hands_its_values_on_stay() -> None:
+    """As transformers installs them in the first forward pass, and then marks the model as having them."""
+    model = nn.Sequential(nn.ReLU())
+    heard: list[Tensor] = []
+
+    def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+        heard.append(output)
+
+    hook.__module__ = "transformers.utils.output_capturing"
+    model[0].register_forward_hook(hook)
+    with silenced_hooks(model):
+        model(torch.zeros(1))
+    shadow(model)(torch.zeros(1, device="meta"))
+    assert len(heard) == 2
 
 
 def test_silenced_hooks_do_not_fire_and_come_back_in_order() -> None:

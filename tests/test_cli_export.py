@@ -82,7 +82,6 @@ def test_without_a_compiler_it_says_that_nothing_was_checked(folder: Path, tmp_p
             2,
             '--format "onx" is none of onnx, qonnx, openvino, pt2, c; did you mean "onnx"?',
         ),
-        ((".", "-f", "onnx"), 2, '--format "onnx" is not written by this version; c is'),
         ((".",), 2, "--format"),
     ],
 )

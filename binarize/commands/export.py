@@ -26,7 +26,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A converted model's folder.")],
     format: Annotated[
         str,
-        typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Of the file; this version writes c."),
+        typer.Option("--format", "-f", metavar="|".join(FORMATS), help="Of the file."),
     ],
     out: Annotated[
         Path | None,

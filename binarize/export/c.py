@@ -32,12 +32,12 @@ from binarize.export.c_memory import plan_memory
 from binarize.export.c_signs import compare_integers, pack_signs
 from binarize.export.c_steps import refuse
 from binarize.export.c_text import CSource, make_source
+from binarize.export.theory import constants_in_theory
 from binarize.packed.freeze import Example
 from binarize.packed.in_order import in_order
-from binarize.packed.layers import PackedLayer
 from binarize.report.units import plural, size
 
-__all__ = ["constants_in_theory", "translate", "write"]
+__all__ = ["translate", "write"]
 
 # Inputs on which the C file is compared with the packed model: few where they are large, sums in order take long.
 _INPUTS, _FEW, _LARGE = 8, 3, 1 << 14
@@ -112,15 +112,6 @@ def _checked(
     said = f"Compiled and run on {count} inputs: the packed model's numbers bit for bit, float sums in order."
     other = f"Torch's own order of sums differs by at most {largest:.1e}; same class on {same} of {count}."
     return (said, other), ()
-
-
-def constants_in_theory(model: nn.Module) -> int:
-    """Bytes at one bit a binary weight and four a number."""
-    packed = [m for m in model.modules() if isinstance(m, PackedLayer)]
-    inside = {id(buffer) for layer in packed for buffer in layer.buffers(recurse=False)}
-    tensors = {id(t): t for t in (*model.parameters(), *model.buffers()) if id(t) not in inside}
-    rest = sum(4 * t.numel() for t in tensors.values() if t.is_floating_point())
-    return rest + sum(layer.packed_bytes() for layer in packed)
 
 
 def _rows(source: CSource, code: Code | None, theory: int) -> tuple[tuple[str, str, str], ...]:

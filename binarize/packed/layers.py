@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from binarize.errors import CheckError, UsageError
 from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
-from binarize.packed.pack import pack_bits, stream_bytes, unpack_bits
+from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
 
 __all__ = ["PARTS", "Form", "FrozenLayer", "PackedLayer", "check_stream"]
@@ -237,7 +237,7 @@ class PackedLayer(FrozenLayer):
 
     @property
     def lower(self) -> Tensor:
-        return unpack_bits(self.bits, self.window.weight_shape)
+        return lower_of(self.bits, self.window.weight_shape)
 
     def float_signs(self) -> Tensor:
         return 1 - 2 * self.lower.float()

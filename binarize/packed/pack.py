@@ -23,7 +23,16 @@ from torch import Tensor
 
 from binarize.errors import CheckError
 
-__all__ = ["WORD", "pack_bits", "pack_words", "signs", "stream_bytes", "unpack_bits", "unpack_words"]
+__all__ = [
+    "WORD",
+    "lower_of",
+    "pack_bits",
+    "pack_words",
+    "signs",
+    "stream_bytes",
+    "unpack_bits",
+    "unpack_words",
+]
 
 WORD = 32
 """Bits of one word of activations."""
@@ -58,10 +67,14 @@ def unpack_bits(bits: Tensor, shape: Sequence[int]) -> Tensor:
             f"packed bits are {bits.dtype} {tuple(bits.shape)}; a weight of {tuple(shape)} needs "
             f"torch.uint8 {(shape[0], -(-n // 8))}"
         )
-    mask = _to_mask(bits)
-    if mask[:, n:].any():
+    if n % 8 and bool((bits[:, -1] >> (n % 8)).any()):
         raise CheckError(f"packed bits of a weight of {tuple(shape)}: a filling bit after bit {n - 1} is set")
-    return mask[:, :n].reshape(tuple(shape))
+    return lower_of(bits, shape)
+
+
+def lower_of(bits: Tensor, shape: Sequence[int]) -> Tensor:
+    """`unpack_bits` of a stream that was checked before: asks for no number of the tensor, so that it can be traced."""
+    return _to_mask(bits)[:, : math.prod(shape[1:])].reshape(tuple(shape))
 
 
 def pack_words(lower: Tensor) -> Tensor:

@@ -13,13 +13,14 @@ from pathlib import Path
 import nets
 import pytest
 import torch
-from packed_layers import conv, linear
+from packed_layers import KINDS, Made, conv, linear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import binarize
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.xnorpp import ChannelScale
 from binarize.channels import MeanChannels, RepeatChannels
 from binarize.errors import CheckError, UsageError
 from binarize.export.c import translate
@@ -54,9 +55,6 @@ def with_parts(layer: PackedLayer, **parts: nn.Module) -> PackedLayer:
     return layer
 
 
-Made = tuple[tuple[int, ...], Callable[[], nn.Module]]
-
-
 def seeded(make: Callable[[], nn.Module]) -> nn.Module:
     """A module whose float parameters and statistics are noise, its variances positive. Packed layers stay."""
     torch.manual_seed(3)
@@ -72,31 +70,6 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
                     else torch.randn(tensor.shape)
                 )
     return module
-
-
-PACKED: dict[str, Made] = {
-    "padded with 0": ((12, 6, 5), lambda: conv(12, 7, pad=1)),
-    "padded with 1": ((12, 6, 5), lambda: conv(12, 7, pad=1, pad_value=1)),
-    "padded with -1": ((12, 6, 5), lambda: conv(12, 7, pad=2, pad_value=-1)),
-    "33 channels": ((33, 4, 4), lambda: conv(33, 34, pad=1)),
-    "64 channels": ((64, 4, 4), lambda: conv(64, 3, pad=1)),
-    "stride, dilation": ((5, 11, 9), lambda: conv(5, 6, stride=2, dilation=2, pad=2)),
-    "groups": ((40, 5, 5), lambda: conv(40, 6, groups=2, pad=1)),
-    "depthwise": ((35, 5, 5), lambda: conv(35, 35, groups=35, pad=1)),
-    "1x1": ((70, 3, 3), lambda: conv(70, 5, 1)),
-    "conv1d": ((9, 14), lambda: conv(9, 8, 5, axes=1, pad=2, stride=2)),
-    "linear": ((45,), lambda: linear(45, 11)),
-    "thresholds": ((20, 5, 5), lambda: conv(20, 6, pad=1, thresholds=True)),
-    "three planes": ((20, 5, 5), lambda: conv(20, 6, pad=1, planes=3)),
-    "two levels": ((20, 5, 5), lambda: conv(20, 6, pad=1, two_levels=True, outside=0.3)),
-    "two levels in groups": ((20, 5, 5), lambda: conv(20, 6, groups=2, pad=1, two_levels=True, outside=-2.0)),
-    "off-centre input": ((20, 5, 5), lambda: conv(20, 6, pad=1, outside=0.7)),
-    "zero and one": ((20, 5, 5), lambda: conv(20, 6, pad=1, zero_one=True, two_levels=True)),
-    "zero and one, padded with 1": ((20, 5, 5), lambda: conv(20, 6, pad=1, zero_one=True, pad_value=1)),
-    "float inputs": ((6, 5, 5), lambda: conv(6, 7, pad=1, float_input=True, two_levels=True)),
-    "float inputs, padded": ((6, 5, 5), lambda: conv(6, 8, groups=2, pad=1, float_input=True, pad_value=0.25)),
-    "float inputs of a linear layer": ((37,), lambda: linear(37, 5, float_input=True)),
-}  # fmt: skip
 
 
 class Beside(nn.Module):
@@ -134,7 +107,7 @@ def assert_each_same_bits(layers: dict[str, Made], compiler: str) -> None:
 
 
 def test_packed_layers(compiler: str) -> None:
-    assert_each_same_bits(PACKED, compiler)
+    assert_each_same_bits(KINDS, compiler)
 
 
 class Inception(nn.Module):
@@ -160,6 +133,7 @@ FLOATS: dict[str, Made] = {
     "slopes": ((6, 4, 4), lambda: nn.PReLU(6)),
     "RPReLU": ((6, 4, 4), lambda: RPReLU(6)),
     "Maxout": ((6, 4, 4), lambda: Maxout(6)),
+    "factors": ((6, 4, 4), lambda: ChannelScale(6)),
     "threshold": ((6, 4), lambda: Threshold(6)),
     "clamps": ((30,), lambda: nn.Sequential(nn.Hardtanh(-0.7, 1.2), nn.LeakyReLU(0.1), nn.ReLU6(), nn.ReLU(True))),
     "max pool": ((3, 9, 7), lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True)),

@@ -23,7 +23,7 @@ def test_a_format_without_an_exporter_is_refused_before_anything_is_read(format:
     with pytest.raises(BinarizeError) as raised:
         binarize.export("no-such-folder", format, "out")
     assert ("no such" in str(raised.value)) == written
-    assert ("is not written by this version; c is" in str(raised.value)) != written
+    assert ("is not written by this version" in str(raised.value)) != written
 
 
 def test_a_model_in_memory_needs_a_path() -> None:

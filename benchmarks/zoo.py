@@ -1,6 +1,6 @@
 """Whole zoos held to the laws of a conversion: python benchmarks/zoo.py --set torchvision
 
-    --set NAME ...    torchvision, timm-modules, timm-plan, timm-random, hf, yolo, smp (default: all)
+    --set NAME ...    torchvision, timm-modules, timm-plan, timm-random, hf, yolo, smp, ends (default: all)
     --only GLOB       models of such names
     --limit N         the first N that are not done yet
     --checks A,B      these checks instead of the set's own

@@ -17,6 +17,7 @@ import torch
 import zoo_cases
 from torch import nn
 from zoo_cases import Case
+from zoo_sets import ENDS
 
 import binarize
 from binarize.analysis import analyse
@@ -28,7 +29,6 @@ from binarize.sources import load
 __all__ = ["examine", "warm_up"]
 
 SCHEME, SHORTCUTS = "adabin", "every"
-ENDS = Path(__file__).parent / "zoo_ends.json"
 Tell = Callable[[str, Any], None]
 
 
@@ -101,7 +101,7 @@ class _Real:
         return model_laws.reported(self.case.model, self.planned.plan, self.case.arguments, training)
 
     def ends(self, tell: Tell) -> str:
-        wanted = json.loads(ENDS.read_text()).get(self.spec)
+        wanted = json.loads(ENDS.read_text("utf-8")).get(self.spec)
         for position in ("first", "last") if wanted else ():
             layers = [d.layer for d in self.planned.decisions]
             found = sorted(layer.name for layer in layers if layer.position == position)

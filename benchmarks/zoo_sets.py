@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from zoo_cases import HF, SMP
 
 from binarize.sources.architectures import known_names
 
-__all__ = ["CHECKS", "NEEDS", "SETS", "Set"]
+__all__ = ["CHECKS", "ENDS", "NEEDS", "SETS", "Set"]
 
 # In the order in which they are made: the plan is that of the conversion, and so on.
 CHECKS = (
@@ -27,6 +29,8 @@ CHECKS = (
     "saved",
     "gradients",
 )
+# First and last layers of models with several heads or inputs, read in their code by hand.
+ENDS = Path(__file__).parent / "zoo_ends.json"
 RANDOM_SEED, RANDOM_COUNT = 20261122, 150
 # One small architecture of each of timm's 98 model files, in the files' order.
 SMALL = """
@@ -92,4 +96,5 @@ SETS = {
     "hf": Set(lambda: [f"hf:{name}" for name in HF]),
     "yolo": Set(lambda: [f"yolo:{name}" for name in YOLO]),
     "smp": Set(lambda: [f"smp:{name}" for name in SMP]),
+    "ends": Set(lambda: list(json.loads(ENDS.read_text("utf-8"))), ("plan", "ends")),
 }

@@ -261,4 +261,5 @@ def _smp(name: str) -> tuple[nn.Module, Arguments]:
     import segmentation_models_pytorch
 
     make = getattr(segmentation_models_pytorch, name)
-    return make("resnet18", encoder_weights=None), ((nets.pictures(2, 64),), {})
+    # PAN halves the last map three times more.
+    return make("resnet18", encoder_weights=None), ((nets.pictures(2, 256 if name == "PAN" else 64),), {})

@@ -95,7 +95,7 @@ def analyse(graph: Graph) -> Analysis:
     Layers that no recording reaches are listed last with the reason; nothing that holds a weight is left out.
     """
     from binarize.dataflow import Flow
-    from binarize.layer_facts import shared_parameters
+    from binarize.layer_facts import entangled
 
     evaluation = Flow(graph.evaluation)
     flow = evaluation
@@ -105,34 +105,35 @@ def analyse(graph: Graph) -> Analysis:
             flow = training
     nodes = _sites_by_name(flow)
     called_in_evaluation = set(_sites_by_name(evaluation))
-    shared = shared_parameters(graph.shadow)
+    reasons = entangled(flow)
     signs = flow.signs()
     layers: list[Layer] = []
     for name, sites in nodes.items():
         calls = len(sites) if name in called_in_evaluation else 0
-        layers.append(_layer(flow, name, sites, len(layers), calls, signs, shared))
+        layers.append(_layer(flow, name, sites, len(layers), calls, signs, reasons))
     layers += _never_called(graph, set(nodes), len(layers))
     return Analysis(tuple(layers), flow, graph, nodes)
 
 
 def _sites_by_name(flow: Flow) -> dict[str, list[int]]:
     """Layer name -> its call sites, names in order of their first call."""
+    called = {str(flow.nodes[i].target) for i in flow.sites if flow.module(i) is not None}
     found: dict[str, list[int]] = {}
     for i in flow.sites:
-        module = flow.module(i)
-        found.setdefault(
-            str(flow.nodes[i].target) if module is not None else _functional_name(flow, i), []
-        ).append(i)
+        name = str(flow.nodes[i].target) if flow.module(i) is not None else _functional_name(flow, i, called)
+        found.setdefault(name, []).append(i)
     return found
 
 
-def _functional_name(flow: Flow, site: int) -> str:
-    """A functional layer is named after the module whose weight it uses, or after its bare parameter."""
-    path = str(flow.functional_weight(site))
+def _functional_name(flow: Flow, site: int, called: set[str]) -> str:
+    """A functional layer is named after the module whose weight it uses, or after its bare parameter.
+
+    `called` modules have a row of their own: a decoder's `F.linear(x, embedding.weight)` is another layer.
+    """
+    path = flow.functional_weights(site)[0]
     owner, _, leaf = path.rpartition(".")
-    return (
-        owner if leaf == "weight" and type(flow.modules[owner]).__module__.startswith("torch.nn.") else path
-    )
+    of_torch = type(flow.modules[owner]).__module__.startswith("torch.nn.")
+    return owner if leaf == "weight" and of_torch and owner not in called else path
 
 
 def _layer(
@@ -142,9 +143,15 @@ def _layer(
     order: int,
     calls: int,
     signs: list[InputSign],
-    shared: dict[str, str],
+    entangled: dict[str, str],
 ) -> Layer:
-    from binarize.layer_facts import count_macs, functional_facts, module_facts, obstacle_of
+    from binarize.layer_facts import (
+        count_macs,
+        functional_facts,
+        functional_obstacle,
+        module_facts,
+        obstacle_of,
+    )
 
     first = sites[0]
     block = flow.block_of.get(first)
@@ -178,7 +185,9 @@ def _layer(
         norm_after=_norm_after(flow, first),
         inside=_ancestors(flow, name),
         calls=calls,
-        obstacle=obstacle_of(module, name, shared),
+        obstacle=functional_obstacle(flow, first, name)
+        if module is None
+        else obstacle_of(module, name, entangled),
         **facts,
     )
 
@@ -213,7 +222,14 @@ def _norm_after(flow: Flow, site: int) -> str | None:
 
 
 def _ancestors(flow: Flow, name: str) -> tuple[str, ...]:
-    return tuple(type(flow.modules[path]).__name__ for path in _paths_around(name) if path in flow.modules)
+    from torch import nn
+
+    from binarize.attention import ExplicitAttention
+
+    around = [flow.modules[path] for path in _paths_around(name) if path in flow.modules]
+    # An attention is taken apart in the copy that is recorded only.
+    kinds = [nn.MultiheadAttention if isinstance(m, ExplicitAttention) else type(m) for m in around]
+    return tuple(kind.__name__ for kind in kinds)
 
 
 def _paths_around(name: str) -> list[str]:
@@ -238,13 +254,14 @@ def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
         parent = graph.shadow.get_submodule(path.rpartition(".")[0])
         if isinstance(parent, nn.MultiheadAttention):
             continue
-        reason = "frozen constant of the model" if calls else "not reached by the forward pass on the example"
+        reason = "not reached by the forward pass on the example"
+        if calls:
+            trains = any(parameter.requires_grad for parameter in module.parameters())
+            reason = "its input does not depend on the model's" if trains else "frozen constant of the model"
         for around in _paths_around(path):
             module_around = graph.shadow.get_submodule(around)
             if around and graph.calls.get(around) and is_leaf(module_around):
-                reason = (
-                    f"part of {around}, a {type(module_around).__name__}, which torch runs as one operation"
-                )
+                reason = f"part of {around}, a {type(module_around).__name__}, which is one operation"
                 break
         facts = module_facts(module)
         layers.append(Layer(name=path, order=order + len(layers), calls=calls, obstacle=reason, **facts))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from binarize.attention import ExplicitAttention
 from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
 
@@ -16,7 +17,8 @@ __all__ = ["float_names", "load_float_state_dict"]
 def float_names(model: nn.Module) -> dict[str, str]:
     """Name in the float model -> name in the converted one, where conversion moved a tensor.
 
-    A convolution's bias lies in its new norm: {"features.3.bias": "features.3.norm.bias"}.
+    A convolution's bias lies in its new norm: {"features.3.bias": "features.3.norm.bias"}. An attention's projection
+    is a layer of its own: {"self_attn.in_proj_weight": "self_attn.in_proj.weight"}.
     """
     moved: dict[str, str] = {}
     own = model.state_dict()
@@ -25,6 +27,13 @@ def float_names(model: nn.Module) -> dict[str, str]:
             target = f"{path}.norm.bias"
             if target in own:
                 moved[f"{path}.bias"] = target
+    for path, attention in model.named_modules():
+        if isinstance(attention, ExplicitAttention):
+            for leaf in ("weight", "bias"):
+                name = f"{path}.in_proj.{leaf}"
+                target = moved.pop(name, name)
+                if target in own:
+                    moved[f"{path}.in_proj_{leaf}"] = target
     return moved
 
 

@@ -7,11 +7,21 @@ from typing import Any
 
 from torch import nn
 
+from binarize.attention import ExplicitAttention, why_not_explicit
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.dataflow import Flow
 from binarize.layers import binary_class, is_binary
 
-__all__ = ["count_macs", "functional_facts", "module_facts", "obstacle_of", "shared_parameters"]
+__all__ = [
+    "count_macs",
+    "entangled",
+    "functional_facts",
+    "functional_obstacle",
+    "module_facts",
+    "obstacle_of",
+]
+
+_ROOT = "it is the model itself; put it into a torch.nn.Sequential to have it replaced"
 
 
 def module_facts(module: nn.Module) -> dict[str, Any]:
@@ -27,6 +37,8 @@ def module_facts(module: nn.Module) -> dict[str, Any]:
         "weights": own["weight"].numel() if "weight" in own else 0,
         "bias": "bias" in own,
         "kind": "custom",
+        "in_channels": 0,
+        "out_channels": 0,
     }
     if isinstance(module, CONVOLUTIONS):
         padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
@@ -44,32 +56,70 @@ def module_facts(module: nn.Module) -> dict[str, Any]:
         facts.update(kind="linear", in_channels=module.in_features, out_channels=module.out_features)
     elif isinstance(module, nn.MultiheadAttention):
         facts.update(kind="attention", in_channels=module.embed_dim, out_channels=module.embed_dim)
-    elif isinstance(module, nn.RNNBase):
+    elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         facts.update(kind="recurrent", in_channels=module.input_size, out_channels=module.hidden_size)
-    elif isinstance(module, nn.Embedding):
+    elif isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         facts.update(kind="embedding", in_channels=module.num_embeddings, out_channels=module.embedding_dim)
+    else:
+        facts.update(_custom_facts(module, own))
+    return facts
+
+
+def _custom_facts(module: nn.Module, own: dict[str, nn.Parameter]) -> dict[str, Any]:
+    """Sizes of a layer of the model's own, by the names that torch gives them, else by its largest weight."""
+    weights = sorted((p for p in own.values() if p.dim() > 1), key=lambda p: p.numel())
+    sizes = weights[-1].shape if weights else (0, 0)
+    facts: dict[str, Any] = {"weights": sum(p.numel() for p in weights)}
+    for fact, name in (("in_channels", "in_features"), ("out_channels", "out_features")):
+        size = getattr(module, fact, getattr(module, name, None))
+        facts[fact] = size if isinstance(size, int) else int(sizes[1 if fact == "in_channels" else 0])
     return facts
 
 
 def functional_facts(flow: Flow, site: int) -> dict[str, Any]:
-    """A functional layer is known by its weight alone."""
-    weight = flow.root
-    for part in str(flow.functional_weight(site)).split("."):
-        weight = getattr(weight, part)
+    """A functional layer is known by its weight, and by the shapes of what goes in and out."""
     op = flow.op(site).strip("_")
-    kind = "conv" if "conv" in op else "linear" if op == "linear" else "custom"
-    shape: tuple[int, ...] = tuple(weight.shape)  # type: ignore[arg-type]
-    count = math.prod(shape)
+    kind = "linear" if op == "linear" else "custom"
+    if op.startswith("conv"):
+        kind = "conv_transpose" if "transpose" in op else "conv"
+    parameters = [flow.parameters[path] for path in flow.functional_weights(site)]
+    shape = tuple(parameters[0].shape)
+    first, second = (shape[0], shape[1]) if len(shape) > 1 else (math.prod(shape), 1)
+    facts: dict[str, Any] = {"kernel": (), "in_channels": first, "out_channels": second}
+    if kind == "linear":
+        facts.update(in_channels=second, out_channels=first)
+    elif kind != "custom":
+        # (..., channels, one size per axis of the kernel)
+        axis = 1 - len(shape)
+        channels = [flow.shape(i)[axis] for i in (flow.data_inputs[site][0], site)]
+        groups = channels[0] // second if kind == "conv" else channels[1] // second
+        facts.update(
+            kernel=shape[2:], in_channels=channels[0], out_channels=channels[1], groups=max(groups, 1)
+        )
+    count = sum(parameter.numel() for parameter in parameters)
     return {
         "type": f"F.{op}",
         "bases": (f"F.{op}",),
         "kind": kind,
-        "kernel": shape[2:] if kind == "conv" else (),
-        "in_channels": shape[1] if len(shape) > 1 else 0,
-        "out_channels": shape[0] if shape else 0,
         "params": count,
         "weights": count,
+        **facts,
     }
+
+
+def functional_obstacle(flow: Flow, site: int, name: str) -> str:
+    """Why a functional layer stays as it is."""
+    if not name:
+        return _ROOT
+    paths = flow.functional_weights(site)
+    owner = flow.modules.get(paths[0].rpartition(".")[0].rpartition(".")[0])
+    if isinstance(owner, ExplicitAttention):
+        return "queries, keys and values are made of different tensors, each with a part of its weight"
+    if functional_facts(flow, site)["kind"] == "custom":
+        return f"a product with a parameter ({paths[0]}), not a layer"
+    if len(paths) > 1:
+        return f"its weight is computed from {' and '.join(paths[:2])}"
+    return "a functional call uses its weight, which no swap of modules reaches"
 
 
 def count_macs(flow: Flow, site: int, module: nn.Module | None, facts: dict[str, Any]) -> int:
@@ -93,8 +143,18 @@ def count_macs(flow: Flow, site: int, module: nn.Module | None, facts: dict[str,
     return 0
 
 
-def shared_parameters(module: nn.Module) -> dict[str, str]:
-    """Layer name -> the other place that holds one of its parameters."""
+def entangled(flow: Flow) -> dict[str, str]:
+    """Layer name -> who else computes with one of its parameters, in words."""
+    found = {name: f"it shares a parameter with {other}" for name, other in _shared(flow.root).items()}
+    for i, node in enumerate(flow.nodes):
+        owner, _, leaf = str(node.target).rpartition(".")
+        if node.op == "get_attr" and leaf == "weight" and flow.descendants[i] >> len(flow.nodes) - 1 & 1:
+            reader = flow.label(flow.users[i][0])
+            found.setdefault(owner, f"the model reads its weight itself as well ({reader})")
+    return found
+
+
+def _shared(module: nn.Module) -> dict[str, str]:
     owners: dict[int, list[str]] = {}
     for path, child in module.named_modules():
         for parameter in child._parameters.values():
@@ -107,22 +167,22 @@ def shared_parameters(module: nn.Module) -> dict[str, str]:
     return shared
 
 
-def obstacle_of(module: nn.Module | None, name: str, shared: dict[str, str]) -> str | None:
+def obstacle_of(module: nn.Module, name: str, entangled: dict[str, str]) -> str | None:
     """Why no binary layer can take this one's place, None where one can."""
     if not name:
-        return "it is the model itself; put it into a torch.nn.Sequential to have it replaced"
-    if module is None:
-        return "a functional call uses its weight, which no swap of modules reaches"
+        return _ROOT
     if is_binary(module):
         return "it is binary already"
-    if name in shared:
-        return f"it shares a parameter with {shared[name]}"
+    if name in entangled:
+        return entangled[name]
     if binary_class(module) is not None:
         return None
     if hasattr(module, "parametrizations"):
         return "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it"
     if "weight" not in module._parameters and hasattr(module, "weight"):
         return "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)"
+    if isinstance(module, nn.MultiheadAttention):
+        return why_not_explicit(module) or "the model reads the weights of its projections itself"
     if type(module).__module__.startswith("torch.nn."):
         return f"there is no binary {type(module).__name__}"
     return f"{type(module).__module__}.{type(module).__qualname__} has a forward of its own"

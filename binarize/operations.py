@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch.fx
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.capture.tape import Recording
@@ -26,7 +27,17 @@ NodeKind = Literal[
 ]  # fmt: skip
 
 _CONV_CALLS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)) | {"deform_conv2d"}
-_MATRIX_CALLS = frozenset({"matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "einsum"})
+# Products of two tensors; the first argument of the `add...` is what is added to the product.
+_MATRIX_CALLS = frozenset(
+    {
+        "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "inner", "einsum", "tensordot", "multi_dot",
+        "chain_matmul", "addmm", "addmv", "addbmm", "baddbmm", "grouped_mm", "_grouped_mm", "bilinear", "lstm", "gru",
+        "rnn_tanh", "rnn_relu", "multi_head_attention_forward",
+    }
+)  # fmt: skip
+_LAYERS = (
+    *CONVOLUTIONS, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag,
+)  # fmt: skip
 NONNEG = frozenset({"relu", "relu6", "sigmoid", "hardsigmoid", "softplus", "softmax"})
 LOWNEG = frozenset(
     {"silu", "gelu", "hardswish", "mish", "elu", "selu", "celu", "leakyrelu", "gelutanh", "quickgelu"}
@@ -152,7 +163,7 @@ class Operations:
         if module is not None:
             return self._module_kind(i, module)
         op = self.op(i)
-        if self.functional_weight(i) is not None:
+        if self.functional_weights(i):
             return "site"
         operands = len({j for j in self.inputs[i] if self.is_data[j]})
         plain = op.strip("_")
@@ -174,7 +185,7 @@ class Operations:
 
     def _module_kind(self, i: int, module: nn.Module) -> NodeKind:
         name = type(module).__name__
-        if isinstance(module, (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.Embedding)):
+        if isinstance(module, _LAYERS) or self._multiplies(i, module):
             return "site" if self.is_data[i] and not self._constant_layer(module) else "other"
         if self.kinds_norm_act(module):
             return "norm_act" if self.activation_name(i) else "norm"
@@ -192,6 +203,13 @@ class Operations:
             return "identity"
         return "other"
 
+    def _multiplies(self, i: int, module: nn.Module) -> bool:
+        """Whether a module of the model's own is a layer: it holds a matrix, and its forward takes a product."""
+        made = {str(op).rstrip("_") for op in self.nodes[i].meta.get("inside", ())}
+        if not made & (_CONV_CALLS | _MATRIX_CALLS | {"linear"}):
+            return False
+        return any(parameter.dim() > 1 for parameter in module.parameters())
+
     def _constant_layer(self, module: nn.Module) -> bool:
         """A small frozen layer in a model that trains is arithmetic written as a layer (YOLO's DFL)."""
         frozen = [p for p in module.parameters() if not p.requires_grad]
@@ -203,29 +221,37 @@ class Operations:
         """Whether any parameter of the model asks for gradients."""
         return any(p.requires_grad for p in self.root.parameters())
 
-    def functional_weight(self, i: int) -> str | None:
-        """Path of the parameter behind a functional layer (`F.linear(x, self.weight)`), None if node `i` is none."""
-        node, op = self.nodes[i], self.op(i)
-        if node.op != "call_function" or not self.is_data[i]:
-            return None
-        if op in _CONV_CALLS or op == "linear":
-            weight = node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")
-            return self._parameter_of(weight)
-        if op in _MATRIX_CALLS:
-            for argument in node.all_input_nodes:
-                if not self.is_data[self.index[argument]]:
-                    return self._parameter_of(argument)
-        return None
+    def functional_weights(self, i: int) -> list[str]:
+        """Paths of the parameters that the weight of a functional layer (`F.linear(x, self.weight)`) is made from.
 
-    def _parameter_of(self, argument: object) -> str | None:
-        """The one parameter a data-free value is made from."""
-        if not isinstance(argument, torch.fx.Node):
-            return None
-        i = self.index[argument]
-        sources = [i] if argument.op == "get_attr" else [j for j in range(i) if self.ancestors[i] >> j & 1]
+        Empty if node `i` is none: a product with a constant or a buffer has nothing to be learned.
+        """
+        node, op = self.nodes[i], self.op(i).rstrip("_")
+        if node.op != "call_function" or not self.is_data[i]:
+            return []
+        if op in _CONV_CALLS or op == "linear":
+            weights = [node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")]
+        elif self.op(i) in _MATRIX_CALLS or op in _MATRIX_CALLS:
+            factors = node.args[1:] if op.startswith(("add", "badd")) else node.args
+            weights = [*pytree.tree_leaves((factors, node.kwargs))]
+        else:
+            return []
+        found: list[str] = []
+        for weight in weights:
+            if isinstance(weight, torch.fx.Node) and not self.is_data[self.index[weight]]:
+                found += self._parameters_of(self.index[weight])
+        return list(dict.fromkeys(found))
+
+    def _parameters_of(self, i: int) -> list[str]:
+        """The parameters that a data-free value is made from."""
+        sources = [j for j in range(i + 1) if (self.ancestors[i] | 1 << i) >> j & 1]
         paths = [str(self.nodes[j].target) for j in sources if self.nodes[j].op == "get_attr"]
-        named = [path for path in paths if not path.startswith("_constant_")]
-        return named[0] if named else None
+        return [path for path in paths if path in self.parameters]
+
+    @cached_property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The model's parameters, under every name that they have."""
+        return dict(self.root.named_parameters(remove_duplicate=False))
 
 
 def _read_by(node: Node) -> list[Node]:

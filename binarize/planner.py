@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from binarize.analysis import Analysis, Layer
+from binarize.attention import ExplicitAttention
 from binarize.errors import NothingToBinarizeError
-from binarize.plan import Decision, Plan
+from binarize.plan import Decision, Edit, Plan
 from binarize.plan_activations import ActivationChange, Choice, change_activations
 from binarize.plan_edits import Edits, open_containers
 from binarize.plan_parts import LayerParts, choose_parts
@@ -37,7 +38,12 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
         name=rules.name,
         source=source,
         decisions=decisions,
-        edits=(*edits.opened(), *edits.swaps(parts, choices), *edits.graph_edits()),
+        edits=(
+            *_explicit(analysis, choices),
+            *edits.opened(),
+            *edits.swaps(parts, choices),
+            *edits.graph_edits(),
+        ),
         schemes={choice.scheme.name: choice.scheme for choice in choices.values()},
         unmatched=tuple(rules.unmatched(analysis.layers)),
         **_rest(analysis),
@@ -51,12 +57,19 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
 
 def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decision], dict[str, Choice]]:
     """(layers that stay float, with their decision; layers to binarize, with rule and scheme)."""
+def _explicit(analysis: Analysis, choices: Mapping[str, Choice]) -> list[Edit]:
+    """The attentions of which a projection is binarized."""
+    around = dict.fromkeys(name.rpartition(".")[0] for name in choices)
+    modules = analysis.flow.modules
+    return [Edit(path, "explicit") for path in around if isinstance(modules.get(path), ExplicitAttention)]
+
+
     kept: dict[str, Decision] = {}
     choices: dict[str, Choice] = {}
     for layer in layers:
         rule = rules.decide(layer)
         if rule is None:
-            kept[layer.name] = Decision(layer, "keep", "no rule matches it")
+            kept[layer.name] = Decision(layer, "keep", _guard(layer) or "no rule matches it")
         elif rule.action == "keep":
             kept[layer.name] = Decision(
                 layer, "keep", rule.why or "its rule says so", rule=rule.id, where=rule.where

@@ -10,6 +10,7 @@ from typing import Any
 import torch.fx
 from torch import nn
 
+from binarize.attention import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.capture.shadow import HOOK_TABLES, computed_tensors, silenced_hooks
@@ -29,6 +30,9 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
 
     Raises: RewriteError, where the module is not the one that was planned for; CheckError, where a hash differs.
     """
+    for edit in plan.edits:
+        if edit.op == "explicit":
+            _make_explicit(module, edit.container)
     # Traced while every layer is still float: the plan's node names were taken from such a trace, without hooks.
     with silenced_hooks(module):
         graphs = {
@@ -44,7 +48,7 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
         elif edit.op in GRAPH_PASSES:
             container = module.get_submodule(edit.container)
             GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
-        elif edit.op != "open":
+        elif edit.op not in ("explicit", "open"):
             raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
     hashes = {}
     for path, graph in graphs.items():
@@ -78,6 +82,13 @@ def _uncopyable_hooks(module: nn.Module) -> list[object]:
                 except (TypeError, RuntimeError, pickle.PickleError):
                     found.append(hook)
     return found
+
+
+def _make_explicit(module: nn.Module, path: str) -> None:
+    attention = module.get_submodule(path)
+    if not isinstance(attention, nn.MultiheadAttention) or why_not_explicit(attention) is not None:
+        raise RewriteError(f"explicit: {path} is a {type(attention).__name__}, not the planned attention")
+    make_explicit(attention)
 
 
 def _open(module: nn.Module, path: str, args: Mapping[str, object]) -> torch.fx.Graph:

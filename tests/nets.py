@@ -434,6 +434,23 @@ class Tokens(Net):
         return self.fc(self.norm(x).mean(1))
 
 
+class Encoder(Net):
+    """Torch's own transformer encoder, whose layers have a way past their parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Conv2d(3, 16, 4, 4), nn.Linear(16, 10)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(N, T, C)."""
+        return self.embed(x).flatten(2).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(self.tokens(x)).mean(1))
+
+
 class Signal(Net):
     """One spatial axis."""
 
@@ -722,7 +739,7 @@ ALL: dict[str, type[Net]] = {
     for cls in (
         ConvRelu, ConvBnRelu, FunctionalRelu, SharedRelu, FunctionalNorm, ConvReluPool, ConvPoolBn, FunctionalDropout, Silu,
         FeedsFloat, PreActivation, BasicBlocks, Bottlenecks, Dense, SqueezeExcite, StochasticDepth, NormActivation, Mlp,
-        Tokens, Signal, Video, Decoder, Geometry, CalledTwice, TwoNames, Tied, Parametrized, Subclasses, FunctionalConv,
-        TwoHeads, AuxiliaryHead, Keywords, Features, Structured, DataDependent, ShapeDependent,
+        Tokens, Encoder, Signal, Video, Decoder, Geometry, CalledTwice, TwoNames, Tied, Parametrized, Subclasses,
+        FunctionalConv, TwoHeads, AuxiliaryHead, Keywords, Features, Structured, DataDependent, ShapeDependent,
     )
 }  # fmt: skip

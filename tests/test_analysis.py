@@ -142,8 +142,9 @@ def test_a_subclass_with_torchs_forward_is_no_obstacle() -> None:
 @pytest.mark.parametrize(
     "module, shape, kind",
     [
-        (nn.MultiheadAttention(8, 2, batch_first=True), (2, 3, 8), "attention"),
         (nn.LSTM(8, 4, batch_first=True), (2, 3, 8), "recurrent"),
+        (nn.LSTMCell(8, 4), (3, 8), "recurrent"),
+        (nn.EmbeddingBag(8, 4), (3, 8), "embedding"),
     ],
 )
 def test_layers_without_a_binary_form_are_listed_with_their_kind(
@@ -155,7 +156,7 @@ def test_layers_without_a_binary_form_are_listed_with_their_kind(
             self.inner = module
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.inner(x, x, x)[0] if kind == "attention" else self.inner(x)[0]
+            return self.inner(x.long() if kind == "embedding" else x)[0]
 
     (layer,) = layers_of(Reading(), shape).values()
     assert (layer.name, layer.kind) == ("inner", kind)
@@ -177,21 +178,18 @@ def test_layers_that_nothing_reaches_are_listed_last_with_the_reason() -> None:
     assert (found["spare"].calls, found["spare"].params) == (0, 20)
 
 
-def test_layers_inside_one_operation_of_torch_say_so() -> None:
-    class Encoder(nn.Module):
+def test_layers_inside_one_operation_say_so() -> None:
+    class Gated(nn.Conv2d):
         def __init__(self) -> None:
-            super().__init__()
-            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-            self.fc = nn.Linear(8, 4)
+            super().__init__(8, 8, 1)
+            self.gate = nn.Linear(8, 8)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.fc(self.block(x))
+            return super().forward(x) * self.gate(x.mean((2, 3)))[..., None, None]
 
-    found = layers_of(Encoder(), (2, 3, 8))
-    assert list(found) == ["fc", "block.linear1", "block.linear2"]
-    assert found["block.linear1"].obstacle == (
-        "part of block, a TransformerEncoderLayer, which torch runs as one operation"
-    )
+    found = layers_of(nn.Sequential(Gated(), nn.Conv2d(8, 8, 1)), (2, 8, 3, 3))
+    assert list(found) == ["0", "1", "0.gate"]
+    assert found["0.gate"].obstacle == "part of 0, a Gated, which is one operation"
 
 
 def test_one_layer_under_two_names_is_one_layer() -> None:

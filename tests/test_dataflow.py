@@ -207,7 +207,7 @@ def test_shape_alone_is_no_flow_of_values() -> None:
 
 def test_functional_layers_are_known_by_their_parameter() -> None:
     flow = flow_of(nets.FunctionalConv())
-    assert [flow.functional_weight(i) for i in flow.sites] == [None, "filters", None, None]
+    assert [flow.functional_weights(i) for i in flow.sites] == [[], ["filters"], [], []]
     assert [flow.label(i) for i in flow.sites] == ["Conv2d", "F.conv2d", "Conv2d", "Linear"]
 
 

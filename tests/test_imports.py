@@ -26,6 +26,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 PART_OF = {
     "__main__": "cli",
     "atomic": "errors",
+    "attention": "layers",
     "binary_product": "layers",
     "blocks": "analysis",
     "calibrate": "training",
@@ -71,6 +72,7 @@ PART_OF = {
     "rule_text": "rules",
     "rule_values": "rules",
     "scheme": "rules",
+    "walk": "plan",
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

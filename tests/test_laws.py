@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import binarize
+from binarize.attention import explicit_attentions
 from binarize.capture import TraceError, capture, open_container, trace_container
 from binarize.errors import SourceError
 from binarize.generated import give_forward
@@ -82,9 +83,16 @@ def open_every_container(model: nn.Module, example: Any) -> tuple[list[str], dic
 @every_net
 def test_opening_every_container_changes_no_bit(name: str) -> None:
     model = nets.seeded(nets.ALL[name])
+    explicit_attentions(model)  # the form in which attention is recorded
     edited = copy.deepcopy(model)
     opened, refused = open_every_container(edited, nets.example(model))
-    hard = {"AuxiliaryHead": [""], "DataDependent": [""], "ShapeDependent": ["block"]}
+    encoder = ["encoder", *(f"encoder.layers.{i}{part}" for i in (0, 1) for part in ("", ".self_attn"))]
+    hard = {
+        "AuxiliaryHead": [""],
+        "DataDependent": [""],
+        "ShapeDependent": ["block"],
+        "Encoder": encoder,
+    }
     assert sorted(refused) == hard.get(name, [])
     assert opened
     assert_equal(run(model), run(edited))
@@ -193,6 +201,9 @@ def test_float_parameters_keep_name_and_value(name: str, converted: Converted) -
         layer, _, leaf = key.rpartition(".")
         # The bias of a layer with a new norm is that norm's.
         key = key if key in found or leaf != "bias" else f"{layer}.norm.bias"
+        # An attention's first projection is a layer of its own.
+        for leaf, place in (("weight", "weight"), ("bias", "norm.bias")):
+            key = key if key in found else key.replace(f".in_proj_{leaf}", f".in_proj.{place}")
         assert torch.equal(found[key], value), key
 
 

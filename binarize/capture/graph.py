@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from binarize.attention import explicit_attentions
 from binarize.capture.shadow import meta_like, shadow
 from binarize.capture.tape import Recording, record
 from binarize.errors import CaptureError
@@ -30,7 +32,8 @@ class Graph:
     evaluation: Recording
     # None where the model cannot run in training mode on the example (detectors ask for targets).
     training: Recording | None
-    level: Literal["meta", "device"] = "meta"
+    # "walk": it did not run, and the recordings are empty (see walk.py).
+    level: Literal["meta", "device", "walk"] = "meta"
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -47,17 +50,37 @@ def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] 
     """
     keywords = dict(kwargs or {})
     try:
-        return _capture(shadow(module), *_to_meta(args, keywords), level="meta", notes=())
+        return _on_meta(_explicit(shadow(module)), args, keywords)
     except Exception as meta_error:  # data-dependent code fails on meta tensors in any way it likes
         note = f"not recordable without data ({_line(meta_error)})"
     try:
-        copy = shadow(module, meta=False)
-        return _capture(copy, *_clone(args, keywords), level="device", notes=(note,))
+        return _on_device(_explicit(shadow(module, meta=False)), args, keywords, note)
     except Exception as error:
-        raise CaptureError(
-            f"the model does not run on the example input {_shapes(args, keywords)}: {_line(error)}\n"
-            "  give an example that it accepts (example_input=..., or --input-shape on the command line)"
-        ) from error
+        failure = error
+    # What reads the weights of an attention itself runs only while they lie where torch puts them.
+    if any(isinstance(part, nn.MultiheadAttention) for part in module.modules()):
+        with contextlib.suppress(Exception):
+            return _on_meta(shadow(module), args, keywords)
+        with contextlib.suppress(Exception):
+            return _on_device(shadow(module, meta=False), args, keywords, note)
+    raise CaptureError(
+        f"the model does not run on the example input {_shapes(args, keywords)}: {_line(failure)}\n"
+        "  give an example that it accepts (example_input=..., or --input-shape on the command line)"
+    ) from failure
+
+
+def _explicit(copy: nn.Module) -> nn.Module:
+    """The copy, with the projections of every attention as layers of their own."""
+    explicit_attentions(copy)
+    return copy
+
+
+def _on_meta(copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Graph:
+    return _capture(copy, *_to_meta(args, kwargs), level="meta", notes=())
+
+
+def _on_device(copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], note: str) -> Graph:
+    return _capture(copy, *_clone(args, kwargs), level="device", notes=(note,))
 
 
 def _capture(

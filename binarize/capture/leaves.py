@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from binarize.attention import ExplicitAttention
+
 __all__ = ["CONVOLUTIONS", "is_leaf", "is_opaque"]
 
 CONVOLUTIONS = (
@@ -48,9 +50,11 @@ def is_opaque(module: nn.Module) -> bool:
 
 
 def _is_operation(module: nn.Module) -> bool:
-    if isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
+    if isinstance(module, (ExplicitAttention, nn.Sequential, nn.ModuleList, nn.ModuleDict)):
         return False
     # Lazily rewritten layers are subclasses as well, so isinstance comes first.
-    return isinstance(module, _OPERATIONS) or type(module).__module__.startswith(
-        ("torch.nn.", "torch.ao.nn.")
-    )
+    if isinstance(module, _OPERATIONS):
+        return True
+    # Torch's own containers (nn.TransformerEncoderLayer) call their parts while they are looked at; see attention.py.
+    childless = next(module.children(), None) is None
+    return childless and type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))

@@ -7,6 +7,7 @@ Leaf modules become one `call_module` node, everything else is entered; a node's
     op      name of the operation: "relu", "add_", "conv2d"; the class name for a leaf module
     shape   shape of its (first) tensor, None if it yields none
     frames  ((module path, call index), ...): the modules entered, outermost first
+    inside  names of the operations that a leaf module called
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class _Recorder(TorchFunctionMode):
             self.path_by_parameter.setdefault(id(tensor), path)
         self.frames: list[Frame] = []
         self.leaf: nn.Module | None = None
+        # What the leaf that runs has called so far.
+        self.inside: list[str] = []
         # True while our own code looks at tensors, which would otherwise be recorded too.
         self.paused = False
         self.calls: dict[str, int] = {}
@@ -191,9 +194,11 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         keywords = kwargs or {}
-        if self.leaf is not None or self.paused:
-            return func(*args, **keywords)
         name = operation_name(func)
+        if self.leaf is not None or self.paused:
+            if self.leaf is not None:
+                self.inside.append(name)
+            return func(*args, **keywords)
         if name == "__setitem__":
             arg_nodes = self.nodes_of(args)
             func(*args, **keywords)
@@ -244,7 +249,7 @@ class _Recorder(TorchFunctionMode):
         index = self.calls.get(path, 0)
         self.calls[path] = index + 1
         if path and is_leaf(module):
-            self.leaf = module
+            self.leaf, self.inside = module, []
         else:
             self.frames.append((path, index))
             # Lists as they are now: the caller may append to them afterwards (DenseNet does).
@@ -270,6 +275,7 @@ class _Recorder(TorchFunctionMode):
         try:
             arg_nodes, keyword_nodes = self.nodes_of(tuple(args)), self.nodes_of(dict(kwargs))
             node = self.add("call_module", path, arg_nodes, keyword_nodes, op=type(module).__name__)
+            node.meta["inside"] = tuple(self.inside)
             self.bind(output, node)
             if args and isinstance(args[0], torch.Tensor) and getattr(module, "inplace", False):
                 self.write_through(args[0], node)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from binarize.attention import leave_fast_path
 from binarize.errors import RewriteError
 from binarize.layers import BinaryLayer, Threshold, binary_class
 from binarize.parts import Part
@@ -46,6 +47,7 @@ def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Sche
     if args["threshold"] is not None:
         _start_threshold(root, new, args["threshold"])
     set_everywhere(root, path, new)
+    leave_fast_path(root, path)
 
 
 def set_everywhere(root: nn.Module, path: str, new: nn.Module) -> None:

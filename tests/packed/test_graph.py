@@ -67,6 +67,7 @@ NONE = {
     "ShapeDependent": "cannot be traced as a whole .*control flow",
     "Structured": "calls nets.Answer, which is not on the closed list",
     "Parametrized": "which is not on the closed list",
+    "Encoder": "cannot be traced as a whole .*control flow",
 }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from binarize.capture.shadow import silenced_hooks
 from binarize.plan import Plan
 from binarize.report.model import Report
 from binarize.rules import RuleSet
 from binarize.sources import Source
+from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.structure import without_data
 
 __all__ = ["Conversion", "SourceRecord", "conversion_of", "forget", "remember"]
@@ -32,14 +34,15 @@ class SourceRecord:
     arch: str | None
     weights: str | None
     sha256: str | None
-    # Shapes of the tensors of the example input, positional ones and by keyword.
-    input_shapes: tuple[tuple[int, ...], ...]
-    keyword_shapes: dict[str, tuple[int, ...]]
+    # What the model takes, as the example said; None where it holds objects that no file can.
+    example: Arguments | None = None
 
     @classmethod
     def of(cls, source: Source, images: tuple[tuple[Any, ...], Any]) -> SourceRecord:
         """The record of a loaded source and the example it was captured on."""
         args, kwargs = images
+        floats = (p.dtype for p in source.module.parameters() if p.is_floating_point())
+        precision = next(floats, torch.get_default_dtype())
         return cls(
             source.spec,
             source.kind,
@@ -49,20 +52,41 @@ class SourceRecord:
             source.arch,
             source.weights,
             source.sha256,
-            tuple(tuple(a.shape) for a in args if isinstance(a, Tensor)),
-            {key: tuple(a.shape) for key, a in kwargs.items() if isinstance(a, Tensor)},
+            Arguments.of(args, kwargs, precision),
         )
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the positional tensors."""
+        return tuple(kind.shape for kind in Arguments(self.example.args).kinds) if self.example else ()
+
+    @property
+    def keyword_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors given by keyword."""
+        kwargs = self.example.kwargs if self.example else {}
+        return {key: kind.shape for key, kind in kwargs.items() if isinstance(kind, TensorKind)}
+
+    def inputs(
+        self, model: nn.Module, *, batch: int | None = None, noise: bool = True
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Seeded arguments of the kind that the model was captured on, in its precision; None where nobody knows them.
+
+        `batch` makes them so many; without `noise` they are zeros.
+        """
+        if self.example is None or not self.example.kinds:
+            return None
+        return self.example.make(model, batch=batch, noise=noise)
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values."""
-        return asdict(self)
+        example = None if self.example is None else self.example.to_json()
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "example": example}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> SourceRecord:
         """The record that `to_json` wrote."""
-        shapes = tuple(tuple(shape) for shape in data["input_shapes"])
-        keywords = {key: tuple(shape) for key, shape in data["keyword_shapes"].items()}
-        return cls(**{**data, "input_shapes": shapes, "keyword_shapes": keywords})
+        example = data["example"]
+        return cls(**{**data, "example": None if example is None else Arguments.from_json(example)})
 
 
 @dataclass(frozen=True)

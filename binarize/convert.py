@@ -24,7 +24,7 @@ from binarize.capture import capture
 from binarize.capture.shadow import HOOK_TABLES, part_of_model, silenced_hooks
 from binarize.checks import compare_outputs, same_top1, undisturbed
 from binarize.conversion import Conversion, SourceRecord, remember
-from binarize.errors import CheckError, UsageError, refuse_warnings
+from binarize.errors import BinarizeError, CaptureError, CheckError, UsageError, refuse_warnings
 from binarize.float_twin import MARK, float_mark
 from binarize.float_weights import float_names
 from binarize.liveness import Images, arguments_of, call, evaluating, looks_like_noise, measure_liveness
@@ -34,7 +34,9 @@ from binarize.report.live import MeasuredOn
 from binarize.report.model import Agreement, Check, Report, make_report
 from binarize.rewrite import copy_model, rewrite
 from binarize.rules import Rule, RuleSet, load_rule_set
-from binarize.sources import Source, load
+from binarize.sources import Source, input_shapes, load
+from binarize.sources.examples import Arguments, parse_arguments
+from binarize.walk import walk
 
 __all__ = ["PlannedConversion", "PlannedLayer", "convert", "plan"]
 
@@ -52,7 +54,7 @@ def convert(
     keep_first: int = 1,
     keep_last: int = 1,
     example_input: Any = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int] | str] | None = None,
     calibrate: Any = None,
     inplace: bool = False,
     strict: bool = False,
@@ -66,8 +68,9 @@ def convert(
     `rules`          a name, path, dict, list of rules, or a function layer -> decision; see `load_rule_set`
     `add_shortcuts`  True: where the graph has none ("missing"); False: none ("never")
     `shortcuts`      "never", "missing" or "every": for every binarized layer, whatever its scheme says
-    `example_input`  a tensor, a tuple of arguments or a dict of keyword arguments. Real images calibrate the
-                     thresholds and BatchNorm statistics as well; generated noise only tells shapes
+    `example_input`  a tensor, a tuple of arguments, a dict of keyword arguments, or both: ((x,), {"mask": mask}).
+                     Real images calibrate the thresholds and BatchNorm statistics as well; noise only tells shapes
+    `input_shape`    the shape of made-up noise instead, or one for each input, those by name with "mask=1,16:int64"
     `calibrate`      batches of images for that instead; False: not at all
     `inplace`        rewrite the model given instead of a copy
     `strict`         raise StrictError where there is anything to warn of
@@ -107,7 +110,7 @@ def plan(
     keep_first: int = 1,
     keep_last: int = 1,
     example_input: Any = None,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Sequence[Sequence[int] | str] | None = None,
     seed: int = 0,
     **source: Any,
 ) -> PlannedConversion:
@@ -134,10 +137,30 @@ def plan(
     shape = input_shape if input_shape is not None else rule_set.defaults.get("input_shape")
     given = None if example_input is None else arguments_of(example_input)
     loaded = model if isinstance(model, Source) else load(model, input_shape=_shape(shape, given), **source)
-    images = given if given is not None else (loaded.inputs(), {})
+    images: Images | None = given
+    if images is None and loaded.example_input is not None:
+        images = (loaded.example_input, dict(loaded.example_keywords))
     with undisturbed(loaded.module):
-        analysis = analyse(capture(loaded.module, *images))
-    return PlannedConversion(loaded, rule_set, analysis, images, given is not None, seed)
+        analysis = _analysed(loaded, images, asked_for=given is not None or shape is not None)
+    return PlannedConversion(loaded, rule_set, analysis, images or ((), {}), given is not None, seed)
+
+
+def _analysed(source: Source, images: Images | None, *, asked_for: bool) -> Analysis:
+    """What the model does with the images; all that a walk over its modules tells, where it runs on nothing known.
+
+    Raises: CaptureError, where the images were `asked_for` and the model runs on others, or nothing can be swapped.
+    """
+    if images is None:
+        how = input_shapes.asked_for(source.module)
+        return walk(source.module, f"the shape of its input is not known; {how}")
+    try:
+        return analyse(capture(source.module, *images))
+    except CaptureError as error:
+        other = input_shapes.infer(source.module) if asked_for else None
+        if other is not None:
+            shapes = ", ".join(str(kind.shape) for kind in other.kinds)
+            raise CaptureError(f"{error}\n  it runs on {shapes}") from error
+        return walk(source.module, str(error))
 
 
 @dataclass
@@ -159,7 +182,8 @@ class PlannedConversion:
         """The plan as the rules are now."""
         if self._plan is None:
             with undisturbed(self.source.module):
-                self._plan = make_plan(self.analysis, self.rules, self.source.spec)
+                plan = make_plan(self.analysis, self.rules, self.source.spec)
+                self._plan = replace(plan, capture={**plan.capture, "source": list(self.source.notes)})
         return self._plan
 
     @property
@@ -208,8 +232,7 @@ class PlannedConversion:
         calibration_data = self._calibration_data(calibrate)
         skeleton = Conversion.skeleton_of(float_model, self.source.builder)
         model = float_model if inplace else copy_model(float_model)
-        with silenced_hooks(model), evaluating(model), torch.no_grad():
-            expected = call(model, self.images)
+        expected = self._answer(model)
         names = list(float_model.state_dict())
         torch.manual_seed(self.seed)
         hashes = rewrite(model, plan)
@@ -241,15 +264,24 @@ class PlannedConversion:
             return None
         if calibrate is not None and calibrate is not True:
             return as_batches(calibrate)
-        if not self.images_given or self.noise is not None:
+        if self.walked or not self.images_given or self.noise is not None:
             return None
         return [self.images]
 
     def _calibrate(self, model: nn.Module, data: list[Images] | None) -> Calibration | None:
         if data is None:
             return None
-        with silenced_hooks(model):
-            return set_starts(model, data)
+        try:
+            with silenced_hooks(model):
+                return set_starts(model, data)
+        except BinarizeError:
+            raise
+        except Exception as error:  # a model that was never run may raise anything
+            if not self.walked:
+                raise
+            raise UsageError(
+                f"the model does not run on the calibration data: {type(error).__name__}: {error}"
+            ) from error
 
     def _settled(
         self,
@@ -271,7 +303,21 @@ class PlannedConversion:
             state = f"none: the example input is {self.noise}"
         return replace(plan, capture={**plan.capture, "calibration": state})
 
+    def _answer(self, model: nn.Module) -> Any:
+        """What the model gives for the images; None where it does not run on any."""
+        if self.walked:
+            return None
+        with silenced_hooks(model), evaluating(model), torch.no_grad():
+            return call(model, self.images)
+
+    @property
+    def walked(self) -> bool:
+        """Whether the model was never run, so that all that is known of it is the list of its modules."""
+        return self.analysis.graph.level == "walk"
+
     def _report(self, model: nn.Module, plan: Plan, expected: Any, data: list[Images] | None) -> Report:
+        if self.walked:
+            return make_report(plan, command=self.command)
         with silenced_hooks(model), evaluating(model), torch.no_grad():
             output = call(model, self.images)
             checks: list[Check] = compare_outputs(
@@ -370,9 +416,14 @@ def _shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | N
     return "missing" if add_shortcuts else "never"
 
 
-def _shape(shape: Sequence[int] | None, given: Images | None) -> tuple[int, ...] | None:
+def _shape(
+    shape: Sequence[int] | Sequence[Sequence[int] | str] | None, given: Images | None
+) -> tuple[int, ...] | Arguments | None:
+    if shape is not None and any(isinstance(item, Sequence) for item in shape):
+        texts = (item if isinstance(item, str) else ",".join(map(str, item)) for item in shape)  # type: ignore[arg-type]
+        return parse_arguments(list(texts))
     if shape is not None:
-        return tuple(int(size) for size in shape)
+        return tuple(int(size) for size in shape)  # type: ignore[arg-type]
     # With an example at hand nobody needs to guess; the first tensor stands for it.
     for value in [*given[0], *given[1].values()] if given is not None else ():
         if isinstance(value, Tensor) and value.dim():

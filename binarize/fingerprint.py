@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.capture.shadow import silenced_hooks
 from binarize.conversion import SourceRecord
-from binarize.liveness import evaluating
+from binarize.liveness import call, evaluating
 from binarize.packed.kernels import active
 from binarize.sources.structure import tied_tensors
 
@@ -95,23 +95,19 @@ def machine() -> dict[str, Any]:
 
 
 def output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
-    """sha256 of the output on a seeded input; None for a model that needs inputs of another kind or another device."""
+    """sha256 of the output on a seeded input; None where nobody knows one that the model takes, or on another device."""
     parameter = next(model.parameters(), None)
-    if (
-        parameter is None
-        or parameter.device.type != "cpu"
-        or origin.keyword_shapes
-        or not origin.input_shapes
-    ):
+    if parameter is None or parameter.device.type != "cpu":
         return None
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(shape, generator=generator).to(parameter.dtype) for shape in origin.input_shapes]
+    inputs = origin.inputs(model)
+    if inputs is None:
+        return None
     with silenced_hooks(model), evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            output = model(*inputs)
-        except (RuntimeError, TypeError, ValueError, IndexError):
-            return None  # integer or structured inputs
+            output = call(model, inputs)
+        except Exception:  # a forward may look at its numbers, and refuse these in its own way
+            return None
     digest = hashlib.sha256()
     for value in pytree.tree_leaves(output):
         if isinstance(value, Tensor):

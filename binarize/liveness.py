@@ -133,7 +133,14 @@ def _correlation(images: Tensor) -> float:
 
 
 def arguments_of(example: Any) -> Images:
-    """An example as arguments of one forward call. Raises: UsageError, where it is none."""
+    """An example as arguments of one forward call: a tensor, a tuple of arguments, a dict of keyword arguments, or both.
+
+    Both is `((x, y), {"mask": mask})`: a tuple of exactly a tuple and a dict. Raises: UsageError, where it is none.
+    """
+    if isinstance(example, tuple) and len(example) == 2 and isinstance(example[0], tuple):
+        args, kwargs = example
+        if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
+            return args, dict(kwargs)
     if isinstance(example, Tensor):
         return (example,), {}
     if isinstance(example, Mapping):

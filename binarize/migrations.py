@@ -10,7 +10,7 @@ from binarize.errors import SourceError
 __all__ = ["FORMAT", "migrate"]
 
 # Raised with every change of binarize.json or of the tensors' names that an older reader would get wrong.
-FORMAT = 2
+FORMAT = 3
 
 
 def _without_widths(record: dict[str, Any]) -> dict[str, Any]:
@@ -18,8 +18,20 @@ def _without_widths(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "absent": [".input_binarizer.width"]}
 
 
+def _with_kinds(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 2 -> 3: of the example only shapes were written down, and all of it was taken for floats."""
+    source = dict(record["source"])
+    args, kwargs = source.pop("input_shapes"), source.pop("keyword_shapes")
+
+    def kind(shape: list[int]) -> dict[str, Any]:
+        return {"tensor": shape, "dtype": "float"}
+
+    source["example"] = {"args": [kind(s) for s in args], "kwargs": {name: kind(s) for name, s in kwargs.items()}}
+    return {**record, "source": source}
+
+
 # Version -> the step from it to the next one.
-_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_widths}
+_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_widths, 2: _with_kinds}
 
 
 def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = _STEPS,

@@ -218,30 +218,11 @@ def _example(model: nn.Module, given: Any) -> Example | None:
     if given is not None:
         return arguments_of(given)
     conversion = conversion_of(model)
-    return None if conversion is None else _inputs(model, conversion.source, torch.zeros)
-
-
-def _inputs(model: nn.Module, origin: SourceRecord, make: Any) -> Example | None:
-    """Tensors of the shapes that the model was converted with; None where it takes none."""
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is None or not (origin.input_shapes or origin.keyword_shapes):
-        return None
-
-    def made(shape: tuple[int, ...]) -> Tensor:
-        tensor: Tensor = make(shape).to(device=parameter.device, dtype=parameter.dtype)
-        return tensor
-
-    keywords = {name: made(shape) for name, shape in origin.keyword_shapes.items()}
-    return tuple(made(shape) for shape in origin.input_shapes), keywords
+    return None if conversion is None else conversion.source.inputs(model, noise=False)
 
 
 def _noise(model: nn.Module, origin: SourceRecord) -> Example | None:
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn((_DRIFT_INPUTS, *shape[1:]), generator=generator)
-
-    return _inputs(model, origin, noise)
+    return origin.inputs(model, batch=_DRIFT_INPUTS)
 
 
 def _longer(example: Example | None) -> Example | None:

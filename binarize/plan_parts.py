@@ -12,7 +12,7 @@ from binarize.plan_activations import ActivationChange, Choice
 from binarize.plan_edits import Edits
 from binarize.plan_homes import house_activations
 from binarize.plan_shortcuts import ShortcutChange
-from binarize.plan_thresholds import choose_threshold
+from binarize.plan_thresholds import choose_threshold, unknown_threshold
 
 __all__ = ["LayerParts", "choose_parts"]
 
@@ -65,6 +65,9 @@ def choose_parts(
     edits: Edits,
 ) -> dict[str, LayerParts]:
     """The parts of every binarized layer; also finds a home for the activations that only the graph can reach."""
+    if analysis.graph.level == "walk":
+        chosen = [layer for layer in analysis.layers if layer.name in choices]
+        return {layer.name: _apart(layer, choices[layer.name], shortcuts[layer.name]) for layer in chosen}
     flow = analysis.flow
     signs = flow.signs(lambda i: i in activations)
     parts: dict[str, LayerParts] = {}
@@ -93,9 +96,28 @@ def choose_parts(
     return parts
 
 
+def _apart(layer: Layer, choice: Choice, shortcut: ShortcutChange) -> LayerParts:
+    """The parts of a layer whose surroundings are not known: all that it needs, it brings along."""
+    part = LayerParts(layer, shortcut)
+    if choice.scheme.norm == "missing":
+        part.norm = _norm_class(layer)
+        part.norm_word = f"added {part.norm}"
+    elif choice.scheme.norm == "before_sign":
+        part.input_norm = _norm_class(layer)
+        part.norm_word = f"added {part.input_norm} before the sign"
+    if choice.signed and part.input_norm is None:
+        threshold = unknown_threshold(choice.scheme.input)
+        part.threshold, part.own_threshold = threshold.origin, threshold.own
+        part.threshold_word = threshold.words
+    _count(choice, {}, part)
+    return part
+
+
 def channel_dim_of(layer: Layer) -> int:
     """The axis of the channels in a layer's input and output."""
-    return -1 if layer.kind == "linear" and len(layer.out_shape) > 2 else 1
+    # Of a linear layer that never ran nobody knows the axes, but the last one is right for all.
+    last = layer.kind == "linear" and (layer.capture == "walk" or len(layer.out_shape) > 2)
+    return -1 if last else 1
 
 
 def _norm_class(layer: Layer) -> str:

@@ -11,10 +11,12 @@ from binarize.dataflow import Flow
 from binarize.parts import Part
 from binarize.plan_activations import ActivationChange
 
-__all__ = ["ThresholdChoice", "choose_threshold"]
+__all__ = ["ThresholdChoice", "choose_threshold", "unknown_threshold"]
 
 # The largest of nine values (3x3 pooling) is positive in 99.8 % of all cases; of four, in 94 %.
 _ONE_SIDED_WINDOW = 9
+# What the statistics say where nothing in front of the layer tells any.
+_UNKNOWN = {"norm": None, "activation": "", "window": 1, "factor": 1.0}
 # A sigmoid gate at the start of training.
 _GATE_AT_START = 0.5
 
@@ -49,8 +51,12 @@ def choose_threshold(
         else "0 until calibrated"
     )
     own = per_channel or (per_layer and not one_sided)
-    unknown = {"norm": None, "activation": "", "window": 1, "factor": 1.0}
-    return ThresholdChoice(origin or unknown, own, f"{scope}, {start}")
+    return ThresholdChoice(origin or dict(_UNKNOWN), own, f"{scope}, {start}")
+
+
+def unknown_threshold(input_part: Part | None) -> ThresholdChoice:
+    """A threshold per channel for an input of which nothing is known."""
+    return ThresholdChoice(dict(_UNKNOWN), _own_thresholds(input_part)[0], "per channel, 0 until calibrated")
 
 
 def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:

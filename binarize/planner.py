@@ -15,6 +15,7 @@ from binarize.plan_edits import Edits, open_containers
 from binarize.plan_parts import LayerParts, choose_parts
 from binarize.plan_shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules import Rule, RuleSet
+from binarize.walk import walk_warning
 
 __all__ = ["make_plan"]
 
@@ -47,6 +48,7 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
         schemes={choice.scheme.name: choice.scheme for choice in choices.values()},
         unmatched=tuple(rules.unmatched(analysis.layers)),
         **_rest(analysis),
+        warnings=tuple(map(walk_warning, analysis.graph.notes)) if analysis.graph.level == "walk" else (),
         capture={
             "level": analysis.graph.level,
             "notes": list(analysis.graph.notes),
@@ -55,8 +57,6 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
     )
 
 
-def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decision], dict[str, Choice]]:
-    """(layers that stay float, with their decision; layers to binarize, with rule and scheme)."""
 def _explicit(analysis: Analysis, choices: Mapping[str, Choice]) -> list[Edit]:
     """The attentions of which a projection is binarized."""
     around = dict.fromkeys(name.rpartition(".")[0] for name in choices)
@@ -64,6 +64,8 @@ def _explicit(analysis: Analysis, choices: Mapping[str, Choice]) -> list[Edit]:
     return [Edit(path, "explicit") for path in around if isinstance(modules.get(path), ExplicitAttention)]
 
 
+def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decision], dict[str, Choice]]:
+    """(layers that stay float, with their decision; layers to binarize, with rule and scheme)."""
     kept: dict[str, Decision] = {}
     choices: dict[str, Choice] = {}
     for layer in layers:
@@ -89,6 +91,8 @@ def _guard(layer: Layer) -> str | None:
         return layer.obstacle
     if layer.kind not in ("conv", "conv_transpose", "linear"):
         return f"there is no binary {layer.type}"
+    if layer.capture == "walk":
+        return None
     if not layer.out_shape:
         return "its output is no tensor"
     # Convolutions take (C, H, W) as well, norms do not.
@@ -101,6 +105,9 @@ def _resolve(
     analysis: Analysis, choices: Mapping[str, Choice]
 ) -> tuple[dict[int, ActivationChange], dict[str, ShortcutChange], Edits]:
     """Plan activations and shortcuts, open the containers they need, and plan again without those that do not open."""
+    if analysis.graph.level == "walk":
+        unknown = {name: ShortcutChange(name, "none", "the model was not run") for name in choices}
+        return {}, unknown, Edits(analysis.flow, {}, {}, unknown, (), ())
     names = {site: name for name, sites in analysis.nodes.items() for site in sites}
     calls = analysis.graph.calls
     blocked: set[int] = set()

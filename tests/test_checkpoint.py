@@ -415,6 +415,8 @@ def test_a_folder_of_format_1_is_read_whose_thresholds_had_no_width(
     save_file(tensors, folder / "model.safetensors")
     record = json.loads((folder / "binarize.json").read_text())
     del record["absent"]
+    example = record["source"].pop("example")
+    record["source"] |= {"input_shapes": [item["tensor"] for item in example["args"]], "keyword_shapes": {}}
     record["format"] = 1
     record["fingerprint"]["tensors"] = tensor_digest(tensors)
     (folder / "binarize.json").write_text(json.dumps(record))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.analysis import Layer
-from binarize.errors import CaptureError, CheckError, StrictError, UsageError
+from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers import BinaryLayer, is_binary
 from binarize.rules import Rule
 
@@ -103,15 +103,6 @@ def test_arguments_that_cannot_be_meant_are_errors(options: dict[str, Any], mess
     with pytest.raises(UsageError) as caught:
         binarize.convert(pictures_net(), **{"example_input": nets.pictures(2), **options})
     assert message in str(caught.value)
-
-
-def test_a_model_whose_forward_raises_is_a_capture_error_with_the_line() -> None:
-    class Broken(nets.ConvRelu):
-        def forward(self, x: Tensor) -> Tensor:
-            raise ValueError("out of order")
-
-    with pytest.raises(CaptureError, match=r"ValueError: out of order at test_convert\.py:"):
-        binarize.convert(Broken(), "adabin", example_input=nets.pictures(2))
 
 
 def test_a_model_without_weights_is_planned_but_not_converted() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from binarize.conversion import SourceRecord
 from binarize.fingerprint import is_permuted, output_digest, record_digest, tensor_digest, unique_tensors
+from binarize.sources.examples import Arguments, TensorKind
 
 Converted = Callable[..., nn.Module]
 X = torch.arange(6.0).view(2, 3)
@@ -83,19 +84,29 @@ def test_the_output_counts_with_every_weight(converted: Converted) -> None:
 
 
 def test_inputs_that_nobody_can_make_up_give_no_output(converted: Converted) -> None:
-    model = converted("Keywords")
-    assert output_digest(model, model._binarize.source) is None
     model = converted("ConvRelu")
-    shapes = replace(model._binarize.source, input_shapes=((2, 3),))
-    assert output_digest(model, shapes) is None
+    origin = model._binarize.source
+    assert output_digest(model, replace(origin, example=None)) is None
+    assert output_digest(model, replace(origin, example=Arguments((TensorKind((2, 3)),)))) is None
+
+
+def test_keyword_inputs_and_named_outputs_give_an_output_too(converted: Converted) -> None:
+    model = converted("Keywords")
+    origin = model._binarize.source
+    before = output_digest(model, origin)
+    assert before is not None and output_digest(model, origin) == before
 
 
 def test_a_source_record_survives_json() -> None:
     import json
 
-    record = SourceRecord(
-        "net.pt", "pickle", "a.B", None, 7, None, None, "0" * 64, ((2, 3, 4, 4), (2,)), {"mask": (2, 5)}
-    )
+    nested = {
+        "ids": TensorKind((2, 5), "int64", 0, 9),
+        "pair": [TensorKind((2,)), None],
+        "scale": (0.5, "x", True),
+    }
+    example = Arguments((TensorKind((2, 3, 4, 4)), None), nested)
+    record = SourceRecord("net.pt", "pickle", "a.B", None, 7, None, None, "0" * 64, example)
     assert SourceRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 

@@ -46,9 +46,10 @@ def bench(
     with screen.stage("loading"):
         model = load(folder, source=source)
         twin, origin = float_model_of(folder, source=source)
-    if len(origin.input_shapes) != 1 or origin.keyword_shapes:
+    inputs = origin.inputs(model, batch=batch)
+    if inputs is None or len(inputs[0]) != 1 or inputs[1] or not isinstance(inputs[0][0], torch.Tensor):
         raise UsageError(f"{folder}: bench times models of one input; this one was converted with several")
-    x = torch.randn(batch, *origin.input_shapes[0][1:], generator=torch.Generator().manual_seed(0))
+    x = inputs[0][0]
     with screen.stage("measuring"):
         found = measure(model, twin, x, threads=threads, rounds=rounds, seconds=seconds)
     if found.layers:

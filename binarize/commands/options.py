@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from binarize.report.model import Report
     from binarize.rules import RuleSet
     from binarize.sources import Source
+    from binarize.sources.examples import Arguments
 
 __all__ = [
     "Choice",
@@ -59,9 +60,13 @@ Arch = Annotated[
     ),
 ]
 InputShape = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--input-shape", "-i", metavar="N,C,H,W", help="Default: what the model says.", rich_help_panel=_MODEL
+        "--input-shape",
+        "-i",
+        metavar="N,C,H,W",
+        help="Default: what the model says. Repeatable, one an input; by name and of a type: ids=1,16:int64.",
+        rich_help_panel=_MODEL,
     ),
 ]
 Weights = Annotated[
@@ -172,7 +177,7 @@ class Model:
 
     src: str
     arch: str | None = None
-    input_shape: str | None = None
+    input_shape: Sequence[str] | None = None
     weights: str | None = None
     num_classes: int | None = None
     trust_pickle: bool = False
@@ -232,9 +237,12 @@ def make_plan(screen: Screen, model: Model, rules: RuleSet, seed: int = 0) -> Pl
     try:
         with screen.stage("capturing"):
             planned = plan(source, rules=rules, seed=seed)
+        retry = model.meta and planned.walked
     except CaptureError:
         if not model.meta:
             raise
+        retry = True
+    if retry:
         # Without data the model cannot run where its code looks at values, as detectors do.
         source = read(meta=False)
         with screen.stage("capturing"):
@@ -287,14 +295,15 @@ def shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | No
     return short
 
 
-def parse_shape(text: str | None) -> tuple[int, ...] | None:
-    """`"1,3,224,224"` as a shape.
+def parse_shape(texts: Sequence[str] | None) -> tuple[int, ...] | Arguments | None:
+    """`["1,3,224,224"]` as the shape of whatever the model takes, several or named ones as its arguments.
 
     Raises: UsageError for anything that is no list of positive numbers.
     """
-    if text is None:
+    if not texts:
         return None
-    words = text.replace("x", ",").split(",")
-    if not all(word.strip().isdecimal() and int(word) > 0 for word in words):
-        raise UsageError(f'--input-shape "{text}": expected positive numbers such as 1,3,224,224')
-    return tuple(int(word) for word in words)
+    from binarize.sources.examples import TensorKind, parse_arguments
+
+    arguments = parse_arguments(texts)
+    alone = arguments.args[0] if len(texts) == 1 and arguments.args else None
+    return alone.shape if isinstance(alone, TensorKind) and alone == TensorKind(alone.shape) else arguments

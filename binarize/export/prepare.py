@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import UsageError
 from binarize.liveness import arguments_of
-from binarize.packed.freeze import Example, frozen_record, pack_layers
+from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
 from binarize.packing import PACKED, freeze, load_packed
 from binarize.record import has_record, read_record
+from binarize.sources.examples import Arguments, TensorKind
 
 __all__ = ["prepared"]
 
@@ -33,20 +32,20 @@ def prepared(
         packed, folder = _read(path, example_input, source), path if path.is_dir() else path.parent
         if has_record(folder):
             origin = SourceRecord.from_json(read_record(folder)["source"])
-            return packed, _example(example_input, packed, origin.input_shapes, origin.keyword_shapes)
+            return packed, _example(example_input, packed, origin.example)
         found = frozen_record(packed)
-        return packed, _example(example_input, packed, found.input_shapes if found else (), {})
+        return packed, _example(example_input, packed, _floats(found))
     conversion, record = conversion_of(model), frozen_record(model)
     if record is not None:
         packed = pack_layers(copy.deepcopy(model))
-        return packed, _example(example_input, packed, record.input_shapes, {})
+        return packed, _example(example_input, packed, _floats(record))
     if conversion is None:
         raise UsageError(
             "export: the model was not made by binarize.convert; convert it, or name a saved folder"
         )
     packed = pack_layers(freeze(model, example_input))
     origin = conversion.source
-    return packed, _example(example_input, packed, origin.input_shapes, origin.keyword_shapes)
+    return packed, _example(example_input, packed, origin.example)
 
 
 def _read(path: Path, example_input: Any, source: str | None) -> nn.Module:
@@ -56,21 +55,14 @@ def _read(path: Path, example_input: Any, source: str | None) -> nn.Module:
     return pack_layers(freeze(load(path, source=source), example_input))
 
 
-def _example(
-    given: Any,
-    model: nn.Module,
-    shapes: tuple[tuple[int, ...], ...],
-    keywords: Mapping[str, tuple[int, ...]],
-) -> Example:
+def _floats(record: Frozen | None) -> Arguments | None:
+    """What a packed file alone tells of the input: shapes."""
+    return Arguments(tuple(TensorKind(shape) for shape in record.input_shapes)) if record else None
+
+
+def _example(given: Any, model: nn.Module, known: Arguments | None) -> Example:
     if given is not None:
         return arguments_of(given)
-    if not (shapes or keywords):
+    if known is None or not known.kinds:
         raise UsageError("export: nobody knows which inputs the model takes; give example_input=...")
-    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    dtype = torch.float32 if parameter is None else parameter.dtype
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(shape: tuple[int, ...]) -> Tensor:
-        return torch.randn(shape, generator=generator).to(dtype)
-
-    return tuple(noise(shape) for shape in shapes), {name: noise(shape) for name, shape in keywords.items()}
+    return known.make(model)

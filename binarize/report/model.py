@@ -160,6 +160,8 @@ class Report:
     next_commands: tuple[str, ...]
     # Bytes on disk of each file written.
     files: Mapping[str, int]
+    # What was found out about the source: which architecture a state dict is of, which weights of a file were taken.
+    source_notes: tuple[str, ...] = ()
     # What the shares of +1 were measured on.
     measured_on: MeasuredOn = "nothing"
     # The last training since the conversion.
@@ -278,6 +280,7 @@ def make_report(
         hints=(*_hints(plan), *([_NOISE[measured_on]] if live and measured_on in _NOISE else [])),
         next_commands=tuple(next_commands),
         files=dict(files or {}),
+        source_notes=tuple(capture.get("source", ())),
         measured_on=measured_on if live else "nothing",
         command=command,
     )

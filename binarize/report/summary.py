@@ -15,7 +15,7 @@ _NEAR = 0.5
 _CAPTURE = {
     "meta": "recording of a run without data",
     "device": "recording of a run on the example input",
-    "walk": "walk over the modules: the order and the surroundings of layers are not known",
+    "walk": "level: module walk; order and surroundings of the layers are not known",
 }
 
 
@@ -41,7 +41,9 @@ def headline(report: Report) -> str:
     parts = [f"{total.binary_layers} of {plural(total.layers, 'layer')} binary"]
     if total.weight_only_layers:
         parts[0] += f" ({total.weight_only_layers} with float inputs)"
-    parts.append(f"{percent(total.binary_share)} of MACs")
+    parts.append(
+        "module walk, not run" if report.capture == "walk" else f"{percent(total.binary_share)} of MACs"
+    )
     added = []
     shortcuts = sum(number for kind, number in report.shortcuts.items() if kind != "block")
     if shortcuts:
@@ -61,7 +63,8 @@ def headline(report: Report) -> str:
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """Labelled sentences on the whole model."""
-    lines = [("size", _size(report)), ("compute", _compute(report))]
+    lines = [("source", f"{report.source}: {'; '.join(report.source_notes)}")] if report.source_notes else []
+    lines += [("size", _size(report)), ("compute", _compute(report))]
     ends = [row for row in report.rows if row.position != "none"]
     if ends:
         lines.append(("first, last", ", ".join(f"{row.name} {decision_word(row)}" for row in ends)))
@@ -121,6 +124,8 @@ def _size(report: Report) -> str:
 
 def _compute(report: Report) -> str:
     total = report.totals
+    if report.capture == "walk":
+        return "not known: the model was not run"
     text = (
         f"{count(total.macs)} FLOPs → {count(total.ops)} OPs ({times(total.macs, total.ops)}): "
         f"{count(total.flops)} FLOPs + {count(total.bops)} BOPs / 64"

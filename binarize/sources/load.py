@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.sources import architectures, files, float_check, input_shapes, safe_pickle, state_dicts
 from binarize.sources.architectures import Built
+from binarize.sources.examples import Arguments, TensorKind
+from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, is_user_code
 
 __all__ = ["Kind", "Source", "build", "load"]
 
 Kind = Literal["module", "torchvision", "timm", "pickle", "state_dict", "factory", "safetensors"]
+InputFrom = Literal["given", "library", "inferred", "unknown"]
 
 
 @dataclass(frozen=True)
 class Source:
     """A float model and where it came from.
 
-    `input_shape` counts the batch; None means that nobody knows it: `inputs()` then asks for it.
+    `example_input` holds positional arguments and `example_keywords` those by name, made up of the shapes and types that
+    the model takes. `input_shape` is the shape of the first of them with the batch; None means that nobody knows it:
+    `inputs()` then asks for it.
     `builder` and `num_classes` rebuild the same structure offline with `build`; None means that only
     `structure.pt` or the user can. `weights` is the downloaded tag. `notes` are for the user to read.
     """
@@ -36,14 +41,15 @@ class Source:
     spec: str
     kind: Kind
     module: nn.Module
-    example_input: tuple[Tensor, ...] | None
+    example_input: tuple[Any, ...] | None
     input_shape: tuple[int, ...] | None
     class_path: str
     weights: str | None
     arch: str | None
     builder: str | None = None
     num_classes: int | None = None
-    input_shape_from: Literal["given", "library", "first layer", "unknown"] = "unknown"
+    input_shape_from: InputFrom = "unknown"
+    example_keywords: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
@@ -52,14 +58,21 @@ class Source:
         """Of the file, which is being read in the background while the model is already there."""
         return self.digest() if self.digest else None
 
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The example input. Raises: UsageError where its shape is not known."""
+    def inputs(self) -> tuple[Any, ...]:
+        """The positional arguments of the example. Raises: UsageError where nobody knows what the model takes."""
         if self.example_input is None:
             raise UsageError(
-                f"{self.spec}: the shape of its input is not known; give it with the batch, "
-                "as in --input-shape 1,3,224,224"
+                f"{self.spec}: the shape of its input is not known; {input_shapes.asked_for(self.module)}"
             )
         return self.example_input
+
+    def with_example(self, arguments: Arguments, known_from: InputFrom) -> Source:
+        """The same source with an example of that kind."""
+        args, kwargs = arguments.make(self.module)
+        shape = next((kind.shape for kind in arguments.kinds), None)
+        return replace(
+            self, example_input=args, example_keywords=kwargs, input_shape=shape, input_shape_from=known_from
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ def load(
     arch: str | None = None,
     weights: str | None = None,
     num_classes: int | None = None,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: tuple[int, ...] | Arguments | None = None,
     trust_pickle: bool = False,
     device: str | torch.device = "cpu",
     meta: bool = False,
@@ -131,7 +144,7 @@ def build(builder: str, *, num_classes: int | None = None, meta: bool = False) -
 def _source(
     spec: str,
     found: _Found,
-    input_shape: tuple[int, ...] | None,
+    input_shape: tuple[int, ...] | Arguments | None,
     device: str | torch.device | None,
     meta: bool,
 ) -> Source:
@@ -156,17 +169,18 @@ def _source(
         digest=found.digest,
     )
     known = found.built.input_shape or architectures.known_shape(module)
+    if isinstance(input_shape, Arguments):
+        return source.with_example(input_shape, "given")
     if input_shape is not None:
-        source = replace(source, input_shape=tuple(input_shape), input_shape_from="given")
-    elif known is not None:
-        source = replace(source, input_shape=known, input_shape_from="library")
-    elif (inferred := input_shapes.infer(module)) is not None:
-        source = replace(source, input_shape=inferred, input_shape_from="first layer")
-    else:
-        return source
-    assert source.input_shape is not None
-    example = input_shapes.example_input(source.input_shape, module, inputs=found.built.inputs)
-    return replace(source, example_input=example)
+        return source.with_example(_same(input_shape, found.built.inputs), "given")
+    if known is not None:
+        return source.with_example(_same(known, found.built.inputs), "library")
+    inferred = input_shapes.infer(module)
+    return source if inferred is None else source.with_example(inferred, "inferred")
+
+
+def _same(shape: tuple[int, ...], inputs: int) -> Arguments:
+    return Arguments((TensorKind(tuple(shape)),) * inputs)
 
 
 def _checked_spec(spec: object) -> str | nn.Module:
@@ -209,7 +223,10 @@ def _from_file(
         _refuse(str(path), f"holds a whole {type(checkpoint.module).__name__}", num_classes=num_classes)
         found = _Found("pickle", Built(checkpoint.module, None, None), notes=checkpoint.notes)
     else:
-        found = _filled(path, checkpoint, arch or _suggested(path, checkpoint), num_classes)
+        if arch is None:
+            guessed = guess(checkpoint, str(path))
+            arch, checkpoint = guessed.arch, replace(checkpoint, notes=(*checkpoint.notes, guessed.note))
+        found = _filled(path, checkpoint, arch, num_classes)
         found = replace(found, kind="safetensors" if kind == "safetensors" else "state_dict")
     return replace(found, digest=digest)
 
@@ -240,36 +257,13 @@ def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool
     return replace(checkpoint, notes=notes)
 
 
-def _suggested(path: Path, checkpoint: Checkpoint) -> str:
-    """The architecture whose name the checkpoint carries, if exactly one fits."""
-    fitting = []
-    for arch in checkpoint.archs:
-        try:
-            module = architectures.build(arch, meta=True).module
-        except SourceError:
-            continue
-        difference = state_dicts.mismatch(module, state_dicts.unwrapped(checkpoint.state, module)[0])
-        if not difference or state_dicts.new_head(difference) is not None:
-            fitting.append(arch)
-    if len(fitting) == 1:
-        return fitting[0]
-    keys = list(checkpoint.state)
-    state_dicts.refuse_no_float(keys, str(path))
-    held = f"{path}: holds {len(keys)} weights ({', '.join(keys[:3])}, ...) but no model; say which it is"
-    if fitting:
-        raise SourceError(f"{held}: {' or '.join(f'--arch {arch}' for arch in fitting)}")
-    raise SourceError(f"{held}, as in --arch torchvision:resnet18 or --arch file.py:make_model")
-
-
 def _filled(path: Path, checkpoint: Checkpoint, arch: str, num_classes: int | None) -> _Found:
     """The architecture with the weights of a state dict, and with another head where that was asked for."""
     make = partial(_build_arch, arch)
     built = make(None, True)
     state, outer = state_dicts.unwrapped(checkpoint.state, built.module)
     notes = [*checkpoint.notes, *([f"stripped {outer!r} from the names"] if outer else [])]
-    if arch in checkpoint.archs:
-        notes.append(f"took the architecture {arch} that the checkpoint names")
-    classes = state_dicts.new_head(state_dicts.mismatch(built.module, state))
+    classes = state_dicts.new_head(state_dicts.mismatch(built.module, state), default_classes(arch))
     if classes is not None:
         notes.append(f"the head gives {classes} classes, as in the file")
     module = state_dicts.fill(lambda meta: make(classes, meta).module, state, str(path), arch)
@@ -317,6 +311,6 @@ def _refuse(name: str, why: str, **given: object) -> None:
             raise UsageError(f"{name} {why}, so that --{option} has no meaning; leave it out")
 
 
-def _check_shape(shape: tuple[int, ...] | None) -> None:
-    if shape is not None and (not shape or any(not isinstance(n, int) or n < 1 for n in shape)):
+def _check_shape(shape: tuple[int, ...] | Arguments | None) -> None:
+    if isinstance(shape, tuple) and (not shape or any(not isinstance(n, int) or n < 1 for n in shape)):
         raise UsageError(f"input shape {shape}: expected sizes with the batch first, as in 1,3,224,224")

@@ -18,13 +18,16 @@ __all__ = [
     "Mismatch",
     "fill",
     "find_weights",
+    "inside",
     "mismatch",
     "new_head",
+    "outer_names",
     "read_safetensors",
     "refuse_no_float",
     "stripped",
     "unwrapped",
     "weights_of",
+    "x",
 ]
 
 # Where training scripts put the weights, most specific first. Averaged weights come last.
@@ -34,6 +37,7 @@ AVERAGED = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model",
 # Segments that wrappers add: DataParallel, torch.compile, activation checkpointing, FSDP.
 WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
 OUTER = ("module.", "model.", "net.", "network.")
+COUNTERS = ("num_batches_tracked",)  # absent from checkpoints of torch before 0.4.1
 
 BINARIZED_KEY = re.compile(r"\.(weight_binarizer|input_binarizer)\.")
 QUANTIZED_KEY = re.compile(
@@ -185,34 +189,59 @@ def stripped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
 def mismatch(module: nn.Module, state: Mapping[str, Tensor]) -> Mismatch:
     """How `state` differs from what `module` takes."""
     wanted = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
-    counters = ("num_batches_tracked",)  # absent from checkpoints of torch before 0.4.1
     shapes = [
         (key, tuple(value.shape), tuple(state[key].shape))
         for key, value in wanted.items()
         if key in state and value.shape != state[key].shape
     ]
     return Mismatch(
-        [key for key in wanted if key not in state and not key.endswith(counters)],
+        [key for key in wanted if key not in state and not key.endswith(COUNTERS)],
         [key for key in state if key not in wanted and not key.endswith("_extra_state")],
         shapes,
     )
 
 
-def new_head(difference: Mismatch) -> int | None:
-    """The number of classes in the file, where nothing but the number of classes differs."""
+def new_head(difference: Mismatch, classes: int | None = None) -> int | None:
+    """The number of classes in the file, where nothing but the number of classes differs.
+
+    A head may have several numbers a class (a box has four): `classes` is the number that the module has, else it is the
+    least first axis that differs.
+    """
     if difference.missing or difference.unexpected or not difference.shapes:
         return None
-    counts = {found[0] for _, wanted, found in difference.shapes if found and wanted[1:] == found[1:]}
-    same = all(found and wanted[1:] == found[1:] for _, wanted, found in difference.shapes)
-    return counts.pop() if same and len(counts) == 1 else None
+    if any(not found or wanted[1:] != found[1:] for _, wanted, found in difference.shapes):
+        return None
+    own = classes or min(wanted[0] for _, wanted, _ in difference.shapes)
+    counts = {found[0] * own / wanted[0] for _, wanted, found in difference.shapes}
+    count = counts.pop()
+    return int(count) if not counts and count == int(count) else None
+
+
+def outer_names(state: Mapping[str, Tensor]) -> list[str]:
+    """Names that may have been put around a model's own (`model.`, `backbone.`), the usual ones first."""
+    first = {f"{key.partition('.')[0]}.": None for key in state if "." in key}
+    second = {
+        outer + key.removeprefix(outer).partition(".")[0] + ".": None
+        for outer in OUTER
+        for key in state
+        if key.startswith(outer) and key.removeprefix(outer).count(".")
+    }
+    return [*(outer for outer in OUTER if outer in first), *(o for o in first if o not in OUTER), *second]
+
+
+def inside(state: Mapping[str, Tensor], outer: str) -> dict[str, Tensor]:
+    """The weights under an outer name, without it."""
+    return {key.removeprefix(outer): value for key, value in state.items() if key.startswith(outer)}
 
 
 def unwrapped(state: dict[str, Tensor], module: nn.Module) -> tuple[dict[str, Tensor], str]:
     """The state without an outer name such as `model.` if it fits the module only then, and that name."""
-    wanted = module.state_dict().keys()
-    for outer in OUTER:
-        inner = {key.removeprefix(outer): value for key, value in state.items() if key.startswith(outer)}
-        if inner and wanted <= inner.keys() and not wanted <= state.keys():
+    wanted = {key for key in module.state_dict() if not key.endswith(COUNTERS)}
+    if wanted <= state.keys():
+        return state, ""
+    for outer in outer_names(state):
+        inner = inside(state, outer)
+        if inner and wanted <= inner.keys():
             return inner, outer
     return state, ""
 
@@ -283,7 +312,7 @@ def _described(difference: Mismatch, path: str, arch: str) -> str:
         if keys:
             lines.append(f"  {title} ({len(keys)}): {_few(keys)}")
     if difference.shapes:
-        shown = [f"{key} is {_x(found)}, expected {_x(wanted)}" for key, wanted, found in difference.shapes]
+        shown = [f"{key} is {x(found)}, expected {x(wanted)}" for key, wanted, found in difference.shapes]
         lines.append(f"  another shape ({len(shown)}): {_few(shown)}")
     others = (*difference.missing, *difference.unexpected)
     if others and not difference.shapes and all(key.startswith(("aux", "AuxLogits")) for key in others):
@@ -296,5 +325,6 @@ def _few(items: list[str]) -> str:
     return ", ".join(items[:SHOWN]) + more
 
 
-def _x(shape: tuple[int, ...]) -> str:
+def x(shape: tuple[int, ...]) -> str:
+    """`64x3x7x7`."""
     return "x".join(map(str, shape)) or "a scalar"

@@ -7,7 +7,19 @@ import torch
 from torch import nn
 
 from binarize.sources import load
-from binarize.sources.input_shapes import example_input, infer
+from binarize.sources.examples import Arguments, TensorKind
+from binarize.sources.input_shapes import asked_for, example_input, infer
+
+
+class Positions(nn.Module):
+    """Tokens with a vector for each of nine positions, and no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(30, 4), nn.Embedding(9, 4)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.tokens(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))
 
 
 def flattened(channels: int, side: int) -> nn.Module:
@@ -25,13 +37,21 @@ def flattened(channels: int, side: int) -> nn.Module:
         (nn.Conv3d(3, 4, 3), (1, 3, 16, 112, 112)),
         (nn.Conv1d(5, 4, 3), (1, 5, 16000)),
         (nn.ReLU(), None),
-        (nn.Embedding(4, 4), None),
+        (nn.ConvTranspose2d(8, 4, 4), (1, 8, 1, 1)),
+        (nn.LSTM(6, 5), (1, 16, 6)),
+        (nn.Sequential(nn.Linear(6, 5), nn.LayerNorm((16, 5))), (1, 16, 6)),
+        (nn.Embedding(40, 4), (1, 16)),
+        (nn.Embedding(4, 4), (1, 4)),
+        (Positions(), (1, 9)),
     ],
 )
 def test_shape_is_inferred_from_the_first_layer_and_tried(
     module: nn.Module, shape: tuple[int, ...] | None
 ) -> None:
-    assert infer(module) == shape
+    found = infer(module)
+    assert (None if found is None else [kind.shape for kind in found.kinds]) == (
+        None if shape is None else [shape]
+    )
 
 
 def test_no_shape_is_claimed_that_the_forward_refuses() -> None:
@@ -51,7 +71,7 @@ def test_trial_leaves_the_module_alone() -> None:
     before = {key: value.clone() for key, value in module.state_dict().items()}
     seen: list[object] = []
     module.register_forward_hook(lambda *_: seen.append(1))
-    assert infer(module) == (1, 3, 224, 224)
+    assert infer(module) == Arguments((TensorKind((1, 3, 224, 224)),))
     assert seen == []
     assert module.training
     torch.testing.assert_close(module.state_dict(), before, rtol=0, atol=0)
@@ -78,3 +98,38 @@ def test_example_is_seeded_and_in_the_modules_precision() -> None:
     assert first.dtype == torch.bfloat16
     assert torch.equal(first, second)
     assert not torch.equal(first, example_input((3, 4), module, seed=1)[0])
+
+
+def test_token_numbers_lie_within_the_vocabulary() -> None:
+    found = infer(Positions())
+    assert found is not None
+    (ids,), _ = found.make(Positions())
+    assert ids.dtype == torch.int64
+    assert 0 <= int(ids.min()) and int(ids.max()) < 30
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return self.conv(left) - scale * self.conv(right)
+
+
+def test_every_required_argument_is_given_the_same_shape_or_asked_for_by_name() -> None:
+    assert infer(Pair()) == Arguments((TensorKind((1, 3, 224, 224)),) * 2)
+    assert "its forward takes left, right: give a shape for each" in asked_for(Pair())
+    assert "example_input=(left, right)" in asked_for(Pair())
+
+
+def test_a_forward_that_looks_at_values_is_tried_with_real_tensors() -> None:
+    class Looking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) if x.mean().item() > -100 else x
+
+    assert infer(Looking()) == Arguments((TensorKind((1, 1, 224, 224)),))

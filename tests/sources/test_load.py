@@ -110,7 +110,7 @@ def test_module_is_taken_as_it_is() -> None:
 def test_unknown_input_is_asked_for() -> None:
     source = load(nn.ReLU())
     assert (source.input_shape, source.input_shape_from) == (None, "unknown")
-    with pytest.raises(UsageError, match=r"give it with the batch, as in --input-shape 1,3,224,224"):
+    with pytest.raises(UsageError, match=r"give its shape with the batch, as in --input-shape 1,3,224,224"):
         source.inputs()
     assert load(nn.ReLU(), input_shape=(2, 5)).inputs()[0].shape == (2, 5)
 
@@ -212,24 +212,6 @@ def test_architecture_named_by_the_checkpoint_is_used_and_said(tmp_path: Path) -
     source = load(str(tmp_path / "net.pt"))
     assert source.arch == "timm:test_resnet"
     assert "took the architecture timm:test_resnet that the checkpoint names" in source.notes
-
-
-def test_several_fitting_architectures_are_asked_about(tmp_path: Path) -> None:
-    state = build("torchvision:resnet18", meta=True).state_dict()
-    state = {key: torch.zeros(value.shape) for key, value in state.items()}
-    torch.save({"arch": "resnet18", "state_dict": state}, tmp_path / "net.pt")
-    with pytest.raises(
-        SourceError, match="say which it is: --arch torchvision:resnet18 or --arch timm:resnet18"
-    ):
-        load(str(tmp_path / "net.pt"))
-
-
-def test_state_dict_alone_asks_for_its_architecture(tmp_path: Path) -> None:
-    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "net.pt")
-    with pytest.raises(
-        SourceError, match=r"holds 2 weights \(weight, bias, .*as in --arch torchvision:resnet18"
-    ):
-        load(str(tmp_path / "net.pt"))
 
 
 def test_number_of_classes_is_read_from_the_file_and_can_be_changed(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Module -> [Layer] without running it: what is left where a model does not run on any input that is known.
+
+Layers come in the order in which they are registered, which may be another than that of execution; the first and the last
+are only guessed from it, and what stands before, behind and around a layer is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch.fx
+from torch import nn
+
+from binarize.analysis import Analysis, Layer
+from binarize.capture import Graph, Recording
+from binarize.capture.leaves import CONVOLUTIONS, is_leaf
+from binarize.dataflow import Flow
+from binarize.errors import CaptureError
+from binarize.layer_facts import entangled, module_facts, obstacle_of
+
+__all__ = ["walk", "walk_warning"]
+
+_LAYERS = (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.Embedding)
+
+
+def walk(module: nn.Module, reason: str) -> Analysis:
+    """Every layer of a model that could not be recorded for that reason.
+
+    Raises: CaptureError with the reason, where no layer could be swapped either.
+    """
+    graph = Graph(module, Recording(module, torch.fx.Graph(), None), None, "walk", (reason,))
+    flow = Flow(graph.evaluation)
+    reasons = entangled(flow)
+    layers = [
+        Layer(
+            name=name,
+            order=order,
+            inside=_around(module, name),
+            capture="walk",
+            obstacle=obstacle_of(part, name, reasons),
+            **module_facts(part),
+        )
+        for order, (name, part) in enumerate(_layers(module))
+    ]
+    if all(layer.obstacle is not None for layer in layers):
+        held = ", ".join(f"{layer.name or 'the model itself'}: {layer.obstacle}" for layer in layers[:3])
+        raise CaptureError(
+            f"{reason}\n  nor can a walk over its modules swap anything: "
+            + (held or "it holds no convolution and no linear layer")
+        )
+    layers[0] = replace(layers[0], position="first")
+    if len(layers) > 1:
+        layers[-1] = replace(layers[-1], position="last")
+    return Analysis(tuple(layers), flow, graph, {})
+
+
+def walk_warning(reason: str) -> str:
+    """What a user has to know of a model that was converted by a walk."""
+    return (
+        "module walk: the model was not run, so that nothing is known of its data flow. Which layer is first and which is "
+        "last was guessed from the order of registration, no shortcut was looked for or added, each binary layer has a "
+        "norm and a threshold of its own, ReLUs before signs stay, and nothing was checked by running it. "
+        f"The reason: {reason}"
+    )
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Layers with their paths in order of registration; what an attention or a recurrent layer holds belongs to it."""
+    closed: list[str] = []
+    for name, part in module.named_modules():
+        if any(name.startswith(f"{path}.") for path in closed):
+            continue
+        own = any(parameter.dim() > 1 for parameter in part.parameters(recurse=False))
+        if isinstance(part, _LAYERS):
+            closed.append(name)
+            yield name, part
+        elif own and name and is_leaf(part) and not isinstance(part, nn.LayerNorm):
+            yield name, part
+
+
+def _around(module: nn.Module, name: str) -> tuple[str, ...]:
+    """Class names of the modules around a layer, outermost first."""
+    parts = name.split(".")[:-1]
+    paths = ["", *(".".join(parts[: depth + 1]) for depth in range(len(parts)))] if name else []
+    return tuple(type(module.get_submodule(path)).__name__ for path in paths)

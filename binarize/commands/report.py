@@ -63,6 +63,7 @@ def read_report(path: Path) -> Report:
 
     Raises: SourceError where there is none.
     """
+    from binarize.record import read_json
     from binarize.report.model import Report
 
     file = path / "report.json" if path.is_dir() else path
@@ -70,10 +71,7 @@ def read_report(path: Path) -> Report:
         raise SourceError(
             f"{path}: no report.json here; `binarize convert` writes one into the folder it makes"
         )
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SourceError(f"{file}: damaged or not JSON: {error}") from error
+    data = read_json(file)
     if not isinstance(data, dict):
         raise SourceError(f"{file}: expected a report, found a JSON {type(data).__name__}")
     return Report.from_json(data)

@@ -224,7 +224,7 @@ def test_what_a_shortcut_adds_is_left_to_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "scheme, module, names", [("reactnet", "RPReLU", ("slope",)), ("adabin", "Maxout", ("neg",))]
+    "scheme, module, names", [("reactnet_paper", "RPReLU", ("slope",)), ("adabin", "Maxout", ("neg",))]
 )
 def test_a_nonlinearity_begins_as_the_relu_it_stands_for(
     scheme: str, module: str, names: tuple[str, ...]

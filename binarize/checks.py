@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from binarize.capture.outputs import class_scores, opened
 from binarize.report.model import Agreement, Check
 
 __all__ = ["compare_outputs", "same_top1", "undisturbed"]
@@ -20,8 +21,8 @@ def compare_outputs(expected: Any, output: Any, *, fixed_sizes: bool = True) -> 
 
     Without `fixed_sizes` only the numbers of axes count: a detector finds as many boxes as it likes.
     """
-    theirs, their_tree = pytree.tree_flatten(expected)
-    ours, our_tree = pytree.tree_flatten(output)
+    theirs, their_tree = pytree.tree_flatten(opened(expected))
+    ours, our_tree = pytree.tree_flatten(opened(output))
     shapes = [_shape(value, fixed_sizes) for value in theirs], [_shape(value, fixed_sizes) for value in ours]
     same = their_tree == our_tree and shapes[0] == shapes[1]
     checks = [
@@ -40,12 +41,17 @@ def compare_outputs(expected: Any, output: Any, *, fixed_sizes: bool = True) -> 
 
 def same_top1(expected: Any, output: Any) -> Agreement | None:
     """How often both models name the same class; None where the output is no table of class scores."""
-    if not (isinstance(expected, Tensor) and isinstance(output, Tensor)):
+    theirs, ours = class_scores(expected), class_scores(output)
+    if (
+        theirs is None
+        or ours is None
+        or theirs.dim() != 2
+        or theirs.shape != ours.shape
+        or theirs.shape[1] < 2
+    ):
         return None
-    if expected.dim() != 2 or expected.shape != output.shape or expected.shape[1] < 2:
-        return None
-    same = (expected.argmax(1) == output.argmax(1)).double().mean().item()
-    return Agreement(same, expected.shape[0])
+    same = (theirs.argmax(1) == ours.argmax(1)).double().mean().item()
+    return Agreement(same, theirs.shape[0])
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
+from binarize.capture.outputs import tensors_in
 from binarize.capture.shadow import silenced_hooks
 from binarize.conversion import SourceRecord
 from binarize.liveness import call, evaluating
@@ -109,7 +109,6 @@ def output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
         except Exception:  # a forward may look at its numbers, and refuse these in its own way
             return None
     digest = hashlib.sha256()
-    for value in pytree.tree_leaves(output):
-        if isinstance(value, Tensor):
-            digest.update(_bytes(value.detach().contiguous()))
+    for value in tensors_in(output):
+        digest.update(_bytes(value.detach().contiguous()))
     return digest.hexdigest()

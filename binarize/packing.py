@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from binarize.atomic import whole_file
+from binarize.capture.outputs import tensors_in
 from binarize.capture.shadow import silenced_hooks
 from binarize.checkpoint import load, rebuild
 from binarize.conversion import SourceRecord, conversion_of, forget
@@ -247,7 +248,7 @@ def _answers(model: nn.Module, example: Example | None) -> list[Tensor] | None:
             output = model(*example[0], **example[1])
         except _OTHER_INPUTS:
             return None
-    return [value for value in pytree.tree_leaves(output) if isinstance(value, Tensor)]
+    return tensors_in(output)
 
 
 def _are_equal(found: list[Tensor] | None, expected: list[Tensor] | None) -> bool:

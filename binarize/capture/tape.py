@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from binarize.capture.leaves import is_leaf
+from binarize.capture.outputs import opened
 
 __all__ = ["Recording", "record", "setitem", "written"]
 
@@ -159,7 +160,8 @@ class _Recorder(TorchFunctionMode):
             return self.nodes_of(value.to_tuple())
         if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
             return value
-        return repr(type(value))
+        plain = opened(value)
+        return self.nodes_of(plain) if isinstance(plain, dict) else repr(type(value))
 
     def bind(self, value: Any, node: torch.fx.Node) -> None:
         """From now on the tensors in `value` are what `node` yields."""

@@ -11,7 +11,7 @@ Where features are compared, the names of modules are the same in both: a conver
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
+from binarize.capture.outputs import class_scores, opened
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers import BinaryLayer
 from binarize.liveness import evaluating
@@ -102,7 +103,7 @@ def tree_distance(student: Any, teacher: Any) -> Tensor:
 
 
 def _leaves(output: Any) -> dict[str, Tensor]:
-    found, _ = pytree.tree_flatten_with_path(output)
+    found, _ = pytree.tree_flatten_with_path(opened(output))
     return {
         pytree.keystr(path) or "output": value
         for path, value in found
@@ -122,17 +123,9 @@ def logits_of(output: Any) -> Tensor:
 
     Raises: UsageError for anything else.
     """
-    if isinstance(output, Tensor):
-        return output
-    if isinstance(output, Mapping):
-        for key in ("logits", "out"):
-            if key in output:
-                return logits_of(output[key])
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    if isinstance(output, Sequence) and output and isinstance(output[0], Tensor):
-        return output[0]
+    scores = class_scores(output)
+    if scores is not None:
+        return scores
     raise UsageError(f"the model's output, a {type(output).__name__}, holds no class scores")
 
 

@@ -139,9 +139,15 @@ class Edits:
 
 
 def open_containers(
-    analysis: Analysis, activations: Mapping[int, ActivationChange], shortcuts: Mapping[str, ShortcutChange]
+    analysis: Analysis,
+    activations: Mapping[int, ActivationChange],
+    shortcuts: Mapping[str, ShortcutChange],
+    known: dict[tuple[str, frozenset[str]], Opened],
 ) -> Edits:
-    """Find the container of every change that needs one, and trace them all. Those that fail are listed as failed."""
+    """Find the container of every change that needs one, and trace them all. Those that fail are listed as failed.
+
+    `known` holds those that were traced before, and is added to.
+    """
     flow = analysis.flow
     jobs: dict[str, Job] = {}
     for node, change in activations.items():
@@ -154,7 +160,10 @@ def open_containers(
     done, failed = [], []
     for job in jobs.values():
         try:
-            opened = open_container(analysis.graph, flow.recording, job.path, job.opened)
+            key = job.path, frozenset(job.opened)
+            if key not in known:
+                known[key] = open_container(analysis.graph, flow.recording, *key)
+            opened = known[key]
             Edits(flow, analysis.nodes, activations, shortcuts, ((job, opened),), ()).check()
             done.append((job, opened))
         except TraceError as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 from binarize.analysis import Analysis, Layer
 from binarize.attention import ExplicitAttention
+from binarize.capture import Opened
 from binarize.errors import NothingToBinarizeError
 from binarize.plan import Decision, Edit, Plan
 from binarize.plan_activations import ActivationChange, Choice, change_activations
@@ -113,13 +114,14 @@ def _resolve(
     blocked: set[int] = set()
     refused: dict[str, str] = {}
     reasons: dict[str, str] = {}
+    known: dict[tuple[str, frozenset[str]], Opened] = {}
     while True:
         activations = change_activations(analysis.flow, names, choices, calls, blocked)
         shortcuts = change_shortcuts(analysis, choices)
         for layer, why in refused.items():
             if shortcuts[layer].action != "none":
                 shortcuts[layer] = in_place(analysis, shortcuts[layer], choices[layer], why)
-        edits = open_containers(analysis, activations, shortcuts)
+        edits = open_containers(analysis, activations, shortcuts, known)
         if not edits.failed:
             return activations, shortcuts, replace(edits, refused=reasons)
         for job in edits.failed:

@@ -16,6 +16,7 @@ import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,7 +54,16 @@ class Recording:
 
     def inside(self, path: str, index: int = 0) -> list[torch.fx.Node]:
         """The nodes recorded while the given call of a module ran, in order."""
-        return [node for node in self.graph.nodes if (path, index) in node.meta.get("frames", ())]
+        return self._by_call.get((path, index), [])
+
+    @cached_property
+    def _by_call(self) -> dict[Frame, list[torch.fx.Node]]:
+        """What `inside` is asked for many times over."""
+        found: dict[Frame, list[torch.fx.Node]] = {}
+        for node in self.graph.nodes:
+            for frame in node.meta.get("frames", ()):
+                found.setdefault(frame, []).append(node)
+        return found
 
 
 def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Recording:

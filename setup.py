@@ -12,6 +12,7 @@ FILES = (
     "classes",
     "convolve",
     "training",
+    "floats",
     "threads",
     "avx512",
     "avx2",
@@ -27,7 +28,7 @@ setup(
         Extension(
             "binarize.packed.kernels._native",
             sources=[f"{FOLDER}/{name}.c" for name in FILES],
-            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine", "rows")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine", "rows", "floats")],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],
             extra_compile_args=[] if sys.platform == "win32" else FLAGS,
             py_limited_api=True,

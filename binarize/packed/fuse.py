@@ -1,7 +1,8 @@
 """A packed model -> the same model with fewer passes over memory: for speed, once it has been checked.
 
     layer, add, activation    one call of a kernel, which adds and bends what it still holds in registers
-    convolution, BatchNorm    one convolution, the norm folded into its weight; 1x1 as a matrix product
+    convolution, BatchNorm    one convolution, the norm folded into its weight
+    with ReLU, max pooling    one call of a float kernel, where that is faster than torch: stems, 1x1
     images                    channels last in memory, from the first step on
 
 What the kernels take over is computed to the same bits. The folded norms round otherwise, and so do torch's float
@@ -26,6 +27,7 @@ from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import CaptureError
 from binarize.packed import ops
+from binarize.packed.float_conv import FloatConv, suits
 from binarize.packed.layers import PackedLayer
 
 __all__ = ["FusedConv", "fuse"]
@@ -76,29 +78,6 @@ class FusedConv(nn.Module):
         return y
 
 
-class Pointwise(nn.Module):
-    """A float 1x1 convolution as a matrix product of the pixels it reads: (N, C, H, W) -> (N, O, H', W').
-
-    The library behind `conv2d` lays the weight out anew in every call.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.stride = cast(tuple[int, int], conv.stride)
-        weight = conv.weight.detach().flatten(1).t().contiguous()
-        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pixels = x[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
-        y = torch.addmm(self.bias, pixels.reshape(-1, x.shape[1]), self.weight)
-        return y.view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
-
-
 class _Tracer(torch.fx.Tracer):
     """Opens everything but torch's modules, packed layers and activations."""
 
@@ -122,6 +101,7 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
         ShapeProp(traced).propagate(*example)
     _drop_identities(traced)
     _fold_norms(traced)
+    _take_float_convs(traced)
     _channels_last(traced)
     for node in list(traced.graph.nodes):
         if node.op == "call_module" and _fuses(traced.get_submodule(str(node.target)), node):
@@ -169,17 +149,55 @@ def _fold_norms(traced: GraphModule) -> None:
         traced.graph.erase_node(node)
 
 
-def _channels_last(traced: GraphModule) -> None:
-    for name, module in list(traced.named_modules()):
-        if not isinstance(module, nn.Conv2d):
+def _take_float_convs(traced: GraphModule) -> None:
+    """Each float convolution that suits the kernels takes the ReLU and the max pooling that alone read it."""
+    for node in list(traced.graph.nodes):
+        conv = _module(traced, node, nn.Conv2d)
+        if conv is None or not suits(conv) or _calls(traced, node.target) > 1:
             continue
-        if module.kernel_size == (1, 1) and module.groups == 1 and module.padding in ((0, 0), "valid"):
-            traced.set_submodule(name, Pointwise(module))
-        else:
+        fused = FloatConv(conv)
+        traced.set_submodule(node.target, fused)
+        if _only_user(traced, node, nn.ReLU) is not None:
+            fused.relu = True
+            _skip(traced, node)
+        pool = _only_user(traced, node, nn.MaxPool2d)
+        numbers = None if pool is None else _pool_numbers(pool)
+        if numbers is not None:
+            fused.pool = numbers
+            _skip(traced, node)
+
+
+def _only_user(traced: GraphModule, node: Node, kind: type) -> Any:
+    (user,) = node.users if len(node.users) == 1 else (None,)
+    return _module(traced, user, kind)
+
+
+def _skip(traced: GraphModule, node: Node) -> None:
+    """The only reader of a node, which the node now does itself, leaves the graph."""
+    (user,) = node.users
+    node.meta = dict(user.meta)
+    user.replace_all_uses_with(node)
+    traced.graph.erase_node(user)
+
+
+def _pool_numbers(pool: nn.MaxPool2d) -> list[int] | None:
+    """(side, stride, padding) of a square window; None for what the kernels do not know."""
+    numbers = [pool.kernel_size, pool.stride, pool.padding]
+    if pool.ceil_mode or pool.return_indices or pool.dilation not in (1, (1, 1)):
+        return None
+    sides = [n if isinstance(n, tuple) else (n, n) for n in numbers]
+    return [a for a, _ in sides] if all(a == b for a, b in sides) else None
+
+
+def _channels_last(traced: GraphModule) -> None:
+    for module in list(traced.modules()):
+        if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)
     for node in list(traced.graph.nodes):
         shape = _shape(node)
         if node.op == "placeholder" and shape is not None and len(shape) == 4:
+            if all(_module(traced, user, FloatConv) is not None for user in node.users):
+                continue  # its kernel reads an image as it lies
             with traced.graph.inserting_after(node):
                 laid = traced.graph.call_method("contiguous", (node,), {"memory_format": torch.channels_last})
             node.replace_all_uses_with(laid, delete_user_cb=lambda user, laid=laid: user is not laid)
@@ -240,7 +258,7 @@ def _take_residual(traced: GraphModule, node: Node, last: Node) -> Node:
 
 def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
     (user,) = last.users if len(last.users) == 1 else (None,)
-    module = _module(traced, user, (nn.PReLU, Maxout, RPReLU))
+    module = _module(traced, user, (nn.ReLU, nn.PReLU, Maxout, RPReLU))
     channels = int(fused.shift.numel())
     table = None if module is None else _table(module, channels)
     if user is None or table is None:
@@ -259,6 +277,8 @@ def _table(module: Any, channels: int) -> Tensor | None:
         rows = [-module.gamma, ones, module.slope, module.zeta]
     elif isinstance(module, Maxout) and module.channel_dim == 1:
         rows = [zeros, module.pos, module.neg, zeros]
+    elif isinstance(module, nn.ReLU):
+        rows = [zeros, ones, zeros, zeros]
     elif isinstance(module, nn.PReLU):
         rows = [zeros, ones, module.weight.expand(channels), zeros]
     else:

@@ -8,8 +8,9 @@ tensor of its bits lives unchanged, and the sizes of a geometry on an image size
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,23 +22,29 @@ from binarize.packed.kernels import Variant
 from binarize.packed.layout import KernelWeight, make_layout
 from binarize.packed.pack import WORD, pack_words
 
-__all__ = ["convolve", "image_size", "kernel_weight", "layout_of", "new_image", "new_words", "pack"]
+__all__ = ["convolve", "image_size", "kept", "kernel_weight", "layout_of", "new_image", "new_words", "pack"]
 
 NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
-_Key = tuple[str, int, tuple[int, int], int, int]
-_layouts: dict[int, tuple[weakref.ref[Tensor], _Key, KernelWeight]] = {}
+_layouts: dict[int, tuple[weakref.ref[Tensor], object, Any]] = {}
+_T = TypeVar("_T")
+
+
+def kept(tensor: Tensor, key: object, make: Callable[[], _T]) -> _T:
+    """What `make` makes of a tensor under a key; made on first use, and again after the tensor was written to."""
+    whole_key = (key, 0 if tensor.is_inference() else tensor._version)
+    name = id(tensor)
+    known = _layouts.get(name)
+    if known is None or known[0]() is not tensor or known[1] != whole_key:
+        forget = weakref.ref(tensor, lambda _: _layouts.pop(name, None))
+        known = _layouts[name] = (forget, whole_key, make())
+    found: _T = known[2]
+    return found
 
 
 def kernel_weight(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelWeight:
-    """The layout of a canonical stream; made on first use, and again after the tensor was written to."""
-    version = 0 if bits.is_inference() else bits._version
-    key = (variant.name, geometry.in_channels, geometry.kernel, geometry.groups, version)
-    name = id(bits)
-    known = _layouts.get(name)
-    if known is None or known[0]() is not bits or known[1] != key:
-        forget = weakref.ref(bits, lambda _: _layouts.pop(name, None))
-        known = _layouts[name] = (forget, key, make_layout(bits, geometry, variant))
-    return known[2]
+    """The layout of a canonical stream."""
+    key = (variant.name, geometry.in_channels, geometry.kernel, geometry.groups)
+    return kept(bits, key, lambda: make_layout(bits, geometry, variant))
 
 
 def layout_of(weight: Tensor, threshold: Tensor | None, geometry: Geometry, variant: Variant) -> KernelWeight:

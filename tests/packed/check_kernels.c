@@ -393,6 +393,79 @@ static int check_planes(const Variant *v)
     return bad;
 }
 
+/* ------------------------------------------------------------ float convolutions */
+
+/* One output before the pool: a chain of fused multiply-adds in the order of the taps. */
+static float solve_float(const FloatCall *c, const float *x, const float *weight, int64_t lanes, int64_t y,
+                         int64_t column, int64_t o)
+{
+    const int64_t taps = c->kernel_height * c->kernel_width, plane = c->height * c->width;
+    float sum = F(c->bias)[o];
+    for (int64_t tap = 0; tap < taps; tap++)
+        for (int64_t m = 0; m < c->channels; m++) {
+            const int64_t i = y * c->stride_height + tap / c->kernel_width - c->pad_top;
+            const int64_t j = column * c->stride_width + tap % c->kernel_width - c->pad_left;
+            float value = 0;
+            if (i >= 0 && i < c->height && j >= 0 && j < c->width)
+                value = c->input_kind == INPUT_NCHW ? x[m * plane + i * c->width + j]
+                                                    : x[(i * c->width + j) * c->channels + m];
+            const int64_t row = (o / lanes * taps + tap) * c->channels + m;
+            sum = fmaf(value, weight[row * lanes + o % lanes], sum);
+        }
+    return c->relu && sum < 0 ? 0 : sum;
+}
+
+static void draw_floats(FloatCall *c)
+{
+    *c = (FloatCall){.input_kind = draw(INPUT_NHWC, INPUT_NCHW), .batch = draw(1, 3), .channels = draw(1, 20),
+                     .height = draw(1, 12), .width = draw(1, 14), .out_channels = draw(1, 80),
+                     .kernel_height = draw(1, 4), .kernel_width = draw(1, 4), .stride_height = draw(1, 3),
+                     .stride_width = draw(1, 3), .pad_top = draw(0, 2), .pad_left = draw(0, 2),
+                     .relu = draw(0, 1), .pool = draw(0, 3), .pool_stride = draw(1, 3), .threads = draw(1, 3)};
+    c->kernel_height = c->kernel_height > c->height + 2 * c->pad_top ? 1 : c->kernel_height;
+    c->kernel_width = c->kernel_width > c->width + 2 * c->pad_left ? 1 : c->kernel_width;
+    c->out_height = (c->height + 2 * c->pad_top - c->kernel_height) / c->stride_height + 1;
+    c->out_width = (c->width + 2 * c->pad_left - c->kernel_width) / c->stride_width + 1;
+    if (c->pool > c->out_height || c->pool > c->out_width)
+        c->pool = 0;
+    c->pool_pad = c->pool ? draw(0, c->pool / 2) : 0;
+    c->pooled_height = (c->out_height + 2 * c->pool_pad - c->pool) / c->pool_stride + 1;
+    c->pooled_width = (c->out_width + 2 * c->pool_pad - c->pool) / c->pool_stride + 1;
+}
+
+static int check_floats(const Variant *v)
+{
+    FloatCall c;
+    draw_floats(&c);
+    if (!v->float_lanes)
+        return run_floats(v, &c) == NULL;
+    const int64_t lanes = v->float_lanes, n = c.out_channels, padded = (n + lanes - 1) / lanes * lanes;
+    const int64_t size = c.channels * c.height * c.width, pool = c.pool ? c.pool : 1;
+    const int64_t high = c.pool ? c.pooled_height : c.out_height, wide = c.pool ? c.pooled_width : c.out_width;
+    const int64_t step = c.pool ? c.pool_stride : 1, outputs = c.batch * high * wide * n;
+    float *x = reals(c.batch * size), *out = buffer(outputs * 4);
+    float *weight = reals(padded * c.kernel_height * c.kernel_width * c.channels);
+    c.input = (int64_t)(intptr_t)x;
+    c.weight = (int64_t)(intptr_t)weight;
+    c.bias = (int64_t)(intptr_t)reals(padded);
+    c.result = (int64_t)(intptr_t)out;
+    const char *wrong = run_floats(v, &c);
+    int bad = wrong != NULL;
+    for (int64_t i = 0; i < outputs && !bad; i++) {
+        const int64_t o = i % n, column = i / n % wide, y = i / n / wide % high, image = i / n / wide / high;
+        float best = -INFINITY;
+        for (int64_t tap = 0; tap < pool * pool; tap++) {
+            const int64_t row = y * step - c.pool_pad + tap / pool, at = column * step - c.pool_pad + tap % pool;
+            if (row >= 0 && row < c.out_height && at >= 0 && at < c.out_width)
+                best = fmaxf(best, solve_float(&c, x + image * size, weight, lanes, row, at, o));
+        }
+        bad = out[i] != best;
+    }
+    if (bad)
+        printf("%s floats: %s\n", v->name, wrong ? wrong : "differ");
+    return bad;
+}
+
 int main(int argc, char **argv)
 {
     const Variant *variants[MAX_VARIANTS];
@@ -403,7 +476,8 @@ int main(int argc, char **argv)
         Case k = {0};
         draw_case(&k);
         for (int v = 0; v < count; v++)
-            if (compare(&k, variants[v]) || check_rows(variants[v]) || check_planes(variants[v]))
+            if (compare(&k, variants[v]) || check_rows(variants[v]) || check_planes(variants[v]) ||
+                check_floats(variants[v]))
                 failures++;
         if (failures > 9)
             break;

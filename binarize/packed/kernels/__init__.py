@@ -34,6 +34,8 @@ class Variant:
     layout: str
     lanes: int
     masked_lanes: int
+    float_lanes: int
+    """Filters of a block of a float convolution; 0 where there is none."""
 
 
 @lru_cache(maxsize=1)

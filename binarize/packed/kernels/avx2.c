@@ -13,12 +13,14 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define TARGET __attribute__((target("avx2,popcnt")))
+#define TARGET __attribute__((target("avx2,fma,popcnt")))
 #define VARIANT(name) name##_avx2
 #define LANES 64
 #define MASKED_LANES 32
 #define TILE_PIXELS 8
 #define PAIRS (TILE_PIXELS / 2)
+#define FLOAT_LANES 16
+#define FLOAT_PIXELS 6
 #define ALWAYS static inline __attribute__((always_inline)) TARGET
 
 #define COUNT(a, i) ((((a ^ i) >> 0) & 1) + (((a ^ i) >> 1) & 1) + (((a ^ i) >> 2) & 1) + (((a ^ i) >> 3) & 1))
@@ -270,9 +272,44 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
         }
 }
 
+/* w: [rows * run][16 lanes] */
+ALWAYS void float_tile(const float *const *x, int64_t row_step, int64_t rows, int64_t run, const float *w,
+                       const float *bias, const int pixels, float *out)
+{
+    __m256 low[FLOAT_PIXELS], high[FLOAT_PIXELS];
+    const float *at[FLOAT_PIXELS];
+#pragma GCC unroll 6
+    for (int i = 0; i < pixels; i++) {
+        at[i] = x[i];
+        low[i] = _mm256_loadu_ps(bias);
+        high[i] = _mm256_loadu_ps(bias + 8);
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t k = 0; k < run; k++, w += FLOAT_LANES) {
+            const __m256 w0 = _mm256_loadu_ps(w), w1 = _mm256_loadu_ps(w + 8);
+#pragma GCC unroll 6
+            for (int i = 0; i < pixels; i++) {
+                const __m256 value = _mm256_broadcast_ss(at[i] + k);
+                low[i] = _mm256_fmadd_ps(value, w0, low[i]);
+                high[i] = _mm256_fmadd_ps(value, w1, high[i]);
+            }
+        }
+#pragma GCC unroll 6
+        for (int i = 0; i < pixels; i++)
+            at[i] += row_step;
+    }
+#pragma GCC unroll 6
+    for (int i = 0; i < pixels; i++) {
+        _mm256_store_ps(out + i * FLOAT_LANES, low[i]);
+        _mm256_store_ps(out + i * FLOAT_LANES + 8, high[i]);
+    }
+}
+
 #include "engine.h"
 #include "rows.h"
+#include "floats.h"
 
-const Variant variant_avx2 = {"avx2", "nibbles", LANES, MASKED_LANES, pack_avx2, window_avx2, dense_avx2,
-                              masked_avx2, rows_avx2, filters_avx2};
+const Variant variant_avx2 = {"avx2",      "nibbles",   LANES,      MASKED_LANES, FLOAT_LANES,
+                              pack_avx2,   window_avx2, dense_avx2, masked_avx2,  rows_avx2,
+                              filters_avx2, floats_avx2, pooled_avx2};
 #endif

@@ -17,6 +17,8 @@
 #define LANES 32
 #define MASKED_LANES 32
 #define TILE_PIXELS 4
+#define FLOAT_LANES 32
+#define FLOAT_PIXELS 8
 #define ALWAYS static inline __attribute__((always_inline)) TARGET
 
 enum { PREFETCH = 2048 }; /* words ahead */
@@ -113,9 +115,44 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
         _mm512_store_si512(pops + 16 * i, total[i]);
 }
 
+/* w: [rows * run][32 lanes] */
+ALWAYS void float_tile(const float *const *x, int64_t row_step, int64_t rows, int64_t run, const float *w,
+                       const float *bias, const int pixels, float *out)
+{
+    __m512 low[FLOAT_PIXELS], high[FLOAT_PIXELS];
+    const float *at[FLOAT_PIXELS];
+#pragma GCC unroll 8
+    for (int i = 0; i < pixels; i++) {
+        at[i] = x[i];
+        low[i] = _mm512_loadu_ps(bias);
+        high[i] = _mm512_loadu_ps(bias + 16);
+    }
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t k = 0; k < run; k++, w += FLOAT_LANES) {
+            const __m512 w0 = _mm512_loadu_ps(w), w1 = _mm512_loadu_ps(w + 16);
+#pragma GCC unroll 8
+            for (int i = 0; i < pixels; i++) {
+                const __m512 value = _mm512_set1_ps(at[i][k]);
+                low[i] = _mm512_fmadd_ps(value, w0, low[i]);
+                high[i] = _mm512_fmadd_ps(value, w1, high[i]);
+            }
+        }
+#pragma GCC unroll 8
+        for (int i = 0; i < pixels; i++)
+            at[i] += row_step;
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < pixels; i++) {
+        _mm512_store_ps(out + i * FLOAT_LANES, low[i]);
+        _mm512_store_ps(out + i * FLOAT_LANES + 16, high[i]);
+    }
+}
+
 #include "engine.h"
 #include "rows.h"
+#include "floats.h"
 
-const Variant variant_avx512 = {"avx512", "lanes", LANES, MASKED_LANES, pack_avx512, window_avx512, dense_avx512,
-                                masked_avx512, rows_avx512, filters_avx512};
+const Variant variant_avx512 = {"avx512",      "lanes",      LANES,        MASKED_LANES, FLOAT_LANES,
+                                pack_avx512,   window_avx512, dense_avx512, masked_avx512, rows_avx512,
+                                filters_avx512, floats_avx512, pooled_avx512};
 #endif

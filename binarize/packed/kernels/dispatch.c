@@ -12,7 +12,7 @@ int available_variants(const Variant **found)
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vpopcntdq"))
         found[count++] = &variant_avx512;
-    if (__builtin_cpu_supports("avx2"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         found[count++] = &variant_avx2;
 #elif defined(__aarch64__)
     found[count++] = &variant_neon;

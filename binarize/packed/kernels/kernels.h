@@ -5,6 +5,7 @@
  *     convolve.c  images and threads
  *     engine.h    packing, tiling and the epilogue in plain C; each variant compiles its own copy
  *     rows.h      the same for elementwise work of training; training.c its threads
+ *     floats.h    the same for the float convolutions between packed layers; floats.c sizes, memory and threads
  *     avx512.c avx2.c neon.c scalar.c   the inner loops
  *     dispatch.c  what this processor can run
  *     threads.c   a pool of sleeping workers
@@ -204,15 +205,61 @@ typedef struct {
 
 enum { LAYOUT_LANES, LAYOUT_NIBBLES, LAYOUT_ROWS };
 
+/* A float convolution without groups or dilation, then ReLU, then the largest value of each window of a pool. */
+#define FLOAT_FIELDS(FIELD)                                                                                  \
+    FIELD(input)            /* float32 [N][H][W][C] or [N][C][H][W] */                                       \
+    FIELD(input_kind)       /* INPUT_NHWC or INPUT_NCHW */                                                   \
+    FIELD(batch)                                                                                             \
+    FIELD(channels)                                                                                          \
+    FIELD(height)                                                                                            \
+    FIELD(width)                                                                                             \
+    FIELD(out_channels)                                                                                      \
+    FIELD(out_height)       /* before the pool */                                                            \
+    FIELD(out_width)                                                                                         \
+    FIELD(kernel_height)                                                                                     \
+    FIELD(kernel_width)                                                                                      \
+    FIELD(stride_height)                                                                                     \
+    FIELD(stride_width)                                                                                      \
+    FIELD(pad_top)                                                                                           \
+    FIELD(pad_left)                                                                                          \
+    FIELD(relu)                                                                                              \
+    FIELD(pool)             /* side of its window, 0: none */                                                \
+    FIELD(pool_stride)                                                                                       \
+    FIELD(pool_pad)                                                                                          \
+    FIELD(pooled_height)                                                                                     \
+    FIELD(pooled_width)                                                                                      \
+    FIELD(weight)           /* float32 [blocks][kh][kw][C][lanes] */                                         \
+    FIELD(bias)             /* float32 [blocks][lanes] */                                                    \
+    FIELD(result)           /* out: float32 [N][H'][W'][O] */                                                \
+    FIELD(threads)
+
+typedef struct {
+#define DECLARE(name) int64_t name;
+    FLOAT_FIELDS(DECLARE)
+#undef DECLARE
+} FloatCall;
+
+typedef struct {
+    FloatCall call;
+    const float *image;                             /* window of output (0, 0) */
+    int64_t image_row, row_step, pixel_step;        /* floats from row to row, and from output to output */
+    int64_t run;                                    /* floats of a window's row: they are neighbours */
+    int64_t blocks, block_weights, chunks, chunk_pixels;
+    float *result;                                  /* of this image */
+    float *rows;                                    /* [worker][pool][out_width][out_channels] */
+} FloatJob;
+
 typedef struct {
     const char *name, *layout;        /* layout of an unmasked weight: "lanes", "nibbles" or "rows" */
-    int lanes, masked_lanes;
+    int lanes, masked_lanes, float_lanes; /* float_lanes 0: no float convolution */
     void (*pack)(const PackJob *, int64_t begin, int64_t end);     /* rows, or of NCHW PACK_PIXELS pixels */
     void (*window)(const WindowJob *, int64_t begin, int64_t end); /* output rows */
     void (*dense)(const ConvJob *, int64_t begin, int64_t end);    /* units: chunk * blocks + block */
     void (*masked)(const ConvJob *, int64_t begin, int64_t end);
     void (*rows)(const RowsCall *, int64_t begin, int64_t end);
     void (*filters)(const FiltersCall *, int64_t begin, int64_t end);
+    void (*floats)(const FloatJob *, int64_t begin, int64_t end);  /* units: chunk * blocks + block */
+    void (*pooled)(const FloatJob *, int64_t begin, int64_t end, float *rows); /* rows after the pool */
 } Variant;
 
 extern const Variant variant_avx512, variant_avx2, variant_neon, variant_scalar;
@@ -225,6 +272,7 @@ const char *pack_image(const Variant *variant, const ConvCall *call);
 
 const char *run_rows(const Variant *variant, const RowsCall *call);
 const char *run_filters(const Variant *variant, FiltersCall *call);
+const char *run_floats(const Variant *variant, const FloatCall *call);
 
 typedef void (*Body)(void *context, int64_t begin, int64_t end, int worker);
 /* Runs body over [0, n) cut into at most `threads` ranges; worker numbers are below `threads`. */

@@ -1,9 +1,10 @@
 /* Python's door to the kernels.  Limited API: one build serves every CPython from 3.10.
  *
- *     variants() -> ((name, layout, lanes, masked_lanes), ...)   what this processor can run, best first
+ *     variants() -> ((name, layout, lanes, masked_lanes, float_lanes), ...)   what this processor can run, best first
  *     FIELDS                                                     names of the integers that conv and pack take
  *     conv(variant, *fields), pack(variant, *fields)             addresses and sizes in the order of FIELDS
- *     rows(variant, *fields, a, b), filters(variant, *fields)    in the order of ROW_* and FILTER_* of kernels.h
+ *     rows(variant, *fields, a, b), filters(variant, *fields), floats(variant, *fields)
+ *                                                                in the order of ROW_*, FILTER_*, FLOAT_* of kernels.h
  *
  * Nothing is checked here that only a tensor knows: the caller vouches for addresses and sizes. */
 #define PY_SSIZE_T_CLEAN
@@ -92,7 +93,8 @@ static PyObject *py_pack(PyObject *self, PyObject *const *args, Py_ssize_t count
 #define COUNT_ADDRESS(type, name) +1
 enum {
     ROW_FIELDS = 0 ROW_INTEGERS(COUNT_INTEGER) ROW_ADDRESSES(COUNT_ADDRESS),
-    FILTER_FIELDS = 0 FILTER_INTEGERS(COUNT_INTEGER) FILTER_ADDRESSES(COUNT_ADDRESS)
+    FILTER_FIELDS = 0 FILTER_INTEGERS(COUNT_INTEGER) FILTER_ADDRESSES(COUNT_ADDRESS),
+    FLOAT_FIELD_COUNT = 0 FLOAT_FIELDS(COUNT_INTEGER)
 };
 #define TAKE_INTEGER(name) call.name = *field++;
 #define TAKE_ADDRESS(type, name) call.name = (type *)(intptr_t)*field++;
@@ -139,6 +141,23 @@ static PyObject *py_filters(PyObject *self, PyObject *const *args, Py_ssize_t co
     return done(wrong);
 }
 
+static PyObject *py_floats(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    FloatCall call;
+    const char *wrong;
+    (void)self;
+    /* nothing but int64_t, in the order of FLOAT_FIELDS */
+    const Variant *variant = read_integers(args, count, FLOAT_FIELD_COUNT, (int64_t *)&call);
+    if (!variant)
+        return NULL;
+    if (count != FLOAT_FIELD_COUNT + 1)
+        return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", FLOAT_FIELD_COUNT + 1, count);
+    Py_BEGIN_ALLOW_THREADS
+    wrong = run_floats(variant, &call);
+    Py_END_ALLOW_THREADS
+    return done(wrong);
+}
+
 static PyObject *py_variants(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -146,8 +165,8 @@ static PyObject *py_variants(PyObject *self, PyObject *args)
     PyObject *all = PyTuple_New(available_count);
     for (int i = 0; all && i < available_count; i++) {
         const Variant *variant = available[i];
-        PyObject *row = Py_BuildValue("ssii", variant->name, variant->layout, variant->lanes,
-                                      variant->masked_lanes);
+        PyObject *row = Py_BuildValue("ssiii", variant->name, variant->layout, variant->lanes,
+                                      variant->masked_lanes, variant->float_lanes);
         if (!row || PyTuple_SetItem(all, i, row))
             Py_CLEAR(all);
     }
@@ -160,6 +179,7 @@ static PyMethodDef methods[] = {
     {"pack", (PyCFunction)(void (*)(void))py_pack, METH_FASTCALL, "Signs of a batch as words."},
     {"rows", (PyCFunction)(void (*)(void))py_rows, METH_FASTCALL, "Elementwise work of training."},
     {"filters", (PyCFunction)(void (*)(void))py_filters, METH_FASTCALL, "Layout of the signs of a weight."},
+    {"floats", (PyCFunction)(void (*)(void))py_floats, METH_FASTCALL, "Float convolution of a batch."},
     {NULL, NULL, 0, NULL}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "Binary convolution kernels.", -1, methods,

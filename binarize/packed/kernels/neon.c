@@ -10,6 +10,8 @@
 #define LANES 32
 #define MASKED_LANES 32
 #define TILE_PIXELS 4
+#define FLOAT_LANES 16
+#define FLOAT_PIXELS 6
 #define ALWAYS static inline __attribute__((always_inline))
 #define QUADS (LANES / 4)
 #define BYTE_RUN 31 /* words whose byte counts (at most 8 each) fit into a byte */
@@ -83,9 +85,36 @@ ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_
     tile(x, offsets, words, w, pixels, pops, 1);
 }
 
+/* w: [rows * run][16 lanes] */
+ALWAYS void float_tile(const float *const *x, int64_t row_step, int64_t rows, int64_t run, const float *w,
+                       const float *bias, const int pixels, float *out)
+{
+    float32x4_t sums[FLOAT_PIXELS][4];
+    for (int i = 0; i < pixels; i++)
+        for (int part = 0; part < 4; part++)
+            sums[i][part] = vld1q_f32(bias + 4 * part);
+    for (int64_t row = 0; row < rows; row++)
+        for (int64_t k = 0; k < run; k++, w += FLOAT_LANES) {
+            const float32x4_t w0 = vld1q_f32(w), w1 = vld1q_f32(w + 4);
+            const float32x4_t w2 = vld1q_f32(w + 8), w3 = vld1q_f32(w + 12);
+            for (int i = 0; i < pixels; i++) {
+                const float value = x[i][row * row_step + k];
+                sums[i][0] = vfmaq_n_f32(sums[i][0], w0, value);
+                sums[i][1] = vfmaq_n_f32(sums[i][1], w1, value);
+                sums[i][2] = vfmaq_n_f32(sums[i][2], w2, value);
+                sums[i][3] = vfmaq_n_f32(sums[i][3], w3, value);
+            }
+        }
+    for (int i = 0; i < pixels; i++)
+        for (int part = 0; part < 4; part++)
+            vst1q_f32(out + i * FLOAT_LANES + 4 * part, sums[i][part]);
+}
+
 #include "engine.h"
 #include "rows.h"
+#include "floats.h"
 
-const Variant variant_neon = {"neon", "lanes", LANES, MASKED_LANES, pack_neon, window_neon, dense_neon,
-                              masked_neon, rows_neon, filters_neon};
+const Variant variant_neon = {"neon",      "lanes",     LANES,      MASKED_LANES, FLOAT_LANES,
+                              pack_neon,   window_neon, dense_neon, masked_neon,  rows_neon,
+                              filters_neon, floats_neon, pooled_neon};
 #endif

@@ -77,5 +77,6 @@ static inline TARGET void masked_tile(const uint32_t *const *x, const int32_t *o
 #include "engine.h"
 #include "rows.h"
 
-const Variant variant_scalar = {"scalar", "rows", LANES, MASKED_LANES, pack_scalar, window_scalar, dense_scalar,
-                                masked_scalar, rows_scalar, filters_scalar};
+const Variant variant_scalar = {"scalar",      "rows",        LANES,        MASKED_LANES,  0,
+                                pack_scalar,   window_scalar, dense_scalar, masked_scalar, rows_scalar,
+                                filters_scalar, NULL,          NULL};

@@ -1,0 +1,158 @@
+"""Float convolutions of a packed model: the stem, the 1x1 of a shortcut. One pass, where torch takes four.
+
+    binarize::float_conv    convolution with its norm folded in, ReLU, max pooling
+
+On images with few channels and for 1x1 the libraries behind torch are far from what the processor can do, and beside
+packed layers these steps are what is left to wait for. The kernels add up in one fixed order, torch in its own:
+results agree as two float programs do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from binarize.errors import UsageError
+from binarize.packed import kernels, native
+from binarize.packed.kernels import Variant
+
+__all__ = ["FloatConv", "suits"]
+
+# Input channels up to which a larger kernel than 1x1 is worth it.
+_FEW = 16
+_Pair = tuple[int, int]
+
+
+class FloatConv(nn.Module):
+    """A float convolution with zero padding, then ReLU, then max pooling by (side, stride, padding), if wanted.
+
+    Shapes: (N, C, H, W) -> (N, O, H', W') with channels last in memory.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.stride, self.padding = list(conv.stride), list(cast(_Pair, conv.padding))
+        self.relu, self.pool = False, list[int]()
+        bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
+        self.register_buffer("weight", conv.weight.detach().clone())
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.binarize.float_conv(
+            x, self.weight, self.bias, self.stride, self.padding, self.relu, self.pool
+        )
+        return y
+
+
+def suits(conv: nn.Conv2d) -> bool:
+    """Whether the kernels know this convolution and are faster at it than torch."""
+    plain = conv.groups == 1 and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    simple = plain and conv.dilation == (1, 1) and conv.weight.dtype == torch.float32
+    return simple and (conv.kernel_size == (1, 1) or conv.in_channels <= _FEW)
+
+
+def _float_conv_cpu(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    relu: bool = False,
+    pool: Sequence[int] = (),
+) -> Tensor:
+    variant = kernels.active(needed=False)
+    if variant is None or not variant.float_lanes or x.dtype != torch.float32:
+        return _float_conv_reference(x, weight, bias, stride, padding, relu, pool)
+    channels, (out_channels, _, kh, kw) = x.shape[1], weight.shape
+    if weight.shape[1] != channels or bias.shape != (out_channels,) or weight.dtype != torch.float32:
+        raise UsageError(
+            f"float_conv: weight is {weight.dtype} {tuple(weight.shape)}, bias {tuple(bias.shape)} "
+            f"for an image of {channels} channels"
+        )
+    if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
+        x = x.contiguous(memory_format=torch.channels_last)
+    planes = not x.is_contiguous(memory_format=torch.channels_last)
+    (height, width), pooled = _sizes(tuple(x.shape[2:]), (kh, kw), tuple(stride), tuple(padding), tuple(pool))
+    out = torch.empty((x.shape[0], out_channels, *pooled), memory_format=torch.channels_last)
+    blocks = native.kept(weight, variant.name, lambda: _layout(weight, variant))
+    padded = native.kept(bias, variant.name, lambda: _filled(bias, variant))
+    module = kernels.native()
+    assert module is not None
+    module.floats(
+        variant.index, x.data_ptr(), native.NCHW if planes else native.NHWC, *x.shape, out_channels, height, width,
+        kh, kw, *stride, *padding, int(relu), *(pool or (0, 0, 0)), *pooled, blocks.data_ptr(), padded.data_ptr(),
+        out.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+def _float_conv_reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    relu: bool = False,
+    pool: Sequence[int] = (),
+) -> Tensor:
+    y = functional.conv2d(x, weight, bias, stride, padding)
+    y = y.relu() if relu else y
+    if pool:
+        side, step, margin = pool
+        y = functional.max_pool2d(y, side, step, margin)
+    return y.contiguous(memory_format=torch.channels_last)
+
+
+def _float_conv_shape(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    relu: bool = False,
+    pool: Sequence[int] = (),
+) -> Tensor:
+    _, size = _sizes.__wrapped__(x.shape[2:], weight.shape[2:], stride, padding, pool)  # sizes may be symbols
+    shape = (x.shape[0], weight.shape[0], *size)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4096)
+def _sizes(image: Any, kernel: Any, stride: Any, padding: Any, pool: Any) -> tuple[_Pair, _Pair]:
+    """Height and width after the convolution, and after the pool."""
+    size: Any = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(image, kernel, stride, padding))
+    if not pool:
+        return size, size
+    side, step, margin = pool
+    return size, cast(_Pair, tuple((n + 2 * margin - side) // step + 1 for n in size))
+
+
+def _layout(weight: Tensor, variant: Variant) -> Tensor:
+    """(O, I, kh, kw) -> (blocks, kh, kw, I, lanes)."""
+    filled = _filled(weight.permute(2, 3, 1, 0), variant)
+    return filled.unflatten(-1, (-1, variant.float_lanes)).movedim(-2, 0).contiguous()
+
+
+def _filled(numbers: Tensor, variant: Variant) -> Tensor:
+    """The last axis filled up to whole blocks."""
+    missing = -numbers.shape[-1] % variant.float_lanes
+    return functional.pad(numbers.detach(), (0, missing)).contiguous()
+
+
+_library = torch.library.Library("binarize", "FRAGMENT")
+_library.define(
+    "float_conv(Tensor x, Tensor weight, Tensor bias, int[] stride, int[] padding, bool relu=False, int[] pool=[]) "
+    "-> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+_library.impl("float_conv", _float_conv_cpu, "CPU")
+_library.impl("float_conv", _float_conv_reference, "CompositeExplicitAutograd")
+torch.library.register_fake("binarize::float_conv", _float_conv_shape, lib=_library)

@@ -22,12 +22,12 @@ def float_names(model: nn.Module) -> dict[str, str]:
     """
     moved: dict[str, str] = {}
     own = model.state_dict()
-    for path, layer in model.named_modules():
+    for path, layer in model.named_modules(remove_duplicate=False):
         if isinstance(layer, BinaryLayer) and layer.bias is None and layer.norm is not None:
             target = f"{path}.norm.bias"
             if target in own:
                 moved[f"{path}.bias"] = target
-    for path, attention in model.named_modules():
+    for path, attention in model.named_modules(remove_duplicate=False):
         if isinstance(attention, ExplicitAttention):
             for leaf in ("weight", "bias"):
                 name = f"{path}.in_proj.{leaf}"

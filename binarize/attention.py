@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-import torch
+import torch.fx
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,7 +44,8 @@ class ExplicitAttention(nn.MultiheadAttention):
         """See `nn.MultiheadAttention`. A mask that is causal has to be given as one, as there."""
         if is_causal and attn_mask is None:
             raise UsageError("is_causal only says what attn_mask is; expected the mask as well")
-        batched = query.dim() == 3
+        # Where torch.fx traces nothing tells the axes; a batch is what a model gives.
+        batched = isinstance(query, torch.fx.Proxy) or query.dim() == 3
         q, k, v = self._projected(query, key, value)
         if not batched:
             q, k, v = (x.unsqueeze(0) for x in (q, k, v))

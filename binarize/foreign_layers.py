@@ -1,11 +1,12 @@
-"""Binary counterparts of timm's convolutions that compute in their own way.
+"""Binary counterparts of layers of timm and transformers that compute in their own way.
 
     StdConv2d         standardizes each filter before use (Qiao et al., 2019, https://arxiv.org/abs/1903.10520)
     ScaledStdConv2d   and scales it by a learned gain (Brock et al., 2021, https://arxiv.org/abs/2101.08692)
     ...Same           pad as TensorFlow does, by the size of the input
+    Conv1D            GPT-2's linear layer, whose weight lies as (in, out)
 
 The own computation stays: the binarizer sees the standardized weight, and the padding is that of the float layer, put
-on after the input was binarized. Classes are known by name, so that timm need not be imported.
+on after the input was binarized. Classes are known by name, so that neither library need be imported.
 """
 
 from __future__ import annotations
@@ -55,18 +56,36 @@ class BinaryStdConv2dSame(BinaryStdConv2d, BinaryConv2dSame):
     """`timm.layers.StdConv2dSame`, `ScaledStdConv2dSame`: both of the above."""
 
 
-# Exact class name -> its binary class, for classes that timm defines.
-_TIMM: dict[str, type[BinaryLayer]] = {
-    "Conv2dSame": BinaryConv2dSame,
-    "Linear": BinaryLinear,
-    "ScaledStdConv2d": BinaryStdConv2d,
-    "ScaledStdConv2dSame": BinaryStdConv2dSame,
-    "StdConv2d": BinaryStdConv2d,
-    "StdConv2dSame": BinaryStdConv2dSame,
+class BinaryConv1D(BinaryLinear):
+    """`transformers.pytorch_utils.Conv1D`: a linear layer on (..., I), its weight kept as (I, O)."""
+
+    @property
+    def in_features(self) -> int:  # type: ignore[override]
+        """Channels of the input."""
+        return self.weight.shape[0]
+
+    @property
+    def out_features(self) -> int:  # type: ignore[override]
+        """Channels of the output."""
+        return self.weight.shape[1]
+
+    def real_weight(self) -> Tensor:
+        return super().real_weight().t()
+
+
+# (library, exact class name) -> the binary class.
+_KNOWN: dict[tuple[str, str], type[BinaryLayer]] = {
+    ("timm", "Conv2dSame"): BinaryConv2dSame,
+    ("timm", "Linear"): BinaryLinear,
+    ("timm", "ScaledStdConv2d"): BinaryStdConv2d,
+    ("timm", "ScaledStdConv2dSame"): BinaryStdConv2dSame,
+    ("timm", "StdConv2d"): BinaryStdConv2d,
+    ("timm", "StdConv2dSame"): BinaryStdConv2dSame,
+    ("transformers", "Conv1D"): BinaryConv1D,
 }
 
 
 def foreign_class(layer: nn.Module) -> type[BinaryLayer] | None:
-    """The binary class for a layer of timm's own; None for any other."""
+    """The binary class for a layer of a library's own; None for any other."""
     kind = type(layer)
-    return _TIMM.get(kind.__name__) if kind.__module__.startswith("timm.") else None
+    return _KNOWN.get((kind.__module__.partition(".")[0], kind.__name__))

@@ -70,6 +70,8 @@ def _custom_facts(module: nn.Module, own: dict[str, nn.Parameter]) -> dict[str, 
     weights = sorted((p for p in own.values() if p.dim() > 1), key=lambda p: p.numel())
     sizes = weights[-1].shape if weights else (0, 0)
     facts: dict[str, Any] = {"weights": sum(p.numel() for p in weights)}
+    if binary_class(module) is not None:  # transformers' Conv1D
+        return {**facts, "kind": "linear", "in_channels": int(sizes[0]), "out_channels": int(sizes[1])}
     for fact, name in (("in_channels", "in_features"), ("out_channels", "out_features")):
         size = getattr(module, fact, getattr(module, name, None))
         facts[fact] = size if isinstance(size, int) else int(sizes[1 if fact == "in_channels" else 0])

@@ -128,7 +128,7 @@ class BinaryLayer(nn.Module):
                 part.to(device=new.weight.device, dtype=new.weight.dtype).train(layer.training)
         start = getattr(scale, "start_from_weight", None)
         if start is not None:
-            start(new.weight, getattr(weight_binarizer, "axis", 0))
+            start(new.real_weight(), getattr(weight_binarizer, "axis", 0))
         new.pad_value = float(pad_value)
         if getattr(layer, "padding_mode", None) == "zeros":
             new._reversed_padding_repeated_twice = _sides(layer)
@@ -416,9 +416,9 @@ def binary_class(layer: nn.Module) -> type[BinaryLayer] | None:
     for base, binary in BINARY_CLASSES.items():
         if isinstance(layer, base):
             methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
-            same = all(getattr(type(layer), name) is getattr(base, name) for name in methods)
-            return binary if same else _foreign_class(layer)
-    return None
+            if all(getattr(type(layer), name) is getattr(base, name) for name in methods):
+                return binary
+    return _foreign_class(layer)
 
 
 def _foreign_class(layer: nn.Module) -> type[BinaryLayer] | None:

@@ -221,6 +221,25 @@ def test_float_weights_find_their_place() -> None:
         assert torch.equal(converted.state_dict()[names.get(name, name)], value), name
 
 
+def test_attention_outside_of_torchs_layers_packs_to_a_file_that_stands_alone(tmp_path: Path) -> None:
+    class Single(nets.Encoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = nn.MultiheadAttention(16, 2, batch_first=True)  # type: ignore[assignment]
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.tokens(x)
+            return self.head((x + self.encoder(x, x, x, need_weights=False)[0]).mean(1))
+
+    model = nets.seeded(Single)
+    converted = binarize.convert(model, "bnn", example_input=nets.example(model)).eval()
+    packing = binarize.pack(binarize.save(converted, tmp_path / "single"), model=model)
+    assert packing.needs is None
+    (x,) = nets.example(model)
+    with torch.no_grad():
+        assert torch.equal(binarize.load_packed(packing.path)(x), binarize.freeze(converted)(x))
+
+
 def test_saved_and_packed_attention_computes_the_same(tmp_path: Path) -> None:
     model = nets.seeded(nets.Encoder)
     converted = binarize.convert(model, "bnn", example_input=nets.example(model)).eval()

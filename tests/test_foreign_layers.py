@@ -1,4 +1,4 @@
-"""timm's own convolutions keep their own computation: with nothing binarized, the binary class computes the same."""
+"""Layers of timm and transformers keep their own computation: with nothing binarized, the binary class does the same."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import torch
 from timm.layers import Conv2dSame, ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import nn
 
+from binarize.binarizers.adabin import AdaptiveWeight
 from binarize.binarizers.bnn import SteSign
-from binarize.layers import BinaryConv2d, binary_class
+from binarize.binarizers.xnorpp import ChannelScale
+from binarize.foreign_layers import BinaryConv1D
+from binarize.layers import BinaryConv2d, BinaryLinear, binary_class
 
 KINDS = [Conv2dSame, StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame]
 
@@ -54,3 +57,37 @@ def test_padding_comes_after_the_sign() -> None:
 def test_a_class_of_the_same_name_elsewhere_is_not_taken() -> None:
     foreign = type("StdConv2d", (nn.Conv2d,), {"forward": lambda self, x: x, "__module__": "mine"})
     assert binary_class(foreign(1, 1, 1)) is None
+
+
+# --- GPT-2's linear layer
+
+
+def transposed_linear() -> tuple[nn.Module, nn.Linear]:
+    """transformers' Conv1D and a linear layer of the same weights."""
+    library = pytest.importorskip("transformers.pytorch_utils")
+    torch.manual_seed(0)
+    layer, twin = library.Conv1D(6, 4), nn.Linear(4, 6)
+    with torch.no_grad():
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.bias)
+        twin.weight.copy_(layer.weight.t())
+        twin.bias.copy_(layer.bias)
+    return layer, twin
+
+
+def test_conv1d_is_a_linear_layer_with_its_weight_the_other_way_round() -> None:
+    layer, twin = transposed_linear()
+    x = torch.randn(2, 3, 4)
+    assert binary_class(layer) is BinaryConv1D
+    parts = {"weight_binarizer": AdaptiveWeight(), "input_binarizer": SteSign(), "norm": nn.LayerNorm(6)}
+    ours = BinaryConv1D.from_float(layer, **parts, scale=ChannelScale(6, channel_dim=-1))
+    theirs = BinaryLinear.from_float(twin, **parts, scale=ChannelScale(6, channel_dim=-1))
+    assert (ours.in_features, ours.out_features) == (4, 6)
+    assert ours.weight is layer.weight
+    torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-6)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=0, atol=1e-6)
+    for made in (ours, theirs):
+        made(x).square().sum().backward()
+    assert ours.weight.grad is not None and theirs.weight.grad is not None
+    torch.testing.assert_close(ours.weight.grad.t(), theirs.weight.grad, rtol=1e-5, atol=1e-6)

@@ -26,7 +26,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from binarize.foreign_layers import BinaryConv2dSame, BinaryStdConv2d, BinaryStdConv2dSame
+from binarize.foreign_layers import BinaryConv1D, BinaryConv2dSame, BinaryStdConv2d, BinaryStdConv2dSame
 from binarize.layers import BINARY_CLASSES, BinaryLayer
 from binarize.packed.layers import Form, FrozenLayer
 from binarize.packed.levels import (
@@ -40,7 +40,13 @@ from binarize.packed.window import Window
 
 __all__ = ["folds", "freeze_layer", "without_norm"]
 
-_CLASSES = (*BINARY_CLASSES.values(), BinaryStdConv2d, BinaryConv2dSame, BinaryStdConv2dSame)
+_CLASSES = (
+    *BINARY_CLASSES.values(),
+    BinaryStdConv2d,
+    BinaryConv2dSame,
+    BinaryStdConv2dSame,
+    BinaryConv1D,
+)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 

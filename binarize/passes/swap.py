@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from binarize.attention import leave_fast_path
+from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
 from binarize.layers import BinaryLayer, Threshold, binary_class
 from binarize.parts import Part
@@ -62,8 +63,10 @@ def set_everywhere(root: nn.Module, path: str, new: nn.Module) -> None:
 def _channels(layer: nn.Module) -> tuple[int, int]:
     if isinstance(layer, nn.Linear):
         return layer.in_features, layer.out_features
-    assert isinstance(layer.in_channels, int) and isinstance(layer.out_channels, int)
-    return layer.in_channels, layer.out_channels
+    if isinstance(layer, CONVOLUTIONS):
+        return layer.in_channels, layer.out_channels
+    rows, columns = cast(Tensor, layer.weight).shape  # transformers' Conv1D
+    return rows, columns
 
 
 def _build(part: Part | None, **context: object) -> nn.Module | None:

@@ -21,8 +21,7 @@ def binary_signs(layer: BinaryLayer) -> Tensor:
 
     True is the upper value of the filter.
     """
-    weight = layer.weight
-    assert isinstance(weight, Tensor)
+    weight = layer.real_weight()
     rows = max(1, _SLICE // max(1, weight[0].numel()))
     parts = [_upper(layer, part) for part in (weight.split(rows) if _by_rows(layer) else [weight])]
     bits = torch.cat([part.flatten() for part in parts])

@@ -74,7 +74,5 @@ def regularization(model: nn.Module, kind: str) -> Tensor:
     for layer in model.modules():
         if isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, nn.Identity):
             axis = getattr(layer.weight_binarizer, "axis", 0)
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            total = total + REGULARIZERS[kind](weight.transpose(0, axis)).to(total)
+            total = total + REGULARIZERS[kind](layer.real_weight().transpose(0, axis)).to(total)
     return total

@@ -1,4 +1,4 @@
-"""`binarize export --format c`: what it shows, what it writes, which exit code."""
+"""`binarize export`: what it shows, what it writes, which exit code."""
 
 from __future__ import annotations
 
@@ -71,6 +71,26 @@ def test_without_a_compiler_it_says_that_nothing_was_checked(folder: Path, tmp_p
     assert "the file was not compiled, nor compared" in result.stderr
     assert "bit for bit" not in result.stdout
     assert (tmp_path / "n.c").exists()
+
+
+def test_export_to_onnx_shows_the_size_and_how_it_was_checked(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    result = run("export", folder, "-f", "onnx", "-o", tmp_path / "net.onnx")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("file") and "one bit a binary weight, and numbers" in result.stdout
+    assert "Batches of any size." in result.stdout
+    assert "2 binary products with the packed model's bits on equal inputs" in result.stdout.replace("\n", " ")
+    assert "same class on 8 of 8" in result.stdout
+    assert "wrote" in result.stderr and (tmp_path / "net.onnx").exists()
+
+
+def test_export_to_qonnx_warns_of_what_finn_does_not_build(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    result = run("export", folder, "-f", "qonnx", "-o", tmp_path / "net.onnx", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["bipolar_quants"] == 4 and document["verified"] is True
+    assert "padded with 0 behind the sign" in document["warnings"][0]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ __all__ = ["FORMATS", "Export", "Written", "check_format", "export"]
 FORMATS: Mapping[str, str] = {"onnx": ".onnx", "qonnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "c": ".c"}
 """Format -> how the file's name ends where the user names none."""
 
+# Formats whose modules need more than torch -> the extra that installs it.
+_EXTRAS = {"onnx": "onnx", "qonnx": "onnx", "openvino": "openvino"}
+
 
 @dataclass(frozen=True)
 class Written:
@@ -95,10 +98,10 @@ def export(
     target = _target(model, format, path)
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; --force (force=True) replaces it")
+    writer = _writer(format)
     from binarize.export.prepare import prepared
 
     packed, example = prepared(model, example_input, source)
-    writer = importlib.import_module(f"binarize.export.{format}")
     target.parent.mkdir(parents=True, exist_ok=True)
     drafts = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
     try:
@@ -122,6 +125,19 @@ def check_format(format: str, option: str = "format") -> None:
 
 def _exporter(format: str) -> ModuleSpec | None:
     return find_spec(f"binarize.export.{format}")
+
+
+def _writer(format: str) -> Any:
+    """The format's module. Raises: UsageError, where it needs what is not installed."""
+    try:
+        return importlib.import_module(f"binarize.export.{format}")
+    except ModuleNotFoundError as error:
+        if format not in _EXTRAS or str(error.name).startswith("binarize"):
+            raise
+        raise UsageError(
+            f"export {format} needs {error.name}, which is not installed; "
+            f"try: pip install 'torch-binarize[{_EXTRAS[format]}]'"
+        ) from error
 
 
 def _target(model: nn.Module | str | Path, format: str, path: str | Path | None) -> Path:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from binarize.rules import builtin_rule_sets as builtin_rule_sets
     from binarize.rules import load_rule_set as load_rule_set
     from binarize.sources import load as load_source
+    from binarize.study.study import study as study
     from binarize.training.evaluate import evaluate as evaluate
     from binarize.training.finetune import finetune as finetune
 
@@ -67,6 +68,7 @@ _HOME = {
     "pack": "binarize.packing",
     "plan": "binarize.convert",
     "save": "binarize.checkpoint",
+    "study": "binarize.study.study",
     "use_packed_forward": "binarize.packed_product",
 }
 
@@ -98,6 +100,7 @@ __all__ = [
     "pack",
     "plan",
     "save",
+    "study",
     "use_packed_forward",
 ]
 

@@ -17,6 +17,7 @@ from binarize.commands.finetune import finetune
 from binarize.commands.pack import pack
 from binarize.commands.report import report
 from binarize.commands.rules import rules_app, schemes_app
+from binarize.commands.study import study
 
 __all__ = ["app"]
 
@@ -54,6 +55,7 @@ app.add_typer(schemes_app, name="schemes", rich_help_panel="Convert")
 app.command(rich_help_panel="Train")(calibrate)
 app.command(rich_help_panel="Train")(finetune)
 app.command("eval", rich_help_panel="Train")(evaluate)
+app.command(rich_help_panel="Train")(study)
 app.command(rich_help_panel="Deploy")(pack)
 app.command(rich_help_panel="Deploy")(export)
 app.command(rich_help_panel="Look")(report)

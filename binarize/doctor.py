@@ -19,6 +19,7 @@ EXTRAS = {
     "report": ("jinja2", "matplotlib"),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
+    "study": ("pytorch-lightning>=2.6.4", "torchmetrics", "ray", "torch-pruning", "matplotlib"),
 }
 NEEDED = ("torch", "torchvision", "timm", "typer", "rich", "pydantic", "ruamel.yaml", "safetensors", "numpy")
 

@@ -18,6 +18,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("passes",),
     ("rewrite", "report", "packed", "calibration", "bernoulli"),
     ("convert", "training", "export", "checkpoint"),
+    ("study",),
     ("cli", "demo", "doctor"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -35,6 +35,7 @@ PUBLIC = [
     "pack",
     "plan",
     "save",
+    "study",
     "use_packed_forward",
 ]
 

@@ -1,0 +1,215 @@
+"""Carry out one trial, wherever it runs: the result depends on the trial alone.
+
+In the trial's folder there is what `binarize finetune` writes: a checkpoint while it runs, metrics.csv, finetune.json and
+the trained network. finetune.json tells when it is finished, and then holds the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from binarize.conversion import conversion_of
+from binarize.convert import convert
+from binarize.errors import UsageError
+from binarize.study.images import TrialImages, open_images
+from binarize.study.keys import RECIPE_KEYS
+from binarize.study.memory import peak_memory
+from binarize.study.network import (
+    drop_before_classifier,
+    float_costs,
+    prune,
+    source_of,
+    with_weights,
+    without_dropout,
+)
+from binarize.study.trial import Resources, Trial
+from binarize.training.data import ImageData
+from binarize.training.evaluate import evaluate
+from binarize.training.finetune import fit_module
+from binarize.training.folder import TrainingFolder
+from binarize.training.metrics import read_metrics
+from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.recipe import Recipe
+from binarize.training.scores import Scores
+from binarize.training.teachers import TeacherName
+
+__all__ = ["run_trial", "trial_folder"]
+
+
+def trial_folder(study: Path, trial: Trial) -> Path:
+    """Where a trial of the study lives."""
+    return study / "trials" / trial.folder
+
+
+def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]:
+    """The result of a trial as JSON values: the recorded one, or a new one, going on from its last checkpoint.
+
+    Raises: whatever ends the trial; the folder then holds what it came to.
+    """
+    folder = TrainingFolder(trial_folder(study, trial))
+    record = folder.record()
+    if record.get("finished"):
+        found: dict[str, Any] = record["result"]["study"]
+        return found
+    # With another number of threads sums have other last digits.
+    torch.set_num_threads(resources.threads)
+    started = _Started(trial, study, resources)
+    model, recipe, teachers = started.floating() if trial.kind == "float" else started.binary()
+    images = started.images
+    fit = fit_module()
+    stored = folder.open(bool(record) and folder.checkpoint.is_file(), force=True)
+    run = prepare(
+        model,
+        images.train,
+        recipe,
+        teacher=teachers,
+        options=DataOptions(images.held, preprocessing=images.preprocessing),
+        seed=trial.seed,
+        stored=stored,
+    )
+    settings = fit.Settings(
+        machine=fit.Machine.here(_device(resources), precision=trial.get("precision", "32")),
+        channels_last=bool(trial.get("channels_last")),
+        how_to_resume="the same study goes on from there",
+    )
+    fit.fit(run, settings, folder, stored)
+    model = started.unwrapped(model)
+    training = dict(folder.result or {})
+    result = {
+        **trial.to_json(),
+        "state": "finished",
+        **_tested(model, images, _device(resources)),
+        **{key: training.get(key) for key in ("epoch", "epochs", "images")},
+        "teacher": str(run.teachers),
+        **_times(folder),
+        **peak_memory(),
+        "costs": started.costs(model),
+        "threads": resources.threads,
+        "resumed": stored is not None,
+    }
+    folder.result = {**training, "study": result}
+    folder.finish(model, run.record())
+    # A finished trial needs no checkpoint, which is larger than the network.
+    folder.checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _device(resources: Resources) -> str:
+    if resources.device != "auto":
+        return resources.device
+    return "cuda" if resources.gpus else "cpu"
+
+
+class _Started:
+    """A trial with its float network loaded and its images opened."""
+
+    def __init__(self, trial: Trial, study: Path, resources: Resources) -> None:
+        self.trial = trial
+        self.source = source_of(trial)
+        self.images = open_images(trial, self.source.module, resources)
+        self._weights = None if trial.base is None else trial_folder(study, trial.base)
+
+    def floating(self) -> tuple[nn.Module, Recipe, Sequence[TeacherName]]:
+        """(the float network to train, by what recipe, with which teachers)."""
+        model = self._prepared(self._trained())
+        recipe = self._changed(Recipe())
+        return model, recipe, self._teachers(["none"], None)
+
+    def binary(self) -> tuple[nn.Module, Recipe, Sequence[TeacherName]]:
+        """(the converted network, by what recipe it is trained, with which teachers)."""
+        trial = self.trial
+        reference = self._trained()
+        scratch = trial.get("start") == "scratch"
+        start = self._prepared(source_of(trial).module if scratch else _copy(reference))
+        model = convert(start, rules=trial.rules, example_input=self.images.example, seed=trial.seed)
+        given = trial.recipe if trial.recipe is None or trial.recipe == "paper" else dict(trial.recipe)
+        recipe = self._changed(chosen_recipe(model, given, two_stage=bool(trial.get("two_stage"))))
+        return model, recipe, self._teachers([recipe.teacher], reference)
+
+    def unwrapped(self, model: nn.Module) -> nn.Module:
+        """The trained network as it is stored: a float one has its weights under the names of its source."""
+        if self.trial.kind == "float" and self.trial.get("dropout"):
+            return without_dropout(model, self.images.example)
+        return model
+
+    def costs(self, model: nn.Module) -> dict[str, Any]:
+        """Operations and bytes."""
+        conversion = conversion_of(model)
+        if conversion is None:
+            return asdict(float_costs(model, self.images.example[:2]))
+        return asdict(conversion.report.totals)
+
+    def _trained(self) -> nn.Module:
+        """The float network with the weights that the trial starts from or learns from."""
+        module = self.source.module
+        return module if self._weights is None else with_weights(module, self._weights)
+
+    def _prepared(self, module: nn.Module) -> nn.Module:
+        example = self.images.example
+        if ratio := self.trial.get("prune"):
+            prune(module, ratio, example)
+        if probability := self.trial.get("dropout"):
+            module = drop_before_classifier(module, probability, example)
+        return module
+
+    def _changed(self, recipe: Recipe) -> Recipe:
+        given = {key: self.trial.settings[key] for key in RECIPE_KEYS if key in self.trial.settings}
+        recipe = recipe.changed(given)
+        if policy := self.trial.get("rand_augment"):
+            recipe = recipe.changed({"augment": f"{recipe.augment}+{policy}"})
+        return recipe
+
+    def _teachers(self, usual: list[str], reference: nn.Module | None) -> list[TeacherName]:
+        names = self.trial.place("teacher") or usual
+        if "source" in names and self._weights is None and _is_random(self.source.kind, self.source.weights):
+            raise UsageError(
+                f"the float network {self.source.spec} has random weights and is not trained, so it cannot teach\n"
+                "  leave out float: none, name published weights, or say teacher: none"
+            )
+        return [reference if name == "source" and reference is not None else name for name in names]
+
+
+def _is_random(kind: str, weights: str | None) -> bool:
+    return kind in ("torchvision", "timm") and weights is None
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    import copy
+
+    return copy.deepcopy(module)
+
+
+def _scored(model: nn.Module, data: ImageData | None, images: TrialImages, device: str) -> Scores | None:
+    """How the model does on some images, by the plain cross entropy and in float32, however it was trained."""
+    if data is None:
+        return None
+    return evaluate(model, data, preprocessing=images.preprocessing, device=device).model
+
+
+def _tested(model: nn.Module, images: TrialImages, device: str) -> dict[str, Any]:
+    """What the images say that were held out, and those to test on; None where there are none."""
+    held = _scored(model, images.held, images, device)
+    test = _scored(model, images.test, images, device)
+    return {
+        "top1": None if test is None else test.top1,
+        "top5": None if test is None else test.top5,
+        "loss": None if test is None else test.loss,
+        "classes": [] if test is None else [score.share for score in test.classes],
+        "test_images": 0 if images.test is None else len(images.test),
+        "val_top1": None if held is None else held.top1,
+        "val_loss": None if held is None else held.loss,
+        "val_images": 0 if images.held is None else len(images.held),
+    }
+
+
+def _times(folder: TrainingFolder) -> dict[str, Any]:
+    """Seconds of every epoch, those before an interruption too, and the training loss after each."""
+    rows: Sequence[Mapping[str, Any]] = read_metrics(folder.metrics)
+    seconds = [float(row["seconds"]) for row in rows]
+    return {"seconds": seconds, "minutes": sum(seconds) / 60, "curve": [row["loss"] for row in rows]}

@@ -55,6 +55,9 @@ def guess(checkpoint: Checkpoint, path: str) -> Guess:
     for outer, view in views.items():
         found = [arch for arch in index.candidates(shapes_of(view)) if _fits(arch, view)]
         groups = index.functions([arch for arch in found if arch in written] or found)
+        if len(groups) > 1:
+            modules = state_dicts.inside(dict.fromkeys(checkpoint.modules), outer)
+            groups = [group for group in groups if _possible(group, frozenset(modules))] or groups
         if groups and (rest := _rest(state, view, outer)):
             raise SourceError(
                 f"{held}; those under {outer!r} fit {groups[0][0]}, which leaves {len(rest)} others "
@@ -62,7 +65,7 @@ def guess(checkpoint: Checkpoint, path: str) -> Guess:
                 "--arch file.py:make_model builds the whole model"
             )
         if len(groups) == 1:
-            return _chosen(groups[0], index)
+            return _chosen(groups[0])
         if groups:
             lines = [f"  --arch {_shell(group[0])}{_same(group)}" for group in groups]
             raise SourceError(
@@ -78,12 +81,9 @@ def default_classes(arch: str) -> int | None:
     return next((entry.classes or None for entry in read_index().entries if entry.arch == arch), None)
 
 
-def _chosen(group: list[str], index: Index) -> Guess:
-    return Guess(
-        group[0],
-        f"took the architecture {group[0]}: of those in {_known(index)} its names and shapes alone are these"
-        f"{_same(group)}; --arch names another",
-    )
+def _chosen(group: list[str]) -> Guess:
+    note = f"took the architecture {group[0]}, whose weights have these names and shapes{_same(group)}"
+    return Guess(group[0], f"{note}; --arch names another")
 
 
 def _known(index: Index) -> str:
@@ -133,6 +133,34 @@ def _fits(arch: str, state: Mapping[str, Tensor]) -> bool:
     if difference is None:
         return False
     return not difference or state_dicts.new_head(difference, default_classes(arch)) is not None
+
+
+def _possible(group: list[str], modules: frozenset[str]) -> bool:
+    """Whether weights with these modules around them can be of one of the architectures.
+
+    Blurring has no weights, but its module has a name, which torch writes beside the weights. Published weights may have
+    been loaded into another library's modules and saved from there; those that nobody published have not.
+    """
+    if not modules:
+        return True
+    return any(_is_published(arch) or modules == _modules(arch) for arch in group)
+
+
+def _modules(arch: str) -> frozenset[str]:
+    module = architectures.build(arch, meta=True).module
+    return frozenset(name for name, _ in module.named_modules(remove_duplicate=False))
+
+
+def _is_published(arch: str) -> bool:
+    """Whether the library has weights of this architecture to download."""
+    library, name = arch.partition("(")[0].split(":")
+    if library == "torchvision":
+        from torchvision import models
+
+        return len(models.get_model_weights(name)) > 0
+    import timm
+
+    return bool(timm.models.is_model_pretrained(name))
 
 
 def _nearest(index: Index, views: Mapping[str, Mapping[str, Tensor]]) -> str:

@@ -40,16 +40,19 @@ def infer(module: nn.Module) -> Arguments | None:
         for table in HOOKS:  # the user's hooks must not see this trial
             getattr(part, table).clear()
     undecided: list[Arguments] = []
+    found: Arguments | None = None
     for arguments in _candidates(module):
         accepted = _accepts(skeleton, arguments)
         if accepted:
-            return arguments
+            found = arguments
+            break
         if accepted is None:
             undecided.append(arguments)
-    if not undecided or any(parameter.is_meta for parameter in module.parameters()):
-        return None
-    copy = shadow(module, meta=False).eval()
-    return next((item for item in islice(undecided, MOST_REAL_TRIALS) if _accepts(copy, item)), None)
+    if undecided and not any(parameter.is_meta for parameter in module.parameters()):
+        copy = shadow(module, meta=False).eval()
+        trials = islice(undecided, MOST_REAL_TRIALS)
+        return next((item for item in trials if _accepts(copy, item)), found)
+    return found
 
 
 def example_input(

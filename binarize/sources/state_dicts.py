@@ -52,13 +52,15 @@ FLOAT = "give the float model's"
 class Checkpoint:
     """What a checkpoint holds for us: a whole module or a state dict, and where it was found.
 
-    `archs` are the architectures that the training script may have meant by the name it wrote beside them.
+    `archs` are the architectures that the training script may have meant by the name it wrote beside them. `modules` are
+    the paths of all modules, those without weights too, where the state dict came straight from a module.
     """
 
     module: nn.Module | None
     state: dict[str, Tensor]
     notes: tuple[str, ...] = ()
     archs: tuple[str, ...] = ()
+    modules: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,21 @@ def find_weights(content: object, path: str) -> Checkpoint:
     state, segments = stripped({str(key): tensor for key, tensor in value.items()})
     if segments:
         notes.append(f"stripped {', '.join(map(repr, segments))} from the names")
-    return Checkpoint(None, state, tuple(notes), archs)
+    return Checkpoint(None, state, tuple(notes), archs, _modules_of(value, segments))
+
+
+def _modules_of(state: Mapping[Any, Any], segments: list[str]) -> frozenset[str]:
+    """The paths that torch wrote beside a state dict (the versions of its modules), without the `segments` of wrappers."""
+    versions = getattr(state, "_metadata", None)
+    paths = (
+        [f"{path}." for path in versions if isinstance(path, str)] if isinstance(versions, Mapping) else []
+    )
+    for segment in segments:
+        paths = [
+            path.removeprefix(segment) if segment == "module." else path.replace(segment, "")
+            for path in paths
+        ]
+    return frozenset(path.rstrip(".") for path in paths)
 
 
 def weights_of(module: nn.Module, path: str) -> dict[str, Tensor]:

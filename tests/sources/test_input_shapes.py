@@ -105,7 +105,7 @@ def test_token_numbers_lie_within_the_vocabulary() -> None:
     assert found is not None
     (ids,), _ = found.make(Positions())
     assert ids.dtype == torch.int64
-    assert 0 <= int(ids.min()) and int(ids.max()) < 30
+    assert set(ids.flatten().tolist()) <= set(range(30))
 
 
 class Pair(nn.Module):

@@ -11,7 +11,7 @@ import argparse
 import gc
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from binarize.sources.index.fingerprints import Shapes, body_hash, names_hash, s
 from binarize.sources.index.table import SHIPPED, Entry, Index, write_index
 from binarize.sources.index.twins import compute_the_same
 
-__all__ = ["default_classes", "heads_of", "main"]
+__all__ = ["default_classes", "heads_of", "main", "make_index"]
 
 LIBRARIES = ("torchvision", "timm")
 # Of what published weights ask for without a trace of it in the tensors, or with other tensors than the default.
@@ -53,24 +53,28 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("architectures.jsonl"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    done = _read(given.work)
-    rows = {row["arch"]: row for row in done if "arch" in row}
     names = [f"{library}:{name}" for library in LIBRARIES for name in architectures.known_names(library)]
-    for arch in [*names, *VARIANTS]:
+    index = make_index([*names, *VARIANTS], given.work)
+    write_index(index, given.out)
+    print(f"wrote {given.out}: {len(index.entries)} architectures, {given.out.stat().st_size} bytes")
+
+
+def make_index(archs: Sequence[str], work: Path) -> Index:
+    """The table over some architectures. What the work file has already is not done again."""
+    done = _read(work)
+    rows = {row["arch"]: row for row in done if "arch" in row}
+    for arch in archs:
         if arch not in rows:
             rows[arch] = _row(arch)
-            _append(given.work, rows[arch])
-            print(
-                f"{len(rows)} of {len(names) + len(VARIANTS)}: {arch} {rows[arch].get('error', '')}",
-                flush=True,
-            )
-    known = [rows[arch] for arch in [*names, *VARIANTS] if "error" not in rows[arch]]
+            _append(work, rows[arch])
+            print(f"{len(rows)} of {len(archs)}: {arch} {rows[arch].get('error', '')}", flush=True)
+    known = [rows[arch] for arch in archs if "error" not in rows[arch]]
     compared = {tuple(row["pair"]): row["same"] for row in done if "pair" in row}
     same_as = {row["arch"]: row["arch"] for row in known}
     for pair in _pairs(known, same_as):
         if pair not in compared:
             compared[pair] = _same(*pair, rows[pair[0]])
-            _append(given.work, {"pair": pair, "same": compared[pair]})
+            _append(work, {"pair": pair, "same": compared[pair]})
             print(f"{pair[0]} and {pair[1]}: {compared[pair]}", flush=True)
         if compared[pair]:
             same_as[pair[1]] = pair[0]
@@ -82,14 +86,12 @@ def main() -> None:
             tuple(row["heads"]),
             row["classes"],
             tuple(row["sketch"]),
-            same,
+            same_as[row["arch"]],
         )
         for row in known
-        if (same := same_as[row["arch"]])
     ]
     versions = {library: importlib.metadata.version(library) for library in LIBRARIES}
-    write_index(Index(versions, tuple(entries)), given.out)
-    print(f"wrote {given.out}: {len(entries)} architectures, {given.out.stat().st_size} bytes")
+    return Index(versions, tuple(entries))
 
 
 def _row(arch: str) -> dict[str, Any]:

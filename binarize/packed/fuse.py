@@ -1,6 +1,8 @@
 """A packed model -> the same model with fewer passes over memory: for speed, once it has been checked.
 
     layer, add, activation    one call of a kernel, which adds and bends what it still holds in registers
+    layer, next layer         the call also compares with the next layer's thresholds, which then reads bits
+    add                       into the memory of what is added, where nothing reads that later
     convolution, BatchNorm    one convolution, the norm folded into its weight
     with ReLU, max pooling    one call of a float kernel, where that is faster than torch: stems, 1x1
     images                    channels last in memory, from the first step on
@@ -38,10 +40,16 @@ _ADD = (operator.add, operator.iadd, torch.add)
 class FusedConv(nn.Module):
     """A packed convolution with what follows it: (product + residual) bent, or product bent + residual.
 
-    Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory.
+    With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
+    the result takes the residual's memory.
+
+    Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
+    (N, H', W', ceil(O / 32)).
     """
 
     shift: Tensor
+    threshold: Tensor | None
+    next_threshold: Tensor | None
 
     def __init__(self, layer: PackedLayer, height: int, width: int) -> None:
         super().__init__()
@@ -59,23 +67,25 @@ class FusedConv(nn.Module):
         self.register_buffer("window_scale", layer.window_scale)
         self.register_buffer("border", layer.border)
         self.register_buffer("activation", None)
+        self.register_buffer("next_threshold", None)
+        self.overwrites = False
 
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        y: Tensor = torch.ops.binarize.conv(
-            x,
-            self.bits,
-            self.sizes,
-            self.scale,
-            self.shift,
-            threshold=self.threshold,
-            zero_one=self.zero_one,
-            window_scale=self.window_scale,
-            border=self.border,
-            residual=residual,
-            activation=self.activation,
-            activation_first=self.activation_first,
-        )
-        return y
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        layer = x, self.bits, self.sizes, self.scale, self.shift
+        options = {
+            "threshold": self.threshold,
+            "zero_one": self.zero_one,
+            "window_scale": self.window_scale,
+            "border": self.border,
+            "activation": self.activation,
+            "activation_first": self.activation_first,
+        }
+        call = torch.ops.binarize
+        if self.next_threshold is None:
+            return call.conv(*layer, residual=residual, **options)
+        if self.overwrites:
+            return residual, call.conv_and_bits_(*layer, self.next_threshold, residual, **options)
+        return call.conv_and_bits(*layer, self.next_threshold, residual=residual, **options)
 
 
 class _Tracer(torch.fx.Tracer):
@@ -106,6 +116,8 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
     for node in list(traced.graph.nodes):
         if node.op == "call_module" and _fuses(traced.get_submodule(str(node.target)), node):
             _fuse_layer(traced, node)
+    _pass_words(traced)
+    _overwrite(traced)
     traced.graph.lint()
     traced.delete_all_unused_submodules()
     traced.recompile()
@@ -239,6 +251,46 @@ def _fuse_layer(traced: GraphModule, node: Node) -> None:
     last.replace_all_uses_with(call)
     for old in [*reversed(taken), node]:
         traced.graph.erase_node(old)
+
+
+def _pass_words(traced: GraphModule) -> None:
+    """Where a fused layer reads another's result by its signs, that one gives them; the first reader's thresholds."""
+    for node in list(traced.graph.nodes):
+        before, layer = node.args[0] if node.args else None, _fused(traced, node)
+        producer = _fused(traced, before)
+        if layer is None or producer is None or producer.next_threshold is not None:
+            continue
+        if layer.threshold is not None and layer.threshold.dim() != 1:
+            continue
+        threshold = torch.zeros(len(producer.shift)) if layer.threshold is None else layer.threshold
+        producer.next_threshold, layer.threshold = threshold, None
+        source = cast(Node, before)
+        with traced.graph.inserting_after(source):
+            words = traced.graph.call_function(operator.getitem, (source, 1))
+            result = traced.graph.call_function(operator.getitem, (source, 0))
+        source.replace_all_uses_with(result, delete_user_cb=lambda user: user not in (words, result))  # noqa: B023
+        node.args = (words, *node.args[1:])
+        result.meta = dict(source.meta)
+
+
+def _overwrite(traced: GraphModule) -> None:
+    """A result takes the memory of its residual, where a fused layer made that and nothing reads it later."""
+    order = {node: i for i, node in enumerate(traced.graph.nodes)}
+    for node in order:
+        layer = _fused(traced, node)
+        residual = node.args[1] if layer is not None and len(node.args) > 1 else None
+        if layer is None or layer.next_threshold is None or not isinstance(residual, Node):
+            continue
+        made = residual.args[0] if residual.target is operator.getitem else residual
+        fresh = _fused(traced, made) or _module(traced, made, FloatConv)
+        layer.overwrites = fresh is not None and all(order[user] <= order[node] for user in residual.users)
+
+
+def _fused(traced: GraphModule, node: object) -> FusedConv | None:
+    if isinstance(node, Node) and node.op == "call_module":
+        module = traced.get_submodule(str(node.target))
+        return module if isinstance(module, FusedConv) else None
+    return None
 
 
 def _take_residual(traced: GraphModule, node: Node, last: Node) -> Node:

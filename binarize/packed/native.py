@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -74,8 +75,9 @@ def layout_of(weight: Tensor, threshold: Tensor | None, geometry: Geometry, vari
 def new_image(x: Tensor, geometry: Geometry, dtype: torch.dtype) -> Tensor:
     """An unwritten result (N, O, H', W') with channels last in memory."""
     n, height, width = image_size(x)
-    size = (n, geometry.out_channels, *_output_size(geometry, height, width))
-    return torch.empty(size, dtype=dtype, memory_format=torch.channels_last)
+    channels, (height, width) = geometry.out_channels, _output_size(geometry, height, width)
+    strides = (height * width * channels, 1, width * channels, channels)
+    return torch.empty_strided((n, channels, height, width), strides, dtype=dtype)
 
 
 def new_words(x: Tensor, geometry: Geometry) -> Tensor:
@@ -115,43 +117,66 @@ def convolve(
 
     Raises: UsageError if a tensor has another type, shape or device than the geometry needs.
     """
-    n, planes = geometry.out_channels, _planes(threshold)
-    if window_scale is not None and planes > 1:
-        raise UsageError("window sums are defined for one bit plane; threshold has several")
     x, kind, threshold = _readable(x, geometry, threshold)
-    fields = _sizes(geometry, *image_size(x)).copy()
-    fields["input"], fields["input_kind"] = x.data_ptr(), kind
-    fields["planes"], fields["zero_one"] = planes, int(zero_one)
-    fields["activation_first"], fields["threads"] = int(activation_first), torch.get_num_threads()
+    parameters = {
+        "thresholds": threshold, "scale": scale, "shift": shift, "window_scale": window_scale, "border": border,
+        "activation": activation, "limit": limit, "flip": flip, "next_threshold": next_threshold,
+    }  # fmt: skip
+    given = {name: tensor.contiguous() for name, tensor in parameters.items() if tensor is not None}
+    sizes, options = image_size(x), (int(zero_one), int(activation_first))
+    # The tensors themselves are kept with what was made of them: no other can come to have the same number.
+    key = geometry, sizes, options, *((name, id(one), one.data_ptr()) for name, one in given.items())
+    call = kept(weight.data, key, lambda: _prepared(weight, geometry, sizes, options, given))
+    fields = call.fields.copy()
+    fields["input"], fields["input_kind"], fields["threads"] = x.data_ptr(), kind, torch.get_num_threads()
+    if residual is not None:
+        _check("residual", residual, results["result"].shape)
+        residual = residual.contiguous(memory_format=torch.channels_last)
+        fields["residual"] = residual.data_ptr()
+    for name, tensor in results.items():
+        fields[name] = tensor.data_ptr()
+    _call("conv", variant, fields)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What does not change from call to call, and the tensors whose addresses are in it."""
+
+    fields: dict[str, int]
+    given: dict[str, Tensor]
+
+
+def _prepared(
+    weight: KernelWeight,
+    geometry: Geometry,
+    sizes: tuple[int, int, int],
+    options: tuple[int, int],
+    given: dict[str, Tensor],
+) -> _Call:
+    n, planes = geometry.out_channels, _planes(given.get("thresholds"))
+    if "window_scale" in given and planes > 1:
+        raise UsageError("window sums are defined for one bit plane; threshold has several")
+    shapes: dict[str, tuple[int, ...]] = {
+        "scale": (n,) if planes == 1 and given.get("scale", weight.data).dim() == 1 else (planes, n),
+        "border": (2, n),
+        "activation": (4, n),
+        "flip": (-(-n // WORD),),
+    }
+    fields = _sizes(geometry, *sizes).copy()
+    fields["planes"], (fields["zero_one"], fields["activation_first"]) = planes, options
     fields["weight"], fields["masked"] = weight.data.data_ptr(), int(weight.masked)
     fields["starts"], fields["span"] = weight.starts.data_ptr(), weight.span
     fields["corner_sums"] = weight.corner_sums.data_ptr()
-    # The tensors stay referenced until the call is over: some are contiguous copies.
-    given: dict[str, Tensor] = {**results}
-    if threshold is not None:
-        given["thresholds"] = threshold
-    if scale is not None:
-        shape = (n,) if planes == scale.dim() == 1 else (planes, n)
-        given["scale"] = _checked("scale", scale, shape)
-    if shift is not None:
-        given["shift"] = _checked("shift", shift, (n,))
-    if window_scale is not None:
-        given["window_scale"] = _checked("window_scale", window_scale, (n,))
-    if border is not None:
-        given["border"] = _checked("border", border, (2, n))
-    if activation is not None:
-        given["activation"] = _checked("activation", activation, (4, n))
-    if next_threshold is not None:
-        given["next_threshold"] = _checked("next_threshold", next_threshold, (n,))
-    if limit is not None and flip is not None:
-        given["limit"] = _checked("limit", limit, (n,), torch.int32)
-        given["flip"] = _checked("flip", flip, (-(-n // WORD),), torch.int32)
-    if residual is not None:
-        _check("residual", residual, results["result"].shape)
-        given["residual"] = residual.contiguous(memory_format=torch.channels_last)
     for name, tensor in given.items():
+        if name != "thresholds":  # checked with the input
+            _check(
+                name,
+                tensor,
+                shapes.get(name, (n,)),
+                torch.int32 if name in ("limit", "flip") else torch.float32,
+            )
         fields[name] = tensor.data_ptr()
-    _call("conv", variant, fields)
+    return _Call(fields, given)
 
 
 def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:

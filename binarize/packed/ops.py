@@ -5,6 +5,7 @@
     binarize::conv           image -> float32: affine, residual, activation
     binarize::conv_bits      image -> words: integer thresholds of the next layer's signs
     binarize::conv_and_bits  image -> float32 as `conv`, and the words of `result < next_threshold`
+    binarize::conv_and_bits_ the same, the float32 written over the residual
 
 An image is float (N, C, H, W) in any memory format, or packed words int32 (N, H, W, ceil(C / 32)). Weights are the
 canonical stream (`pack.pack_bits`), so that an exported program does not depend on the processor. `sizes` are the
@@ -159,6 +160,31 @@ def _conv_and_bits_cpu(
     return results["result"], results["bits"]
 
 
+def _conv_and_bits_over_cpu(
+    x: Tensor,
+    bits: Tensor,
+    sizes: Sequence[int],
+    scale: Tensor,
+    shift: Tensor,
+    next_threshold: Tensor,
+    residual: Tensor,
+    *,
+    threshold: Tensor | None = None,
+    zero_one: bool = False,
+    **options: Any,
+) -> Tensor:
+    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold, "residual": residual}
+    if variant is None or not residual.is_contiguous(memory_format=torch.channels_last):
+        options |= {"threshold": threshold, "zero_one": zero_one}
+        return _conv_and_bits_over_reference(x, bits, sizes, **options)
+    # An image is packed before any of its results is written, so that x may be the residual.
+    results = {"result": residual, "bits": native.new_words(x, geometry)}
+    weight = native.kernel_weight(bits, geometry, variant)
+    native.convolve(variant, x, weight, geometry, threshold, zero_one, results, **options)
+    return results["bits"]
+
+
 # Elsewhere, and without the extension
 
 
@@ -205,6 +231,21 @@ def _conv_and_bits_reference(
     return y, reference.below(y, next_threshold)
 
 
+def _conv_and_bits_over_reference(
+    x: Tensor,
+    bits: Tensor,
+    sizes: Sequence[int],
+    scale: Tensor,
+    shift: Tensor,
+    next_threshold: Tensor,
+    residual: Tensor,
+    **options: Any,
+) -> Tensor:
+    y = _conv_reference(x, bits, sizes, scale, shift, residual=residual, **options)
+    residual.copy_(y)
+    return reference.below(y, next_threshold)
+
+
 # Shapes alone; sizes may be symbols
 
 
@@ -247,6 +288,10 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[...
     ),
     f"conv_and_bits({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, *, {INPUT}, {EPILOGUE}) "
     "-> (Tensor, Tensor)": (_conv_and_bits_cpu, _conv_and_bits_reference, _both_shapes),
+    f"conv_and_bits_({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, Tensor(a!) residual, *, {INPUT}, "
+    f"{EPILOGUE.replace('Tensor? residual=None, ', '')}) -> Tensor": (
+        _conv_and_bits_over_cpu, _conv_and_bits_over_reference, _words_shape,
+    ),
 }  # fmt: skip
 
 _library = torch.library.Library("binarize", "DEF")

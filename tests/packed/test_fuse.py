@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import CaptureError
 from binarize.layers import BinaryConv2d
+from binarize.packed import kernels
 from binarize.packed.freeze import freeze, pack_layers
 from binarize.packed.fuse import FusedConv, fuse
 
@@ -50,12 +53,52 @@ def test_add_and_activation_run_in_the_layer_to_the_same_bits(activation, adapti
     x = torch.randn(2, 32, 7, 9)
     model = packed(Block(activation, adaptive), x)
     fused = fuse(model, x)
-    calls = [node.op for node in fused.graph.nodes]
+    calls = [node.op for node in fused.graph.nodes if node.target is not operator.getitem]
     assert calls == ["placeholder", "call_method", "call_module", "call_module", "output"]
-    assert sum(isinstance(m, FusedConv) for m in fused.modules()) == 2
+    first, second = (m for m in fused.modules() if isinstance(m, FusedConv))
+    assert first.next_threshold is not None and second.threshold is None
     with torch.no_grad():
         assert torch.equal(fused(x), model(x))
         assert torch.equal(fused(x[:1]), model(x[:1]))
+
+
+class Chain(nn.Module):
+    """Four binary layers with shortcuts; the second's result is read again at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in "abcd":
+            conv = nn.Conv2d(40, 40, 3, padding=1, bias=False)
+            layer = BinaryConv2d.from_float(
+                conv, weight_binarizer=ScaledSign(), input_binarizer=AdaptiveInput()
+            )
+            setattr(self, name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x) + x
+        kept = self.b(x) + x
+        x = self.c(kept) + kept
+        return (self.d(x) + x).relu() + kept
+
+
+def test_layers_pass_bits_and_overwrite_only_what_nothing_reads_later():
+    torch.manual_seed(0)
+    x = torch.randn(3, 40, 6, 5)
+    model = packed(Chain(), x)
+    fused = fuse(model, x)
+    layers = [m for m in fused.modules() if isinstance(m, FusedConv)]
+    assert [layer.next_threshold is not None for layer in layers] == [True, True, True, False]
+    # a adds the input, which is the caller's; c adds `kept`; d gives no bits.
+    assert [layer.overwrites for layer in layers] == [False, True, False, False]
+    before = x.clone()
+    with torch.no_grad():
+        expected = model(x)
+        for name in (*(variant.name for variant in kernels.variants()), "reference"):
+            with kernels.use(name):
+                for laid in (x, x.contiguous(memory_format=torch.channels_last)):
+                    assert torch.equal(fused(laid), expected)
+                    assert torch.equal(fused(laid[:1]), expected[:1])
+    assert torch.equal(x, before)
 
 
 class Stem(nn.Module):

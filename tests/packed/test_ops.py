@@ -62,10 +62,11 @@ def arguments(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         "conv": ((*head, block.scale, block.shift), options),
         "conv_bits": ((*head, limit, flip), {}),
         "conv_and_bits": ((*head, block.scale, block.shift, block.shift), options),
+        "conv_and_bits_": ((*head, block.scale, block.shift, block.shift, randn(2, 34, 5, 7)), options),
     }[name]
 
 
-NAMES = ["pack", "conv_dot", "conv", "conv_bits", "conv_and_bits"]
+NAMES = ["pack", "conv_dot", "conv", "conv_bits", "conv_and_bits", "conv_and_bits_"]
 CHECKS = ("test_schema", "test_faketensor", "test_aot_dispatch_dynamic")
 
 
@@ -75,6 +76,29 @@ def test_operator_passes_torchs_own_checks(name: str, variant: str, variants: ob
     positional, options = arguments(name)
     with kernels.use(variant):
         torch.library.opcheck(getattr(call, name).default, positional, options, test_utils=CHECKS)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["NCHW", "NHWC"])
+def test_result_over_the_residual_is_that_beside_it(last: bool, variants: object) -> None:
+    positional, options = arguments("conv_and_bits")
+    residual = randn(2, 34, 5, 7)
+    if last:
+        residual = residual.contiguous(memory_format=torch.channels_last)
+    y, words = call.conv_and_bits(*positional, residual=residual, **options)
+    assert torch.equal(call.conv_and_bits_(*positional, residual, **options), words)
+    assert torch.equal(residual, y)
+
+
+def test_parameters_written_to_or_replaced_are_seen(variants: object) -> None:
+    block, x = Block(), randn(2, 40, 9, 7)
+    for _ in range(2):
+        assert_both_equal(block(x), expected(block, x))
+    block.scale.neg_()
+    assert_both_equal(block(x), expected(block, x))
+    block.scale, block.shift = randn(34, seed=8), randn(2, 34, seed=9).t()[:, 0]
+    assert_both_equal(block(x), expected(block, x))
+    block.shift.mul_(2)
+    assert_both_equal(block(x), expected(block, x))
 
 
 def test_exported_program_calls_the_operators_and_keeps_the_canonical_bits(variants: object) -> None:

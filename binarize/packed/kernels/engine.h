@@ -250,7 +250,7 @@ INLINE void finish_whole(const ConvJob *job, int64_t o, int64_t pixel, int n, co
     }
 }
 
-/* The common case: floats, and nothing that is told apart within a block. */
+/* The common case: floats, perhaps with their signs, and nothing that is told apart within a block. */
 INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
                           const int64_t *at, const int LANE_COUNT)
 {
@@ -266,6 +266,13 @@ INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, c
         CASE(1, 1, NOT_BENT) CASE(1, 1, BENT_LAST) CASE(1, 1, BENT_FIRST)
 #undef CASE
     }
+    if (!job->next_threshold)
+        return;
+    for (int i = 0; i < n; i++)
+        for (int word = 0; word < LANE_COUNT / 32; word++) {
+            const float *y = job->result + (pixel + i) * job->out_channels + o + 32 * word;
+            store_bits(job, pixel + i, o, word, less_f32(y, job->next_threshold + o + 32 * word));
+        }
 }
 
 INLINE void finish_any(const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops, const int64_t *at,
@@ -330,19 +337,19 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
     }
 }
 
-/* finish: for bits alone, for floats alone in whole blocks, for the rest */
+/* finish: for bits alone, for floats in whole blocks, for the rest */
 INLINE void convolve_units(const ConvJob *job, int64_t begin, int64_t end, const int LANE_COUNT, TileFunction tile,
                            FinishFunction bits, FinishFunction affine, FinishFunction any)
 {
     const int only_bits = job->pop_limit && !job->dots && !job->scale;
-    const int only_floats = job->scale && job->planes == 1 && !job->pop_limit && !job->dots && job->result &&
-                            !job->next_threshold && (!job->window || job->groups == 1);
+    const int floats = job->scale && job->planes == 1 && !job->pop_limit && !job->dots && job->result &&
+                            (!job->window || job->groups == 1);
     for (int64_t unit = begin; unit < end; unit++) {
         const int64_t block = unit % job->blocks, first = unit / job->blocks * job->chunk_pixels;
         const int64_t last = first + job->chunk_pixels < job->pixels ? first + job->chunk_pixels : job->pixels;
         const int whole = (block + 1) * LANE_COUNT <= job->out_channels;
         convolve_block(job, block, first, last, LANE_COUNT, tile,
-                       only_bits ? bits : only_floats && whole ? affine : any);
+                       only_bits ? bits : floats && whole ? affine : any);
     }
 }
 

@@ -175,6 +175,8 @@ def obstacle_of(module: nn.Module, name: str, entangled: dict[str, str]) -> str 
         return _ROOT
     if is_binary(module):
         return "it is binary already"
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return "an embedding is looked up and multiplies nothing"
     if name in entangled:
         return entangled[name]
     if binary_class(module) is not None:

@@ -74,8 +74,10 @@ def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decisi
         if rule is None:
             kept[layer.name] = Decision(layer, "keep", _guard(layer) or "no rule matches it")
         elif rule.action == "keep":
+            # What rules say of a first layer ("sees raw pixels") is not true of a table of words.
+            why = _guard(layer) if layer.kind == "embedding" else rule.why
             kept[layer.name] = Decision(
-                layer, "keep", rule.why or "its rule says so", rule=rule.id, where=rule.where
+                layer, "keep", why or "its rule says so", rule=rule.id, where=rule.where
             )
         else:
             guard = _guard(layer)

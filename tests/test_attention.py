@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import binarize
 from binarize.attention import ExplicitAttention, explicit_attentions, make_explicit, why_not_explicit
 from binarize.errors import UsageError
+from binarize.float_twin import float_twin
 from binarize.float_weights import float_names, load_float_state_dict
 from binarize.layers import BinaryLinear
 
@@ -149,6 +150,38 @@ def test_projections_become_binary_and_the_products_of_tokens_do_not() -> None:
     assert type(model.encoder.layers[0].self_attn) is nn.MultiheadAttention  # type: ignore[union-attr]
 
 
+def test_the_sums_around_attention_and_its_followers_are_seen() -> None:
+    model = nets.seeded(nets.Encoder)
+    layers = {
+        d.layer.name: d.layer
+        for d in binarize.plan(model, "bnn", example_input=nets.example(model)).decisions
+    }
+    for name in ("self_attn.in_proj", "self_attn.out_proj", "linear1", "linear2"):
+        layer = layers[f"encoder.layers.0.{name}"]
+        assert (layer.kind, layer.skip, layer.span, layer.capture) == ("linear", "enclosing", 2, "tape")
+    assert layers["encoder.layers.0.self_attn.in_proj"].inside[-1] == "MultiheadAttention"
+    # 16 tokens of 16 channels to three times 16
+    assert layers["encoder.layers.0.self_attn.in_proj"].macs == 16 * 16 * 48
+
+
+def test_a_norm_in_front_of_a_sign_is_not_doubled() -> None:
+    class PreNorm(nets.Encoder):
+        def __init__(self) -> None:
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
+            self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    model = nets.seeded(PreNorm)
+    planned = binarize.plan(model, "xnor", example_input=nets.example(model))
+    norms = {d.layer.name.removeprefix("encoder.layers.0."): d.norm for d in planned.plan.binarized}
+    assert norms == {
+        "self_attn.in_proj": "none",
+        "self_attn.out_proj": "added LayerNorm before the sign",
+        "linear1": "none",
+        "linear2": "added LayerNorm before the sign",
+    }
+
+
 def test_an_attention_that_stays_float_stays_torchs() -> None:
     model = nets.seeded(nets.Encoder)
     converted = binarize.convert(
@@ -238,6 +271,26 @@ def test_attention_outside_of_torchs_layers_packs_to_a_file_that_stands_alone(tm
     (x,) = nets.example(model)
     with torch.no_grad():
         assert torch.equal(binarize.load_packed(packing.path)(x), binarize.freeze(converted)(x))
+
+
+def test_the_float_model_comes_back_from_a_converted_one() -> None:
+    model = nets.seeded(nets.Encoder)
+    twin = float_twin(binarize.convert(model, "bnn", example_input=nets.example(model), calibrate=False))
+    assert twin is not None
+    assert all(map(torch.equal, twin.state_dict().values(), model.state_dict().values()))
+
+
+@pytest.mark.parametrize("how", ["export", pytest.param("compile", marks=pytest.mark.slow)])
+def test_torch_follows_a_converted_encoder(how: str) -> None:
+    model = nets.seeded(nets.Encoder)
+    converted = binarize.convert(model, "bnn", example_input=nets.example(model)).eval()
+    (x,) = nets.example(model)
+    followed: Any = (
+        torch.export.export(converted, (x,)).module()
+        if how == "export"
+        else torch.compile(converted, backend="aot_eager", fullgraph=True)
+    )
+    torch.testing.assert_close(followed(x), converted(x), rtol=1e-5, atol=1e-5)
 
 
 def test_saved_and_packed_attention_computes_the_same(tmp_path: Path) -> None:

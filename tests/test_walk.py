@@ -123,7 +123,7 @@ def test_nothing_to_swap_is_a_capture_error_with_both_reasons() -> None:
 
     with pytest.raises(CaptureError, match="out of order") as caught:
         binarize.convert(Empty(), "adabin", example_input=torch.zeros(1, 4))
-    assert "nor can a walk over its modules swap anything: tokens: there is no binary Embedding" in str(
+    assert "nor can a walk over its modules swap anything: tokens: an embedding is looked up" in str(
         caught.value
     )
 

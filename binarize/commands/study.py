@@ -87,6 +87,10 @@ def study(
         root=str(data_root.absolute()),
         download=download,
     )
+    if not dry_run:
+        screen.note(
+            "by Ray; a line appears when a trial is done, and the same command goes on after an interruption"
+        )
     done: list[Mapping[str, Any]] = []
 
     def listen(result: Mapping[str, Any], number: int, of: int) -> None:

@@ -76,7 +76,7 @@ def failed(trial: Trial, reason: str) -> dict[str, Any]:
 
 
 def _run(trial: Trial, study: str, resources: Resources, needed: object) -> dict[str, Any]:
-    """One trial, in a process of Ray's."""
+    """One trial, in a process of Ray's, which begins it when the float network that it `needed` is there."""
     from binarize.study.run import run_trial
 
     if not Path(study).is_dir():

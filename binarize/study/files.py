@@ -13,6 +13,8 @@ __all__ = ["Files"]
 _READ = ("model", "arch")
 # Settings that may name a place; `data` and `teacher` are too large to be digested.
 _PLACED = ("model", "arch", "data", "teacher")
+# What these words mean is no file, whatever lies about.
+_WORDS = ("digits", "fake", "none", "source")
 
 
 class Files:
@@ -27,6 +29,8 @@ class Files:
 
     def path(self, key: str, name: str) -> Path:
         """The file or folder of a name; the name itself where there is none."""
+        if name in _WORDS:
+            return Path(name)
         roots = [self.folder, Path.cwd()]
         for root in reversed(roots) if key in self.first_here else roots:
             if (root / name).exists():

@@ -126,6 +126,7 @@ _Machine: Any = mapping(
         "cpus": (NUMBER, "processors of each trial, which are its threads too"),
         "gpus": (NUMBER, "of each trial; a fraction shares one"),
         "device": (TEXT, "auto, cpu, cuda or mps"),
+        "workers": (INTEGER, "processes that read images"),
     },
 )
 

@@ -19,12 +19,15 @@ __all__ = ["drop_before_classifier", "float_costs", "prune", "source_of", "with_
 
 def source_of(trial: Trial) -> Source:
     """What the trial's settings name as its float network; weights that are random are those of its seed."""
+    shape = trial.get("input_shape")
     with seeded(trial.seed):
         return load(
             str(trial.place("model")),
             arch=trial.place("arch"),
             weights=trial.get("weights"),
             num_classes=trial.get("num_classes"),
+            # So that nobody has to try which shapes it takes.
+            input_shape=None if shape is None else (1, *shape),
         )
 
 

@@ -6,6 +6,7 @@ the trained network. finetune.json tells when it is finished, and then holds the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,12 +40,7 @@ from binarize.training.recipe import Recipe
 from binarize.training.scores import Scores
 from binarize.training.teachers import TeacherName
 
-__all__ = ["run_trial", "trial_folder"]
-
-
-def trial_folder(study: Path, trial: Trial) -> Path:
-    """Where a trial of the study lives."""
-    return study / "trials" / trial.folder
+__all__ = ["run_trial"]
 
 
 def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]:
@@ -52,7 +48,7 @@ def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]
 
     Raises: whatever ends the trial; the folder then holds what it came to.
     """
-    folder = TrainingFolder(trial_folder(study, trial))
+    folder = TrainingFolder(trial.home(study))
     record = folder.record()
     if record.get("finished"):
         found: dict[str, Any] = record["result"]["study"]
@@ -75,6 +71,7 @@ def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]
     )
     settings = fit.Settings(
         machine=fit.Machine.here(_device(resources), precision=trial.get("precision", "32")),
+        workers=resources.workers,
         channels_last=bool(trial.get("channels_last")),
         how_to_resume="the same study goes on from there",
     )
@@ -113,12 +110,12 @@ class _Started:
         self.trial = trial
         self.source = source_of(trial)
         self.images = open_images(trial, self.source.module, resources)
-        self._weights = None if trial.base is None else trial_folder(study, trial.base)
+        self._weights = None if trial.base is None else trial.base.home(study)
 
     def floating(self) -> tuple[nn.Module, Recipe, Sequence[TeacherName]]:
         """(the float network to train, by what recipe, with which teachers)."""
         model = self._prepared(self._trained())
-        recipe = self._changed(Recipe())
+        recipe = Recipe().changed(self._changes(Recipe()))
         return model, recipe, self._teachers(["none"], None)
 
     def binary(self) -> tuple[nn.Module, Recipe, Sequence[TeacherName]]:
@@ -126,10 +123,12 @@ class _Started:
         trial = self.trial
         reference = self._trained()
         scratch = trial.get("start") == "scratch"
-        start = self._prepared(source_of(trial).module if scratch else _copy(reference))
+        # The float network itself may be needed whole: it teaches.
+        start = self._prepared(source_of(trial).module if scratch else copy.deepcopy(reference))
         model = convert(start, rules=trial.rules, example_input=self.images.example, seed=trial.seed)
         given = trial.recipe if trial.recipe is None or trial.recipe == "paper" else dict(trial.recipe)
-        recipe = self._changed(chosen_recipe(model, given, two_stage=bool(trial.get("two_stage"))))
+        changes = self._changes(chosen_recipe(model, given))
+        recipe = chosen_recipe(model, given, changes, two_stage=bool(trial.get("two_stage")))
         return model, recipe, self._teachers([recipe.teacher], reference)
 
     def unwrapped(self, model: nn.Module) -> nn.Module:
@@ -158,31 +157,23 @@ class _Started:
             module = drop_before_classifier(module, probability, example)
         return module
 
-    def _changed(self, recipe: Recipe) -> Recipe:
-        given = {key: self.trial.settings[key] for key in RECIPE_KEYS if key in self.trial.settings}
-        recipe = recipe.changed(given)
+    def _changes(self, recipe: Recipe) -> dict[str, Any]:
+        """What the settings change in a recipe."""
+        found = {key: self.trial.settings[key] for key in RECIPE_KEYS if key in self.trial.settings}
         if policy := self.trial.get("rand_augment"):
-            recipe = recipe.changed({"augment": f"{recipe.augment}+{policy}"})
-        return recipe
+            found["augment"] = f"{found.get('augment', recipe.augment)}+{policy}"
+        return found
 
     def _teachers(self, usual: list[str], reference: nn.Module | None) -> list[TeacherName]:
         names = self.trial.place("teacher") or usual
-        if "source" in names and self._weights is None and _is_random(self.source.kind, self.source.weights):
+        source = self.source
+        random = source.kind in ("torchvision", "timm") and source.weights is None
+        if "source" in names and self._weights is None and random:
             raise UsageError(
-                f"the float network {self.source.spec} has random weights and is not trained, so it cannot teach\n"
+                f"the float network {source.spec} has random weights and is not trained, so it cannot teach\n"
                 "  leave out float: none, name published weights, or say teacher: none"
             )
         return [reference if name == "source" and reference is not None else name for name in names]
-
-
-def _is_random(kind: str, weights: str | None) -> bool:
-    return kind in ("torchvision", "timm") and weights is None
-
-
-def _copy(module: nn.Module) -> nn.Module:
-    import copy
-
-    return copy.deepcopy(module)
 
 
 def _scored(model: nn.Module, data: ImageData | None, images: TrialImages, device: str) -> Scores | None:

@@ -40,6 +40,8 @@ class Study:
     grid: Grid
     folder: Path
     trials: tuple[Trial, ...]
+    # All of the grid.
+    every: tuple[Trial, ...]
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
@@ -48,8 +50,10 @@ class Study:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One row for each group of trials that differ in their seed alone."""
-        return rows_of(self.trials, self.results)
+        """One row for each group of trials that differ in their seed alone: those chosen, and those with results."""
+        results = self.results
+        groups = {trial.group for trial in self.every if trial.id in results} | {t.group for t in self.trials}
+        return rows_of([trial for trial in self.every if trial.group in groups], results)
 
     @property
     def failures(self) -> dict[str, str]:
@@ -63,8 +67,12 @@ class Study:
         results = self.results
         states = {trial.id: results.get(trial.id, {}).get("state") for trial in self.trials}
         again = {key for key, state in states.items() if state is None or (retry and state == "failed")}
-        needed = {trial.base.id for trial in self.trials if trial.base is not None and trial.id in again}
-        again |= {key for key in needed if states[key] != "finished"}
+        bases = {
+            trial.base.id: trial.base for trial in self.trials if trial.base is not None and trial.id in again
+        }
+        again |= {
+            key for key, base in bases.items() if not (base.home(self.folder) / "model.safetensors").is_file()
+        }
         return [trial for trial in self.trials if trial.id in again]
 
     def to_markdown(self) -> str:
@@ -89,7 +97,7 @@ class Study:
     def _draw(self) -> bool:
         results = self.results
         top1: dict[str, list[float]] = {}
-        for trial in self.trials:
+        for trial in self.every:
             if (value := results.get(trial.id, {}).get("top1")) is not None:
                 top1.setdefault(trial.group, []).append(value)
         chain = next((axis.name for axis in self.grid.axes if axis.cumulative), None)
@@ -141,7 +149,8 @@ def study(
     read = read.changed(changes)
     read = replace(read, resources=resources or read.resources)
     folder = Path(out) if out is not None else Path(f"study-{read.name}")
-    found = Study(read, folder.absolute(), tuple(chosen(trials_of(read), only)))
+    every = trials_of(read)
+    found = Study(read, folder.absolute(), tuple(chosen(every, only)), tuple(every))
     if dry_run:
         return found
     _open(found)

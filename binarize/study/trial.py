@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from binarize.rules import RuleSet
@@ -30,6 +31,8 @@ class Resources:
     cpus: float = 1
     gpus: float = 0
     device: str = "auto"
+    # Processes that read images, beside the threads; None: none for images in memory, else a few.
+    workers: int | None = None
     # Where torchvision's data sets lie, and whether they may be downloaded to there.
     root: str = "data"
     download: bool = False
@@ -89,10 +92,9 @@ class Trial:
         text = json.dumps(identity, sort_keys=True, default=dict)
         return hashlib.sha256(text.encode()).hexdigest()[:_ID_DIGITS]
 
-    @property
-    def folder(self) -> str:
-        """The name of its folder, whatever the trial is called."""
-        return f"{self.kind}-seed{self.seed}-{self.id}"
+    def home(self, study: Path) -> Path:
+        """Its folder in a study's, the same whatever the trial is called."""
+        return study / "trials" / f"{self.kind}-seed{self.seed}-{self.id}"
 
     def place(self, key: str) -> Any:
         """The value of a setting, a file's or folder's name made absolute."""

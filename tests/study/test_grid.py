@@ -78,7 +78,7 @@ def test_float_rows_that_differ_only_in_what_is_binary_are_one() -> None:
 def test_the_same_settings_and_seed_are_the_same_trial_whatever_it_is_called() -> None:
     one = trial(grid(settings={"scheme": "adabin", "epochs": 2}), "binary/seed0")
     two = trial(grid(axes={"what": {"mine": {"scheme": "adabin"}}}, settings={"epochs": 2}), "mine/seed0")
-    assert one.id == two.id and one.folder == two.folder
+    assert one.id == two.id and one.home(Path()) == two.home(Path())
     default = trial(grid(settings={"epochs": 2, "dropout": 0, "shortcuts": "never"}), "binary/seed0")
     assert default.id != one.id  # it has a rule set of its own
     others = [

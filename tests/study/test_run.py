@@ -15,7 +15,7 @@ from binarize.errors import SourceError, UsageError
 from binarize.study.expand import trials_of
 from binarize.study.grid import read_grid
 from binarize.study.network import drop_before_classifier, prune, without_dropout
-from binarize.study.run import run_trial, trial_folder
+from binarize.study.run import run_trial
 from binarize.study.trial import Resources, Trial
 
 HERE = Path(__file__).parent
@@ -76,7 +76,7 @@ def test_the_same_trial_gives_the_same_result_wherever_it_runs(
 def test_a_finished_trial_is_not_run_again(tmp_path: Path) -> None:
     [found] = trials(axes={"train": ["float"]}).values()
     first = run_trial(found, tmp_path, Resources())
-    folder = trial_folder(tmp_path, found)
+    folder = found.home(tmp_path)
     assert not (folder / "checkpoints" / "last.ckpt").exists()
     (folder / "model.safetensors").unlink()
     assert run_trial(found, tmp_path, Resources()) == first

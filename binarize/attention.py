@@ -1,9 +1,10 @@
-"""`nn.MultiheadAttention` with its projections as linear layers of their own, so that each can be kept or replaced.
+"""Attention with its projections as linear layers of their own, so that each can be kept or replaced.
 
     x ── in_proj ── queries, keys, values ── softmax(q k^T / sqrt(d) + mask) v ── out_proj ──
 
-torch computes both projections from bare weights inside of one function, where no layer can take their place. The
-products of queries, keys and values hold no weight and are left as they are.
+`nn.MultiheadAttention` computes both projections from bare weights inside of one function, where no layer can take
+their place; so do timm's BEiT, EVA and Swin v2 with their `qkv`, unless they are told to add its bias apart. The products
+of queries, keys and values hold no weight and are left as they are.
 
 Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1.
 """
@@ -11,6 +12,7 @@ Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch.fx
@@ -19,7 +21,14 @@ from torch.nn import functional as F
 
 from binarize.errors import UsageError
 
-__all__ = ["ExplicitAttention", "explicit_attentions", "leave_fast_path", "make_explicit", "why_not_explicit"]
+__all__ = [
+    "ExplicitAttention",
+    "explicit_attentions",
+    "explicit_for",
+    "leave_fast_path",
+    "make_explicit",
+    "why_not_explicit",
+]
 
 
 class ExplicitAttention(nn.MultiheadAttention):
@@ -114,9 +123,11 @@ def _as_summand(mask: Tensor, q: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask, -math.inf)
 
 
-def why_not_explicit(attention: nn.MultiheadAttention) -> str | None:
+def why_not_explicit(attention: nn.Module) -> str | None:
     """Why the projections of an attention cannot be linear layers of their own, None where they can."""
     kind = type(attention)
+    if _may_separate(attention):
+        return None
     if kind is not nn.MultiheadAttention:
         return f"{kind.__module__}.{kind.__qualname__} has a forward of its own"
     if attention.in_proj_weight is None:
@@ -124,20 +135,40 @@ def why_not_explicit(attention: nn.MultiheadAttention) -> str | None:
     return None
 
 
+def _may_separate(attention: nn.Module) -> bool:
+    of_timm = type(attention).__module__.startswith("timm.")
+    return of_timm and isinstance(getattr(attention, "qkv_bias_separate", None), bool)
+
+
 def explicit_attentions(model: nn.Module) -> list[str]:
     """Make every attention of a model explicit that can be, and return their paths. In place."""
-    found = {path: m for path, m in model.named_modules() if isinstance(m, nn.MultiheadAttention)}
+    found = dict(model.named_modules())
     paths = [path for path, attention in found.items() if path and why_not_explicit(attention) is None]
     for path in paths:
         make_explicit(found[path])
     return paths
 
 
-def make_explicit(attention: nn.MultiheadAttention) -> None:
+def explicit_for(layer: str, modules: Mapping[str, nn.Module]) -> str | None:
+    """Path of the attention that must be explicit for this layer to be replaced, None where none must be.
+
+    `modules` are those of a model whose attentions are explicit.
+    """
+    path, _, name = layer.rpartition(".")
+    attention = modules.get(path)
+    if isinstance(attention, ExplicitAttention):
+        return path
+    return path if attention is not None and name == "qkv" and _may_separate(attention) else None
+
+
+def make_explicit(attention: nn.Module) -> None:
     """Let the projections of an attention be linear layers on the same parameters. In place: the object stays.
 
     `attention` must be one that `why_not_explicit` has nothing against.
     """
+    if not isinstance(attention, nn.MultiheadAttention):
+        cast(Any, attention).qkv_bias_separate = True
+        return
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     projection = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
     projection.weight = weight

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from binarize.analysis import Analysis, Layer
-from binarize.attention import ExplicitAttention
+from binarize.attention import explicit_for
 from binarize.capture import Opened
 from binarize.errors import NothingToBinarizeError
 from binarize.plan import Decision, Edit, Plan
@@ -60,9 +60,8 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
 
 def _explicit(analysis: Analysis, choices: Mapping[str, Choice]) -> list[Edit]:
     """The attentions of which a projection is binarized."""
-    around = dict.fromkeys(name.rpartition(".")[0] for name in choices)
-    modules = analysis.flow.modules
-    return [Edit(path, "explicit") for path in around if isinstance(modules.get(path), ExplicitAttention)]
+    paths = dict.fromkeys(explicit_for(name, analysis.flow.modules) for name in choices)
+    return [Edit(path, "explicit") for path in paths if path is not None]
 
 
 def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decision], dict[str, Choice]]:

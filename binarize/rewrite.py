@@ -86,7 +86,7 @@ def _uncopyable_hooks(module: nn.Module) -> list[object]:
 
 def _make_explicit(module: nn.Module, path: str) -> None:
     attention = module.get_submodule(path)
-    if not isinstance(attention, nn.MultiheadAttention) or why_not_explicit(attention) is not None:
+    if why_not_explicit(attention) is not None:
         raise RewriteError(f"explicit: {path} is a {type(attention).__name__}, not the planned attention")
     make_explicit(attention)
 

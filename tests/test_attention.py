@@ -9,6 +9,7 @@ from typing import Any
 
 import nets
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -305,3 +306,28 @@ def test_saved_and_packed_attention_computes_the_same(tmp_path: Path) -> None:
         packed, frozen = binarize.load_packed(folder, model=model), binarize.freeze(converted)
         assert torch.equal(packed(x), frozen(x))
         torch.testing.assert_close(frozen(x), converted(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", ["beit_base_patch16_224", "eva02_tiny_patch14_224", "swinv2_tiny_window8_256"]
+)
+def test_projections_that_timm_fuses_with_their_bias_become_binary(name: str, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"embed_dim": 32, "depth": 1, "num_heads": 2, "patch_size": 8}
+    if name.startswith("swin"):
+        sizes = {"embed_dim": 16, "depths": (1, 1), "num_heads": (2, 2), "window_size": 4}
+    torch.manual_seed(0)
+    model = timm.create_model(name, img_size=32, num_classes=10, **sizes).eval()
+    x = nets.pictures(2, 32)
+    fused = [path for path, part in model.named_modules() if hasattr(part, "qkv_bias_separate")]
+    as_it_is = {"weight": "torch.nn.Identity", "input": None, "nonlinearity": None, "norm": "never"}
+    rules = {"rules": [{"match": {"name": "**"}, "use": "bnn", "with": as_it_is}]}
+    same = binarize.convert(model, rules=rules, example_input=x, calibrate=False).eval()
+    assert fused and all(type(same.get_submodule(f"{path}.qkv")) is BinaryLinear for path in fused)
+    assert not any(model.get_submodule(path).qkv_bias_separate for path in fused)
+    with torch.no_grad():
+        torch.testing.assert_close(same(x), model(x), rtol=1e-4, atol=1e-5)
+        assert torch.equal(
+            binarize.load(binarize.save(same, tmp_path / "same"), model=model).eval()(x), same(x)
+        )
+    kept = binarize.convert(model, "bnn", keep=["**.qkv"], example_input=x, calibrate=False)
+    assert not any(kept.get_submodule(path).qkv_bias_separate for path in fused)

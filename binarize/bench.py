@@ -20,7 +20,8 @@ from binarize.errors import CaptureError, UsageError
 from binarize.layers import BinaryLayer
 from binarize.packed import kernels
 from binarize.packed.freeze import Example, freeze, pack_layers
-from binarize.packed.fuse import FusedConv, fuse
+from binarize.packed.fuse import fuse
+from binarize.packed.fused_conv import FusedConv
 from binarize.packed.layers import PackedLayer
 from binarize.rivals import Run
 

@@ -28,64 +28,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import CaptureError
-from binarize.packed import ops
 from binarize.packed.float_conv import FloatConv, suits
+from binarize.packed.fused_conv import FusedConv
 from binarize.packed.layers import PackedLayer
 
-__all__ = ["FusedConv", "fuse"]
+__all__ = ["fuse"]
 
 _ADD = (operator.add, operator.iadd, torch.add)
-
-
-class FusedConv(nn.Module):
-    """A packed convolution with what follows it: (product + residual) bent, or product bent + residual.
-
-    With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
-    the result takes the residual's memory.
-
-    Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
-    (N, H', W', ceil(O / 32)).
-    """
-
-    shift: Tensor
-    threshold: Tensor | None
-    next_threshold: Tensor | None
-
-    def __init__(self, layer: PackedLayer, height: int, width: int) -> None:
-        super().__init__()
-        window = layer.window
-        geometry = window.geometry(torch.empty(1, window.in_channels, height, width), int(layer.pad_value))
-        self.sizes = ops.sizes_of(geometry)
-        self.zero_one = layer.zero_one
-        self.activation_first = False
-        self.register_buffer("bits", layer.bits)
-        self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
-        self.register_buffer("shift", layer.shift)
-        threshold = layer.threshold
-        single = threshold is not None and len(threshold) == 1
-        self.register_buffer("threshold", cast(Tensor, threshold)[0] if single else threshold)
-        self.register_buffer("window_scale", layer.window_scale)
-        self.register_buffer("border", layer.border)
-        self.register_buffer("activation", None)
-        self.register_buffer("next_threshold", None)
-        self.overwrites = False
-
-    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        layer = x, self.bits, self.sizes, self.scale, self.shift
-        options = {
-            "threshold": self.threshold,
-            "zero_one": self.zero_one,
-            "window_scale": self.window_scale,
-            "border": self.border,
-            "activation": self.activation,
-            "activation_first": self.activation_first,
-        }
-        call = torch.ops.binarize
-        if self.next_threshold is None:
-            return call.conv(*layer, residual=residual, **options)
-        if self.overwrites:
-            return residual, call.conv_and_bits_(*layer, self.next_threshold, residual, **options)
-        return call.conv_and_bits(*layer, self.next_threshold, residual=residual, **options)
 
 
 class _Tracer(torch.fx.Tracer):

@@ -7,10 +7,10 @@ tensor of its bits lives unchanged, and the sizes of a geometry on an image size
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
@@ -23,7 +23,20 @@ from binarize.packed.kernels import Variant
 from binarize.packed.layout import KernelWeight, make_layout
 from binarize.packed.pack import WORD, pack_words
 
-__all__ = ["convolve", "image_size", "kept", "kernel_weight", "layout_of", "new_image", "new_words", "pack"]
+__all__ = [
+    "Call",
+    "convolve",
+    "image_size",
+    "kept",
+    "kernel_weight",
+    "layout_of",
+    "new_image",
+    "new_words",
+    "pack",
+    "prepared",
+    "readable",
+    "run",
+]
 
 NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
 _layouts: dict[int, tuple[weakref.ref[Tensor], object, Any]] = {}
@@ -36,10 +49,15 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T]) -> _T:
     name = id(tensor)
     known = _layouts.get(name)
     if known is None or known[0]() is not tensor or known[1] != whole_key:
-        forget = weakref.ref(tensor, lambda _: _layouts.pop(name, None))
+        # Bound here: when the interpreter ends, tensors outlive this module's names.
+        forget = weakref.ref(tensor, functools.partial(_forget, _layouts, name))
         known = _layouts[name] = (forget, whole_key, make())
     found: _T = known[2]
     return found
+
+
+def _forget(layouts: dict[int, Any], name: int, _: object) -> None:
+    layouts.pop(name, None)
 
 
 def kernel_weight(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelWeight:
@@ -117,7 +135,7 @@ def convolve(
 
     Raises: UsageError if a tensor has another type, shape or device than the geometry needs.
     """
-    x, kind, threshold = _readable(x, geometry, threshold)
+    x, kind, threshold = readable(x, geometry, threshold)
     parameters = {
         "thresholds": threshold, "scale": scale, "shift": shift, "window_scale": window_scale, "border": border,
         "activation": activation, "limit": limit, "flip": flip, "next_threshold": next_threshold,
@@ -126,7 +144,7 @@ def convolve(
     sizes, options = image_size(x), (int(zero_one), int(activation_first))
     # The tensors themselves are kept with what was made of them: no other can come to have the same number.
     key = geometry, sizes, options, *((name, id(one), one.data_ptr()) for name, one in given.items())
-    call = kept(weight.data, key, lambda: _prepared(weight, geometry, sizes, options, given))
+    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, options, given))
     fields = call.fields.copy()
     fields["input"], fields["input_kind"], fields["threads"] = x.data_ptr(), kind, torch.get_num_threads()
     if residual is not None:
@@ -135,24 +153,28 @@ def convolve(
         fields["residual"] = residual.data_ptr()
     for name, tensor in results.items():
         fields[name] = tensor.data_ptr()
-    _call("conv", variant, fields)
+    run("conv", variant, fields)
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What does not change from call to call, and the tensors whose addresses are in it."""
 
     fields: dict[str, int]
     given: dict[str, Tensor]
 
 
-def _prepared(
+def prepared(
     weight: KernelWeight,
     geometry: Geometry,
     sizes: tuple[int, int, int],
     options: tuple[int, int],
     given: dict[str, Tensor],
-) -> _Call:
+) -> Call:
+    """A call of a layer on images of one size; `given` are its parameters by field, contiguous.
+
+    Raises: UsageError, where a parameter has another type or shape than the geometry needs.
+    """
     n, planes = geometry.out_channels, _planes(given.get("thresholds"))
     if "window_scale" in given and planes > 1:
         raise UsageError("window sums are defined for one bit plane; threshold has several")
@@ -176,7 +198,7 @@ def _prepared(
                 torch.int32 if name in ("limit", "flip") else torch.float32,
             )
         fields[name] = tensor.data_ptr()
-    return _Call(fields, given)
+    return Call(fields, given)
 
 
 def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
@@ -185,7 +207,7 @@ def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
     Shapes: float (N, C, H, W), threshold (C,) -> int32 (N, H, W, ceil(C / 32)).
     """
     geometry = Geometry(x.shape[1], 1)
-    x, kind, threshold = _readable(x, geometry, threshold)
+    x, kind, threshold = readable(x, geometry, threshold)
     if kind == WORDS:
         return x
     n, height, width = image_size(x)
@@ -194,21 +216,22 @@ def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
     fields["input"], fields["input_kind"], fields["bits"] = x.data_ptr(), kind, out.data_ptr()
     fields["thresholds"] = 0 if threshold is None else threshold.data_ptr()
     fields["planes"], fields["threads"] = 1, torch.get_num_threads()
-    _call("pack", variant, fields)
+    run("pack", variant, fields)
     return out
 
 
-def _call(function: str, variant: Variant, fields: dict[str, int]) -> None:
+def run(function: str, variant: Variant, fields: dict[str, int]) -> None:
+    """Calls a kernel with integers in the order of its fields."""
     # The kernels count the integers, so a misspelt field, which would make the dict longer, is an error there.
     getattr(kernels.native(), function)(variant.index, *fields.values())
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def _output_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]:
     return geometry.output_size(height, width)
 
 
-@lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=4096)
 def _sizes(geometry: Geometry, batch: int, height: int, width: int) -> dict[str, int]:
     """All fields of a call in their order, the sizes filled in and the rest 0."""
     module = kernels.native()
@@ -245,7 +268,7 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
         )
 
 
-def _readable(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
+def readable(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
     """The input in one of the kernels' three forms, which one, and the thresholds still to be applied."""
     channels, words = geometry.in_channels, -(-geometry.in_channels // WORD)
     packed = x.dtype == torch.int32

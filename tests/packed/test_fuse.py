@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import operator
+import weakref
 
 import pytest
 import torch
@@ -15,7 +18,8 @@ from binarize.errors import CaptureError
 from binarize.layers import BinaryConv2d
 from binarize.packed import kernels
 from binarize.packed.freeze import freeze, pack_layers
-from binarize.packed.fuse import FusedConv, fuse
+from binarize.packed.fuse import fuse
+from binarize.packed.fused_conv import FusedConv
 
 
 class Block(nn.Module):
@@ -99,6 +103,38 @@ def test_layers_pass_bits_and_overwrite_only_what_nothing_reads_later():
                     assert torch.equal(fused(laid), expected)
                     assert torch.equal(fused(laid[:1]), expected[:1])
     assert torch.equal(x, before)
+
+
+def test_a_copy_has_memory_of_its_own():
+    torch.manual_seed(0)
+    x = torch.randn(1, 40, 6, 5)
+    fused = fuse(packed(Chain(), x), x)
+    with torch.no_grad():
+        expected = fused(x)
+        other = copy.deepcopy(fused)
+        for layer in other.modules():
+            if isinstance(layer, FusedConv):
+                layer.shift.add_(1)
+        assert not torch.equal(other(x), expected)
+        assert torch.equal(fused(x), expected)
+        del fused
+        for layer in other.modules():
+            if isinstance(layer, FusedConv):
+                layer.shift.sub_(1)
+        torch.testing.assert_close(other(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_layer_remembers_goes_with_it():
+    torch.manual_seed(0)
+    x = torch.randn(1, 40, 6, 5)
+    fused = fuse(packed(Chain(), x), x)
+    alive = []
+    for batch in (1, 2):
+        fused(x.expand(batch, -1, -1, -1))
+        alive = [weakref.ref(layer.shift) for layer in fused.modules() if isinstance(layer, FusedConv)]
+    del fused
+    gc.collect()
+    assert [tensor() for tensor in alive] == [None] * 4
 
 
 class Stem(nn.Module):

@@ -1,0 +1,152 @@
+"""A packed convolution and what follows it as one call of a kernel, with as little of Python around it as can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from binarize.packed import kernels, native, ops
+from binarize.packed.kernels import Variant
+from binarize.packed.layers import PackedLayer
+from binarize.packed.layout import KernelWeight
+
+__all__ = ["FusedConv"]
+
+# Input sizes that a layer remembers.
+_MOST_SIZES = 16
+
+
+class FusedConv(nn.Module):
+    """A packed convolution with what follows it: (product + residual) bent, or product bent + residual.
+
+    With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
+    the result takes the residual's memory.
+
+    Its buffers may be written to, but not be replaced one by one: on a CPU their addresses are found out once.
+
+    Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
+    (N, H', W', ceil(O / 32)).
+    """
+
+    bits: Tensor
+    scale: Tensor
+    shift: Tensor
+    threshold: Tensor | None
+    next_threshold: Tensor | None
+
+    def __init__(self, layer: PackedLayer, height: int, width: int) -> None:
+        super().__init__()
+        window = layer.window
+        geometry = window.geometry(torch.empty(1, window.in_channels, height, width), int(layer.pad_value))
+        self.sizes = ops.sizes_of(geometry)
+        self.zero_one = layer.zero_one
+        self.activation_first = self.overwrites = False
+        self.register_buffer("bits", layer.bits)
+        self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
+        self.register_buffer("shift", layer.shift)
+        threshold = layer.threshold
+        single = threshold is not None and len(threshold) == 1
+        self.register_buffer("threshold", cast(Tensor, threshold)[0] if single else threshold)
+        self.register_buffer("window_scale", layer.window_scale)
+        self.register_buffer("border", layer.border)
+        self.register_buffer("activation", None)
+        self.register_buffer("next_threshold", None)
+        self._ready: dict[tuple[Variant, torch.Size, torch.dtype], _Ready] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": {}}  # addresses are no copy's
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        variant = kernels.active()
+        if variant is None or type(x) is not Tensor or torch.compiler.is_compiling() or not _is_plain(x):
+            return self._by_operator(x, residual)
+        ready = self._ready.get((variant, x.shape, x.dtype))
+        if ready is None or ready.given["shift"] is not self.shift:
+            ready = self._prepare(variant, x)
+        if residual is not None and (residual.shape != ready.size or not _is_plain(residual)):
+            return self._by_operator(x, residual)
+        return self._directly(ready, x, residual)
+
+    def _by_operator(self, x: Tensor, residual: Tensor | None) -> Any:
+        layer = x, self.bits, self.sizes, self.scale, self.shift
+        options = {"threshold": self.threshold, "zero_one": self.zero_one, **self._epilogue()}
+        call = torch.ops.binarize
+        if self.next_threshold is None:
+            return call.conv(*layer, residual=residual, **options)
+        if self.overwrites:
+            return residual, call.conv_and_bits_(*layer, self.next_threshold, residual, **options)
+        return call.conv_and_bits(*layer, self.next_threshold, residual=residual, **options)
+
+    def _directly(self, ready: _Ready, x: Tensor, residual: Tensor | None) -> Any:
+        fields = ready.fields.copy()
+        fields["input"], fields["threads"] = x.data_ptr(), torch.get_num_threads()
+        if residual is not None:
+            fields["residual"] = residual.data_ptr()
+        if residual is not None and self.overwrites:
+            result = residual
+        else:
+            result = torch.empty_strided(ready.size, ready.strides, dtype=torch.float32)
+        fields["result"] = result.data_ptr()
+        if ready.words is None:
+            native.run("conv", ready.variant, fields)
+            return result
+        words = torch.empty(ready.words, dtype=torch.int32)
+        fields["bits"] = words.data_ptr()
+        native.run("conv", ready.variant, fields)
+        return result, words
+
+    def _prepare(self, variant: Variant, x: Tensor) -> _Ready:
+        geometry = ops.geometry_of(self.bits, self.sizes)
+        weight = native.kernel_weight(self.bits, geometry, variant)
+        x, kind, threshold = native.readable(x, geometry, self.threshold)
+        parameters = {
+            "thresholds": threshold,
+            "scale": self.scale,
+            "shift": self.shift,
+            "next_threshold": self.next_threshold,
+            **self._epilogue(),
+        }
+        first = int(cast(bool, parameters.pop("activation_first")))
+        given = {name: one.contiguous() for name, one in parameters.items() if isinstance(one, Tensor)}
+        call = native.prepared(weight, geometry, native.image_size(x), (int(self.zero_one), first), given)
+        like = native.new_image(x, geometry, torch.float32)
+        words = None if self.next_threshold is None else native.new_words(x, geometry).shape
+        fields = {**call.fields, "input_kind": kind}
+        if len(self._ready) >= _MOST_SIZES:
+            self._ready.clear()
+        ready = _Ready(variant, weight, given, fields, like.shape, like.stride(), words)
+        self._ready[(variant, x.shape, x.dtype)] = ready
+        return ready
+
+    def _epilogue(self) -> dict[str, Any]:
+        return {
+            "window_scale": self.window_scale,
+            "border": self.border,
+            "activation": self.activation,
+            "activation_first": self.activation_first,
+        }
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A call but for the addresses of its input and results, and what the others belong to."""
+
+    variant: Variant
+    weight: KernelWeight
+    given: dict[str, Tensor]
+    fields: dict[str, int]
+    size: torch.Size
+    strides: tuple[int, ...]
+    words: torch.Size | None
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether the kernels read this tensor as it is."""
+    if not x.is_cpu:
+        return False
+    if x.dtype == torch.int32:
+        return x.is_contiguous()
+    return x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from binarize.analysis import Analysis, analyse
 from binarize.calibration.batches import as_batches
@@ -141,7 +142,9 @@ def plan(
     if images is None and loaded.example_input is not None:
         images = (loaded.example_input, dict(loaded.example_keywords))
     with undisturbed(loaded.module):
-        analysis = _analysed(loaded, images, asked_for=given is not None or shape is not None)
+        analysis = _analysed(
+            loaded, images, asked_for=given is not None or loaded.input_shape_from == "given"
+        )
     return PlannedConversion(loaded, rule_set, analysis, images or ((), {}), given is not None, seed)
 
 
@@ -425,7 +428,7 @@ def _shape(
     if shape is not None:
         return tuple(int(size) for size in shape)  # type: ignore[arg-type]
     # With an example at hand nobody needs to guess; the first tensor stands for it.
-    for value in [*given[0], *given[1].values()] if given is not None else ():
+    for value in pytree.tree_leaves((given[0], dict(given[1]))) if given is not None else ():
         if isinstance(value, Tensor) and value.dim():
             return tuple(value.shape)
     return None

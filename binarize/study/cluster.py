@@ -6,6 +6,7 @@ when that is there. A process that dies is started anew, and its trial goes on f
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -88,17 +89,15 @@ def _run(trial: Trial, study: str, resources: Resources, needed: object) -> dict
 
 
 def _result(ray: Any, futures: Mapping[str, Any], trial: Trial) -> dict[str, Any] | None:
-    """What a trial came to; None where a signal stopped it."""
+    """What a trial came to; None where a signal stopped it, or the float network that it needs."""
     reason = _reason(ray, futures[trial.id])
     if reason is None:
         found: dict[str, Any] = ray.get(futures[trial.id])
         return found
-    if (
-        trial.base is not None
-        and trial.base.id in futures
-        and _reason(ray, futures[trial.base.id]) is not None
-    ):
-        return failed(trial, f"its float network {trial.base.name} failed")
+    if trial.base is not None and trial.base.id in futures:
+        before = _reason(ray, futures[trial.base.id])
+        if before is not None:
+            reason = f"its float network {trial.base.name} failed" if before else ""
     return failed(trial, reason) if reason else None
 
 
@@ -134,11 +133,14 @@ def _imported() -> Any:
 def _connected(ray: Any, resources: Resources, address: str | None, jobs: int | None) -> Iterator[None]:
     """Inside, Ray runs; what was started here is ended afterwards."""
     if ray.is_initialized():
+        _check_there(ray, resources)
         yield
         return
+    # Ray itself looks there.
+    address = address or os.environ.get("RAY_ADDRESS")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        cpus = None if jobs is None else max(1, jobs) * resources.cpus
+        cpus = None if jobs is None else math.ceil(max(1, jobs) * resources.cpus)
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES, "num_cpus": cpus}
     elif jobs is not None:
         raise UsageError(
@@ -175,10 +177,11 @@ def _stoppable() -> Iterator[None]:
 
 def _check_there(ray: Any, resources: Resources) -> None:
     """Ray would wait for ever for what no machine has."""
-    there = ray.cluster_resources()
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):
-        if wanted > there.get(kind, 0):
+        most = max((machine.get(kind, 0) for machine in machines), default=0)
+        if wanted > most:
             raise UsageError(
-                f"a trial asks for {wanted:g} {kind}s, but ray has {there.get(kind, 0):g}\n"
+                f"a trial asks for {wanted:g} {kind}s, but no machine that Ray knows has more than {most:g}\n"
                 f"  lower machine: {{{kind.lower()}s: ...}} in the grid, or --{kind.lower()}s"
             )

@@ -23,6 +23,7 @@ def draw(
 
     Raises: ModuleNotFoundError without matplotlib.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     shown = [row for row in rows if row.shown is not None]
@@ -36,7 +37,8 @@ def draw(
     axes.set_title(title)
     axes.grid(alpha=0.3)
     # The same rows give the same file.
-    figure.savefig(path, format="svg", metadata={"Date": None})
+    with rc_context({"svg.hashsalt": title}):
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def _lines(axes: Any, rows: Sequence[Row], top1: Mapping[str, Sequence[float]], chain: str) -> None:

@@ -151,3 +151,47 @@ def test_rows_are_means_and_spreads_over_seeds(file: Path) -> None:
     assert row.spread == pytest.approx(0.02**0.5, abs=1e-12)
     assert (row.top1_min, row.top1_max, row.epoch_seconds_min, row.epoch_seconds_max) == (0.5, 0.7, 1.0, 2.0)
     assert row.flops == 3 and row.bops is None and row.val_top1 is None
+
+
+def test_the_table_says_what_is_missing_and_the_picture_depends_on_the_rows_alone(
+    file: Path, tmp_path: Path
+) -> None:
+    found = binarize.study(file, tmp_path / "study", dry_run=True, changes=["seeds=[0, 1]"])
+    found.folder.mkdir()
+    results = Results(found.folder / "results.jsonl")
+    # The float networks of one seed; of the other model it failed.
+    for trial, top1 in zip(found.trials, (0.91, 0.93, None)):
+        state = {"state": "failed", "reason": "no"} if top1 is None else {"state": "finished", "top1": top1}
+        costs = {"ops": 1500.0, "packed_bytes": 2048}
+        results.append({"id": trial.id, "seed": trial.seed, "seconds": [12.0], "costs": costs, **state})
+    written = found.write()
+    assert [path.name for path in written] == ["table.md", "table.csv", "table.json", "plot.svg"]
+    lines = [line for line in written[0].read_text().splitlines() if line.startswith("| ")]
+    assert [[cell.strip() for cell in line.split("|")[1:6]] for line in lines[2:]] == [
+        ["Tiny/float", "2", "92.00 ± 1.41", "91.00", "93.00"],
+        ["broken/float", "0 of 2", "failed", "", ""],
+        ["Tiny", "0 of 2", "", "", ""],
+        ["broken", "0 of 2", "", "", ""],
+    ]
+    assert "| 1.50 k |" in lines[2] and "| 2.00 KiB |" in lines[2]
+    picture = written[3].read_bytes()
+    assert found.write()[3].read_bytes() == picture
+
+
+def test_what_is_to_be_run_is_what_has_no_result_and_what_that_needs(file: Path, tmp_path: Path) -> None:
+    found = binarize.study(file, tmp_path / "study", dry_run=True)
+    names = ["Tiny/float/seed0", "broken/float/seed0", "Tiny/seed0", "broken/seed0"]
+    assert [trial.name for trial in found.unfinished()] == names
+    found.folder.mkdir()
+    results = Results(found.folder / "results.jsonl")
+    for trial, state in zip(found.trials, ("finished", "failed", "finished", "failed")):
+        results.append({"id": trial.id, "state": state, "reason": ""})
+    assert found.unfinished() == []
+    # A float network whose weights are gone is trained anew where another trial needs it.
+    assert [trial.name for trial in found.unfinished(retry=True)] == [names[1], names[3]]
+    results.append({"id": found.trials[2].id, "state": None})
+    assert [trial.name for trial in found.unfinished()] == [names[0], names[2]]
+    weights = found.trials[0].home(found.folder) / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    assert [trial.name for trial in found.unfinished()] == [names[2]]

@@ -105,7 +105,7 @@ def _named(spec: str, images: int | None, meta: bool) -> Case:
 
 def _torchvision_kind(spec: str) -> str:
     """ "detection", "optical_flow", "video" or "": the part of torchvision.models that a builder stands in."""
-    library, _, name = spec.partition(":")
+    library, _, name = spec.partition("(")[0].partition(":")
     if library != "torchvision":
         return ""
     from torchvision import models

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.analysis import Analysis, analyse
+from binarize.analysis import Analysis
 from binarize.calibration.batches import as_batches
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.starts import set_starts
-from binarize.capture import capture
 from binarize.capture.shadow import HOOK_TABLES, part_of_model, silenced_hooks
 from binarize.checks import compare_outputs, same_top1, undisturbed
 from binarize.conversion import Conversion, SourceRecord, remember
-from binarize.errors import BinarizeError, CaptureError, CheckError, UsageError, refuse_warnings
+from binarize.errors import BinarizeError, CheckError, UsageError, refuse_warnings
 from binarize.float_twin import MARK, float_mark
 from binarize.float_weights import float_names
 from binarize.liveness import Images, arguments_of, call, evaluating, looks_like_noise, measure_liveness
@@ -35,9 +34,9 @@ from binarize.report.live import MeasuredOn
 from binarize.report.model import Agreement, Check, Report, make_report
 from binarize.rewrite import copy_model, rewrite
 from binarize.rules import Rule, RuleSet, load_rule_set
-from binarize.sources import Source, input_shapes, load
+from binarize.sources import Source, load
 from binarize.sources.examples import Arguments, parse_arguments
-from binarize.walk import walk
+from binarize.walk import analysed
 
 __all__ = ["PlannedConversion", "PlannedLayer", "convert", "plan"]
 
@@ -142,28 +141,8 @@ def plan(
     if images is None and loaded.example_input is not None:
         images = (loaded.example_input, dict(loaded.example_keywords))
     with undisturbed(loaded.module):
-        analysis = _analysed(
-            loaded, images, asked_for=given is not None or loaded.input_shape_from == "given"
-        )
+        analysis = analysed(loaded, images, asked_for=given is not None or loaded.input_shape_from == "given")
     return PlannedConversion(loaded, rule_set, analysis, images or ((), {}), given is not None, seed)
-
-
-def _analysed(source: Source, images: Images | None, *, asked_for: bool) -> Analysis:
-    """What the model does with the images; all that a walk over its modules tells, where it runs on nothing known.
-
-    Raises: CaptureError, where the images were `asked_for` and the model runs on others, or nothing can be swapped.
-    """
-    if images is None:
-        how = input_shapes.asked_for(source.module)
-        return walk(source.module, f"the shape of its input is not known; {how}")
-    try:
-        return analyse(capture(source.module, *images))
-    except CaptureError as error:
-        other = input_shapes.infer(source.module) if asked_for else None
-        if other is not None:
-            shapes = ", ".join(str(kind.shape) for kind in other.kinds)
-            raise CaptureError(f"{error}\n  it runs on {shapes}") from error
-        return walk(source.module, str(error))
 
 
 @dataclass

@@ -6,22 +6,44 @@ are only guessed from it, and what stands before, behind and around a layer is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch.fx
 from torch import nn
 
-from binarize.analysis import Analysis, Layer
-from binarize.capture import Graph, Recording
+from binarize.analysis import Analysis, Layer, analyse
+from binarize.capture import Graph, Recording, capture
 from binarize.capture.leaves import CONVOLUTIONS, is_leaf
 from binarize.dataflow import Flow
 from binarize.errors import CaptureError
 from binarize.layer_facts import entangled, module_facts, obstacle_of
+from binarize.sources import Source, input_shapes
 
-__all__ = ["walk", "walk_warning"]
+__all__ = ["analysed", "walk", "walk_warning"]
 
 _LAYERS = (*CONVOLUTIONS, nn.Linear, nn.MultiheadAttention, nn.RNNBase, nn.Embedding)
+
+
+def analysed(
+    source: Source, images: tuple[tuple[Any, ...], Mapping[str, Any]] | None, *, asked_for: bool
+) -> Analysis:
+    """What the model does with the images; all that a walk over its modules tells, where it runs on nothing known.
+
+    Raises: CaptureError, where the images were `asked_for` and the model runs on others, or nothing can be swapped.
+    """
+    if images is None:
+        how = input_shapes.asked_for(source.module)
+        return walk(source.module, f"the shape of its input is not known; {how}")
+    try:
+        return analyse(capture(source.module, *images))
+    except CaptureError as error:
+        other = input_shapes.infer(source.module) if asked_for else None
+        if other is not None:
+            shapes = ", ".join(str(kind.shape) for kind in other.kinds)
+            raise CaptureError(f"{error}\n  it runs on {shapes}") from error
+        return walk(source.module, str(error))
 
 
 def walk(module: nn.Module, reason: str) -> Analysis:

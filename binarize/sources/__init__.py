@@ -9,8 +9,12 @@ pickle_scan.py    a pickle read without doing anything it says
 allow_list.py     what a pickle may name
 safe_pickle.py    pickles read by that list
 state_dicts.py    weights in checkpoints, and into architectures
+prefixes.py       names that wrappers put around a model's own
+guess.py          which architecture a state dict is of, by the table in index/
 float_check.py    what is no plain float model is refused
+examples.py       arguments of one forward call: described, made up
 input_shapes.py   the input when nobody gave it
+hf_inputs.py      the input by the configuration of a transformers model
 structure.py      a module without its weights as a file
 """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
-from binarize.sources import architectures, state_dicts
+from binarize.sources import architectures, prefixes, state_dicts
 from binarize.sources.index import Index, read_index
 from binarize.sources.index.fingerprints import Shapes, shapes_of
 from binarize.sources.state_dicts import Checkpoint, Mismatch
@@ -56,8 +56,10 @@ def guess(checkpoint: Checkpoint, path: str) -> Guess:
         found = [arch for arch in index.candidates(shapes_of(view)) if _fits(arch, view)]
         groups = index.functions([arch for arch in found if arch in written] or found)
         if len(groups) > 1:
-            modules = state_dicts.inside(dict.fromkeys(checkpoint.modules), outer)
-            groups = [group for group in groups if _possible(group, frozenset(modules))] or groups
+            modules = frozenset(
+                path.removeprefix(outer) for path in checkpoint.modules if path.startswith(outer)
+            )
+            groups = [group for group in groups if _possible(group, modules)] or groups
         if groups and (rest := _rest(state, view, outer)):
             raise SourceError(
                 f"{held}; those under {outer!r} fit {groups[0][0]}, which leaves {len(rest)} others "
@@ -101,8 +103,8 @@ def _shell(arch: str) -> str:
 def _views(state: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """The weights as they are, and a good part of them that shares an outer name, without it."""
     views = {"": state}
-    for outer in state_dicts.outer_names(state):
-        view = state_dicts.inside(state, outer)
+    for outer in prefixes.outer_names(state):
+        view = prefixes.inside(state, outer)
         if len(view) >= LEAST_VIEW * len(state):
             views[outer] = view
     return views
@@ -113,8 +115,8 @@ def _rest(state: Mapping[str, Tensor], view: Mapping[str, Tensor], outer: str) -
     shapes = shapes_of(view)
     others = [
         name
-        for name in state_dicts.outer_names(state)
-        if name != outer and shapes_of(state_dicts.inside(state, name)) == shapes
+        for name in prefixes.outer_names(state)
+        if name != outer and shapes_of(prefixes.inside(state, name)) == shapes
     ]
     return [name for name in state if not name.startswith((outer, *others)) and not TRAINING.search(name)]
 
@@ -125,7 +127,7 @@ def _difference(arch: str, state: Mapping[str, Tensor]) -> Mismatch | None:
         module = architectures.build(arch, meta=True).module
     except (SourceError, UsageError):
         return None
-    return state_dicts.mismatch(module, state_dicts.unwrapped(dict(state), module)[0])
+    return state_dicts.mismatch(module, prefixes.unwrapped(dict(state), module)[0])
 
 
 def _fits(arch: str, state: Mapping[str, Tensor]) -> bool:

@@ -14,7 +14,15 @@ import torch
 from torch import nn
 
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
-from binarize.sources import architectures, files, float_check, input_shapes, safe_pickle, state_dicts
+from binarize.sources import (
+    architectures,
+    files,
+    float_check,
+    input_shapes,
+    prefixes,
+    safe_pickle,
+    state_dicts,
+)
 from binarize.sources.architectures import Built
 from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.guess import default_classes, guess
@@ -249,7 +257,7 @@ def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool
     if checkpoint.module is not None and foreign and (arch is None or ours):
         raise UntrustedSourceError(safe_pickle.refusal(path, [], foreign))
     if checkpoint.module is not None and arch is not None:
-        state, _ = state_dicts.stripped(state_dicts.weights_of(checkpoint.module, str(path)))
+        state, _ = prefixes.stripped(state_dicts.weights_of(checkpoint.module, str(path)))
         notes = (*notes, "took the weights of the whole module in the file")
         checkpoint = replace(checkpoint, module=None, state=state)
     elif foreign:
@@ -261,7 +269,7 @@ def _filled(path: Path, checkpoint: Checkpoint, arch: str, num_classes: int | No
     """The architecture with the weights of a state dict, and with another head where that was asked for."""
     make = partial(_build_arch, arch)
     built = make(None, True)
-    state, outer = state_dicts.unwrapped(checkpoint.state, built.module)
+    state, outer = prefixes.unwrapped(checkpoint.state, built.module)
     notes = [*checkpoint.notes, *([f"stripped {outer!r} from the names"] if outer else [])]
     classes = state_dicts.new_head(state_dicts.mismatch(built.module, state), default_classes(arch))
     if classes is not None:

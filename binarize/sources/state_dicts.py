@@ -12,20 +12,17 @@ from torch import Tensor, nn
 
 from binarize.errors import SourceError
 from binarize.sources.float_check import check_whole
+from binarize.sources.prefixes import COUNTERS, modules_of, stripped
 
 __all__ = [
     "Checkpoint",
     "Mismatch",
     "fill",
     "find_weights",
-    "inside",
     "mismatch",
     "new_head",
-    "outer_names",
     "read_safetensors",
     "refuse_no_float",
-    "stripped",
-    "unwrapped",
     "weights_of",
     "x",
 ]
@@ -34,10 +31,6 @@ __all__ = [
 KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 AVERAGED = ("ema", "model_ema", "ema_state_dict", "state_dict_ema", "ema_model", "swa_state_dict")
 
-# Segments that wrappers add: DataParallel, torch.compile, activation checkpointing, FSDP.
-WRAPPERS = ("_orig_mod.", "_checkpoint_wrapped_module.", "_fsdp_wrapped_module.")
-OUTER = ("module.", "model.", "net.", "network.")
-COUNTERS = ("num_batches_tracked",)  # absent from checkpoints of torch before 0.4.1
 
 BINARIZED_KEY = re.compile(r"\.(weight_binarizer|input_binarizer)\.")
 QUANTIZED_KEY = re.compile(
@@ -107,21 +100,7 @@ def find_weights(content: object, path: str) -> Checkpoint:
     state, segments = stripped({str(key): tensor for key, tensor in value.items()})
     if segments:
         notes.append(f"stripped {', '.join(map(repr, segments))} from the names")
-    return Checkpoint(None, state, tuple(notes), archs, _modules_of(value, segments))
-
-
-def _modules_of(state: Mapping[Any, Any], segments: list[str]) -> frozenset[str]:
-    """The paths that torch wrote beside a state dict (the versions of its modules), without the `segments` of wrappers."""
-    versions = getattr(state, "_metadata", None)
-    paths = (
-        [f"{path}." for path in versions if isinstance(path, str)] if isinstance(versions, Mapping) else []
-    )
-    for segment in segments:
-        paths = [
-            path.removeprefix(segment) if segment == "module." else path.replace(segment, "")
-            for path in paths
-        ]
-    return frozenset(path.rstrip(".") for path in paths)
+    return Checkpoint(None, state, tuple(notes), archs, modules_of(value, segments))
 
 
 def weights_of(module: nn.Module, path: str) -> dict[str, Tensor]:
@@ -189,19 +168,6 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise SourceError(f"{path}: damaged safetensors file: {error}") from error
 
 
-def stripped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The state without the segments that wrappers add, and which those were."""
-    used = [segment for segment in WRAPPERS if any(segment in key for key in state)]
-    for segment in used:
-        state = {key.replace(segment, ""): value for key, value in state.items()}
-    if "n_averaged" in state and any(key.startswith("module.") for key in state):
-        state = {key: value for key, value in state.items() if key != "n_averaged"}
-    while state and all(key.startswith("module.") for key in state):
-        used.append("module.")
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state, used
-
-
 def mismatch(module: nn.Module, state: Mapping[str, Tensor]) -> Mismatch:
     """How `state` differs from what `module` takes."""
     wanted = {key: value for key, value in module.state_dict().items() if isinstance(value, Tensor)}
@@ -231,35 +197,6 @@ def new_head(difference: Mismatch, classes: int | None = None) -> int | None:
     counts = {found[0] * own / wanted[0] for _, wanted, found in difference.shapes}
     count = counts.pop()
     return int(count) if not counts and count == int(count) else None
-
-
-def outer_names(state: Mapping[str, Tensor]) -> list[str]:
-    """Names that may have been put around a model's own (`model.`, `backbone.`), the usual ones first."""
-    first = {f"{key.partition('.')[0]}.": None for key in state if "." in key}
-    second = {
-        outer + key.removeprefix(outer).partition(".")[0] + ".": None
-        for outer in OUTER
-        for key in state
-        if key.startswith(outer) and key.removeprefix(outer).count(".")
-    }
-    return [*(outer for outer in OUTER if outer in first), *(o for o in first if o not in OUTER), *second]
-
-
-def inside(state: Mapping[str, Tensor], outer: str) -> dict[str, Tensor]:
-    """The weights under an outer name, without it."""
-    return {key.removeprefix(outer): value for key, value in state.items() if key.startswith(outer)}
-
-
-def unwrapped(state: dict[str, Tensor], module: nn.Module) -> tuple[dict[str, Tensor], str]:
-    """The state without an outer name such as `model.` if it fits the module only then, and that name."""
-    wanted = {key for key in module.state_dict() if not key.endswith(COUNTERS)}
-    if wanted <= state.keys():
-        return state, ""
-    for outer in outer_names(state):
-        inner = inside(state, outer)
-        if inner and wanted <= inner.keys():
-            return inner, outer
-    return state, ""
 
 
 def fill(make: Callable[[bool], nn.Module], state: Mapping[str, Tensor], path: str, arch: str) -> nn.Module:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
-from binarize.sources.state_dicts import fill, find_weights, mismatch, new_head, unwrapped, weights_of
+from binarize.sources.prefixes import unwrapped
+from binarize.sources.state_dicts import fill, find_weights, mismatch, new_head, weights_of
 
 
 def net() -> nn.Sequential:

@@ -43,7 +43,9 @@ VARIANTS = (
 # Two numbers of classes that no architecture has by default.
 CLASSES = (7, 13)
 # Above this many parameters two models do not fit into an ordinary memory side by side: they count as different.
-MOST_PARAMETERS = 400_000_000
+MOST_PARAMETERS = 250_000_000
+# The side of the images on which they are compared where they take it.
+SMALL = 96
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ def make_index(archs: Sequence[str], work: Path) -> Index:
     same_as = {row["arch"]: row["arch"] for row in known}
     for pair in _pairs(known, same_as):
         if pair not in compared:
-            compared[pair] = _same(*pair, rows[pair[0]])
+            compared[pair] = _same(rows[pair[0]], rows[pair[1]])
             _append(work, {"pair": pair, "same": compared[pair]})
             print(f"{pair[0]} and {pair[1]}: {compared[pair]}", flush=True)
         if compared[pair]:
@@ -166,17 +168,20 @@ def _pairs(rows: Iterable[dict[str, Any]], same_as: dict[str, str]) -> Iterator[
         group.append(row["arch"])
 
 
-def _same(one: str, other: str, row: dict[str, Any]) -> bool:
-    if row["parameters"] > MOST_PARAMETERS:
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows' architectures compute the same, as far as that can be tried; made for other images, they do not."""
+    if one["parameters"] > MOST_PARAMETERS or one["input"] is None or one["input"] != other["input"]:
         return False
-    classes = CLASSES[0] if row["heads"] else None
+    classes = CLASSES[0] if one["heads"] else None
     try:
-        first, second = (architectures.build(arch, num_classes=classes) for arch in (one, other))
-        if first.input_shape is None or first.input_shape != second.input_shape:
-            return False
-        return compute_the_same(first.module, second.module, first.input_shape, first.inputs)
+        first, second = (architectures.build(row["arch"], num_classes=classes).module for row in (one, other))
+        full = tuple(one["input"])
+        try:  # most take other sizes as well, and tell as much of themselves on a small one
+            return compute_the_same(first, second, (*full[:-2], SMALL, SMALL), one["inputs"])
+        except (AssertionError, RuntimeError, ValueError):
+            return compute_the_same(first, second, full, one["inputs"])
     except Exception as error:  # detectors ask for targets in training mode, for example
-        print(f"{one} and {other}: {type(error).__name__}: {error}")
+        print(f"{one['arch']} and {other['arch']}: {type(error).__name__}: {error}")
         return False
     finally:
         gc.collect()

@@ -222,13 +222,11 @@ def _norm_after(flow: Flow, site: int) -> str | None:
 
 
 def _ancestors(flow: Flow, name: str) -> tuple[str, ...]:
-    from torch import nn
-
-    from binarize.attention import ExplicitAttention
+    from binarize.attention import Explicit
 
     around = [flow.modules[path] for path in _paths_around(name) if path in flow.modules]
-    # An attention is taken apart in the copy that is recorded only.
-    kinds = [nn.MultiheadAttention if isinstance(m, ExplicitAttention) else type(m) for m in around]
+    # An attention is taken apart in the copy that is recorded only; behind Explicit stands what it was.
+    kinds = [type(m).__mro__[2] if isinstance(m, Explicit) else type(m) for m in around]
     return tuple(kind.__name__ for kind in kinds)
 
 

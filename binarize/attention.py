@@ -3,8 +3,9 @@
     x ── in_proj ── queries, keys, values ── softmax(q k^T / sqrt(d) + mask) v ── out_proj ──
 
 `nn.MultiheadAttention` computes both projections from bare weights inside of one function, where no layer can take
-their place; so do timm's BEiT, EVA and Swin v2 with their `qkv`, unless they are told to add its bias apart. The products
-of queries, keys and values hold no weight and are left as they are.
+their place; so does torchvision's Swin (window_attention.py), and so do timm's BEiT, EVA and Swin v2 with their `qkv`,
+unless they are told to add its bias apart. The products of queries, keys and values hold no weight and are left as they
+are.
 
 Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1.
 """
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from binarize.errors import UsageError
 
 __all__ = [
+    "Explicit",
     "ExplicitAttention",
     "explicit_attentions",
     "explicit_for",
@@ -31,7 +33,11 @@ __all__ = [
 ]
 
 
-class ExplicitAttention(nn.MultiheadAttention):
+class Explicit(nn.Module):
+    """An attention that calls its projections; a subclass of what it was before it was made explicit."""
+
+
+class ExplicitAttention(Explicit, nn.MultiheadAttention):
     """Multi-head attention as torch computes it, up to rounding, by two linear layers `in_proj` and `out_proj`.
 
     Made from an `nn.MultiheadAttention` by `make_explicit`: `in_proj_weight` is the weight of `in_proj` then.
@@ -126,7 +132,7 @@ def _as_summand(mask: Tensor, q: Tensor) -> Tensor:
 def why_not_explicit(attention: nn.Module) -> str | None:
     """Why the projections of an attention cannot be linear layers of their own, None where they can."""
     kind = type(attention)
-    if _may_separate(attention):
+    if _may_separate(attention) or _has_windows(attention):
         return None
     if kind is not nn.MultiheadAttention:
         return f"{kind.__module__}.{kind.__qualname__} has a forward of its own"
@@ -138,6 +144,12 @@ def why_not_explicit(attention: nn.Module) -> str | None:
 def _may_separate(attention: nn.Module) -> bool:
     of_timm = type(attention).__module__.startswith("timm.")
     return of_timm and isinstance(getattr(attention, "qkv_bias_separate", None), bool)
+
+
+def _has_windows(attention: nn.Module) -> bool:
+    kind = type(attention)
+    names = ("ShiftedWindowAttention", "ShiftedWindowAttentionV2")
+    return kind.__module__ == "torchvision.models.swin_transformer" and kind.__name__ in names
 
 
 def explicit_attentions(model: nn.Module) -> list[str]:
@@ -156,8 +168,8 @@ def explicit_for(layer: str, modules: Mapping[str, nn.Module]) -> str | None:
     """
     path, _, name = layer.rpartition(".")
     attention = modules.get(path)
-    if isinstance(attention, ExplicitAttention):
-        return path
+    if isinstance(attention, Explicit):
+        return path if name in ("in_proj", "out_proj", "qkv", "proj") else None
     return path if attention is not None and name == "qkv" and _may_separate(attention) else None
 
 
@@ -166,6 +178,11 @@ def make_explicit(attention: nn.Module) -> None:
 
     `attention` must be one that `why_not_explicit` has nothing against.
     """
+    if _has_windows(attention):
+        from binarize.window_attention import make_explicit_windows  # torchvision is loaded where it is used
+
+        make_explicit_windows(attention)
+        return
     if not isinstance(attention, nn.MultiheadAttention):
         cast(Any, attention).qkv_bias_separate = True
         return

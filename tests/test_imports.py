@@ -74,6 +74,7 @@ PART_OF = {
     "rule_values": "rules",
     "scheme": "rules",
     "walk": "plan",
+    "window_attention": "layers",
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from binarize.attention import explicit_attentions
+from binarize.attention import explicit_attentions, why_not_explicit
 from binarize.capture.shadow import meta_like, shadow
 from binarize.capture.tape import Recording, record
 from binarize.errors import CaptureError
@@ -58,7 +58,7 @@ def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] 
     except Exception as error:
         failure = error
     # What reads the weights of an attention itself runs only while they lie where torch puts them.
-    if any(isinstance(part, nn.MultiheadAttention) for part in module.modules()):
+    if any(path and why_not_explicit(part) is None for path, part in module.named_modules()):
         with contextlib.suppress(Exception):
             return _on_meta(shadow(module), args, keywords)
         with contextlib.suppress(Exception):

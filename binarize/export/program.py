@@ -21,7 +21,7 @@ from binarize.capture.shadow import silenced_hooks
 from binarize.errors import UsageError
 from binarize.packed.freeze import Example, frozen_record
 
-__all__ = ["Program", "answers", "kept_layers", "record_program", "with_rows"]
+__all__ = ["Program", "answers", "kept_layers", "record_program", "tensors_of", "with_rows"]
 
 # Rows of the batch that an open program is recorded with: 0 and 1 would be taken for special cases.
 _ROWS = 3
@@ -72,8 +72,12 @@ def with_rows(example: Example, rows: int, seed: int) -> Example:
 @torch.no_grad()
 def answers(model: Any, example: Example) -> list[Tensor]:
     """The tensors that a model, or a program's module, yields."""
-    found = model(*example[0], **example[1])
-    return [value for value in pytree.tree_leaves(found) if isinstance(value, Tensor)]
+    return tensors_of(model(*example[0], **example[1]))
+
+
+def tensors_of(values: Any) -> list[Tensor]:
+    """The tensors in nested tuples, lists and dicts, in their order."""
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
 
 
 def kept_layers(model: nn.Module) -> tuple[str, ...]:
@@ -87,7 +91,7 @@ def kept_layers(model: nn.Module) -> tuple[str, ...]:
 
 def _open(model: nn.Module, example: Example) -> ExportedProgram | None:
     """The program for batches of any size; None where the model or torch.export fixes the size."""
-    tensors = [leaf for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor)]
+    tensors = tensors_of(example)
     if not tensors or any(x.dim() == 0 or len(x) != len(tensors[0]) for x in tensors):
         return None
     several = with_rows(example, _ROWS, seed=0)

@@ -29,7 +29,7 @@ from torch.export import ExportedProgram
 import binarize
 from binarize.errors import CheckError
 from binarize.export import Written
-from binarize.export.program import answers, kept_layers, record_program, with_rows
+from binarize.export.program import answers, kept_layers, record_program, tensors_of, with_rows
 from binarize.export.theory import constants_in_theory
 from binarize.packed.freeze import Example
 from binarize.report.units import plural, size
@@ -63,7 +63,7 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     program = record_program(model, example, "pt2")
     slim(program.exported)
     torch.export.save(program.exported, path)
-    rows = _FEW if sum(x[:1].numel() for x in _tensors(example)) >= _LARGE else _ROWS
+    rows = _FEW if sum(x[:1].numel() for x in tensors_of(example)) >= _LARGE else _ROWS
     batches = [with_rows(example, n, seed=n) for n in rows] if program.any_batch else _same_size(example)
     check(path, model, batches)
     ours = sum(str(node.target).startswith("binarize.") for node in program.exported.graph.nodes)
@@ -130,7 +130,7 @@ def check(path: Path, model: nn.Module, batches: list[Example]) -> None:
             if a.dtype != b.dtype or a.shape != b.shape or not torch.equal(a.nan_to_num(), b.nan_to_num()):
                 raise CheckError(
                     f"the program computes something else than the packed model: output {i} of a batch of "
-                    f"{len(_tensors(batch)[0])} differs; nothing was written"
+                    f"{len(tensors_of(batch)[0])} differs; nothing was written"
                 )
 
 
@@ -160,16 +160,12 @@ def _run_elsewhere(path: Path, batches: list[Example]) -> list[list[Tensor]]:
             raise CheckError(
                 f"the program cannot be loaded and run: {said[-1] if said else done.returncode}; nothing was written"
             )
-        return [answers(lambda value=value: value, ((), {})) for value in torch.load(results)]
+        return [tensors_of(value) for value in torch.load(results)]
 
 
 def _same_size(example: Example) -> list[Example]:
-    rows = {len(x) for x in _tensors(example) if x.dim()}
+    rows = {len(x) for x in tensors_of(example) if x.dim()}
     return [example, *([with_rows(example, rows.pop(), seed=1)] if len(rows) == 1 else [])]
-
-
-def _tensors(example: Any) -> list[Tensor]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(example) if isinstance(leaf, Tensor)]
 
 
 def _listed(rows: tuple[int, ...]) -> str:

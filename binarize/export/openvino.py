@@ -1,0 +1,89 @@
+"""OpenVINO's own form of a network: NAME.xml, and NAME.bin with one bit a binary weight.
+
+    import openvino
+
+    model = openvino.compile_model("net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    logits = model(x)[0]
+
+Binary layers are BinaryConvolution, which the CPU plugin runs with XNOR and popcount, where that computes them right
+(`openvino_layers.why_float`), else convolutions of +-1 in float32, with the same numbers. Both give the packed model's
+bits on equal inputs; float layers add up in an order of OpenVINO's own. Without the hint above the plugin computes in
+bfloat16 on processors that have it: faster, and with other numbers.
+
+BinaryConvolution takes one size of batch: the file has a batch of 1, which `model.reshape` changes before compiling.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import openvino as ov
+from torch import nn
+
+from binarize.export import Written
+from binarize.export.openvino_check import check_file
+from binarize.export.openvino_graph import Translated, translate
+from binarize.export.openvino_layers import why_float
+from binarize.export.program import kept_layers, record_program, tensors_of, with_rows
+from binarize.export.pt2 import slim
+from binarize.export.theory import constants_in_theory
+from binarize.packed.freeze import Example
+from binarize.report.units import plural, size
+
+__all__ = ["write"]
+
+# Sizes of the batches on which the file is compared with the packed model: fewer where one input is large.
+_ROWS, _FEW, _LARGE = (1, 7), (1, 2), 1 << 16
+
+
+def write(model: nn.Module, example: Example, path: Path) -> Written:
+    """Write the two files, and compare what OpenVINO makes of them with the packed model.
+
+    Raises: UsageError, naming the layer and the reason, for what OpenVINO cannot express; CheckError, where the files
+    compute something else.
+    """
+    program = record_program(model, example, "openvino")
+    slim(program.exported)
+    translated = translate(program.exported)
+    one = with_rows(example, 1, seed=1) if program.any_batch else example
+    tensors = tensors_of(one)
+    translated.model.reshape(
+        {given: list(x.shape) for given, x in zip(translated.model.inputs, tensors, strict=True)}
+    )
+    ov.save_model(translated.model, path, compress_to_fp16=False)
+    rows = _FEW if sum(x.numel() for x in tensors) >= _LARGE else _ROWS
+    batches = [with_rows(example, n, seed=n) for n in rows] if program.any_batch else [example]
+    checked = check_file(path, model, program, translated, batches)
+    theory, weights, graph = (
+        constants_in_theory(model),
+        path.with_suffix(".bin").stat().st_size,
+        path.stat().st_size,
+    )
+    binary = sum(why_float(call.geometry) is None for call in translated.calls)
+    facts = {
+        "bytes": weights + graph,
+        "theory": theory,
+        "any_batch": program.any_batch,
+        "binary_convolutions": binary,
+        "float_products": {
+            call.path: why_float(call.geometry) for call in translated.calls if why_float(call.geometry)
+        },
+        **checked.to_json(),
+    }
+    over = f"theory {size(theory)}: one bit a binary weight, and numbers"
+    table = (("weights", size(weights), over), ("graph", size(graph), path.name))
+    return Written(table, (*_lines(translated, binary), *checked.lines()), kept_layers(model), facts)
+
+
+def _lines(translated: Translated, binary: int) -> tuple[str, ...]:
+    lines = [f"{plural(binary, 'BinaryConvolution')}."] if binary else []
+    reasons = [(call.path, why_float(call.geometry)) for call in translated.calls]
+    told = [f"{path}: {reason}" for path, reason in reasons if reason]
+    if told:
+        more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+        lines.append(f"As convolutions of +-1 in float: {'; '.join(told[:3])}{more}.")
+    if translated.signs:
+        lines.append(
+            f"{plural(translated.signs, 'layer')} with binary weights alone: float, weights kept as bits."
+        )
+    return tuple(lines)

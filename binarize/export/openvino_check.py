@@ -1,0 +1,159 @@
+"""An OpenVINO model against the packed model, part by part: each on the very inputs that it had in OpenVINO.
+
+    binary layers    equal numbers, on what OpenVINO gave them to read
+    float parts      torch goes on with what OpenVINO's binary layers gave; within 1e-4 of the largest number
+
+So a last digit that turns a sign, which any other order of float sums can do, is no difference. How far both are apart
+end to end is told as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+import torch
+from torch import Tensor, nn
+from torch.fx import Interpreter
+from torch.utils import _pytree as pytree
+
+from binarize.errors import CheckError
+from binarize.export.openvino_graph import Translated, layer_name, packed_calls
+from binarize.export.program import Program, answers, tensors_of
+from binarize.packed.freeze import Example
+from binarize.report.units import plural
+
+__all__ = ["Checked", "check_file", "run_file"]
+
+_TOLERANCE = 1e-4
+# Without the hint the plugin takes bfloat16 where the processor has it.
+_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the comparison found."""
+
+    inputs: int
+    layers: int
+    # Float parts, of their largest number.
+    float_difference: float
+    # End to end, of the outputs; and inputs with the same largest output (None where they are no scores).
+    largest_difference: float
+    same_class: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as JSON values."""
+        return {"verified": True, **asdict(self)}
+
+    def lines(self) -> tuple[str, ...]:
+        """Sentences for people."""
+        same = "" if self.same_class is None else f", same class on {self.same_class} of {self.inputs}"
+        return (
+            f"Run by OpenVINO in float32 on {plural(self.inputs, 'input')}: {plural(self.layers, 'packed layer')} with "
+            f"the packed model's bits on equal inputs, float parts within {self.float_difference:.1e} of theirs.",
+            f"Whole model: largest difference {self.largest_difference:.1e}{same}.",
+        )
+
+
+def check_file(
+    path: Path, model: nn.Module, program: Program, translated: Translated, batches: list[Example]
+) -> Checked:
+    """Run the file and the packed model on each batch.
+
+    Raises: CheckError, naming the layer, where the file computes something else.
+    """
+    graph_module: Any = program.exported.module()
+    inputs = same = 0
+    float_difference = largest = 0.0
+    table = True
+    for batch in batches:
+        expected = answers(model, batch)
+        found = run_file(path, batch)
+        outputs, taps = _run_tapped(path, batch, len(translated.calls))
+        replay = _Replay(graph_module, translated, taps)
+        _check_floats("the outputs", replay.run_on(batch), outputs, replay)
+        float_difference = max(float_difference, replay.difference)
+        largest = max(largest, *(_difference(a, b) for a, b in zip(expected, found, strict=True)))
+        table = table and expected[0].dim() == 2 and expected[0].shape[1] > 1
+        same += int((expected[0].argmax(1) == found[0].argmax(1)).sum()) if table else 0
+        inputs += len(expected[0])
+    return Checked(inputs, len(translated.calls), float_difference, largest, same if table else None)
+
+
+def run_file(path: Path, batch: Example) -> list[Tensor]:
+    """The file's outputs for one batch, of whatever size."""
+    return _run(ov.Core(), ov.Core().read_model(path), batch)
+
+
+def _run_tapped(path: Path, batch: Example, layers: int) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """(outputs, what each packed layer read and gave)."""
+    core = ov.Core()
+    model = core.read_model(path)
+    named = {op.get_friendly_name(): op for op in model.get_ops()}
+    own = len(model.outputs)
+    for index in range(layers):
+        name = layer_name(index)
+        model.add_outputs([named[f"{name}/sign"].input_value(0), named[name].output(0)])
+    values = _run(core, model, batch)
+    pairs = values[own:]
+    return values[:own], list(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def _run(core: Any, model: Any, batch: Example) -> list[Tensor]:
+    tensors = tensors_of(batch)
+    model.reshape({one: list(x.shape) for one, x in zip(model.inputs, tensors, strict=True)})
+    compiled = core.compile_model(
+        model, "CPU", {**_OPTIONS, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    )
+    results = compiled([x.numpy() for x in tensors])
+    return [torch.from_numpy(results[output].copy()) for output in compiled.outputs]
+
+
+class _Replay(Interpreter):
+    """Runs the program with OpenVINO's results in the place of its own packed layers, which are compared."""
+
+    def __init__(self, graph_module: Any, translated: Translated, taps: list[tuple[Tensor, Tensor]]) -> None:
+        super().__init__(graph_module)
+        self.extra_traceback = False
+        self.calls = translated.calls
+        self.taps = dict(zip(packed_calls(graph_module), enumerate(taps), strict=True))
+        self.difference = 0.0
+
+    @torch.no_grad()
+    def run_on(self, batch: Example) -> list[Tensor]:
+        return tensors_of(self.run(*pytree.tree_leaves((batch[0], dict(batch[1])))))
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        if n not in self.taps:
+            return super().run_node(n)
+        index, (read, gave) = self.taps[n]
+        path = self.calls[index].path
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        _check_floats(f"what {path} reads", [args[0].float()], [read.view(args[0].shape)], self)
+        operator: Any = n.target
+        ours = operator(read.view(args[0].shape), *args[1:], **kwargs)
+        wrong = int((ours != gave.view(ours.shape)).sum())
+        if wrong:
+            raise CheckError(
+                f"{path} gives other numbers in OpenVINO {ov.__version__.partition('-')[0]}: {wrong} of {ours.numel()} "
+                "differ on equal inputs; nothing was written; try --format onnx"
+            )
+        return gave.view(ours.shape)
+
+
+def _check_floats(what: str, ours: list[Tensor], theirs: list[Tensor], replay: _Replay) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        difference = _difference(a, b) / max(float(a.abs().max()) if a.numel() else 0.0, 1e-30)
+        if not difference <= _TOLERANCE:
+            raise CheckError(
+                f"the OpenVINO model computes something else than the packed model: {what} differ by {difference:.1e} "
+                f"of the largest number, expected at most {_TOLERANCE:.0e}; nothing was written"
+            )
+        replay.difference = max(replay.difference, difference)
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    return 0.0 if torch.equal(a, b) else float((a.double() - b.double()).abs().max())

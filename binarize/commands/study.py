@@ -123,7 +123,9 @@ def study(
         {"folder": str(found.folder), "rows": [row.to_json() for row in found.rows], "failed": found.failures}
     )
     if found.failures:
-        raise CheckError(_failures(found.failures))
+        screen.error(_failures(found.failures))
+        # The results are the one JSON document, failures and all.
+        raise typer.Exit(CheckError.exit_code)
 
 
 def _came_to(result: Mapping[str, Any]) -> str:

@@ -175,4 +175,4 @@ def _labels(picked: _Picked, relevant: Sequence[str]) -> dict[str, str]:
 
 def _said(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings without those that say nothing."""
-    return {key: value for key, value in settings.items() if DEFAULTS.get(key, settings) != value}
+    return {key: value for key, value in settings.items() if key not in DEFAULTS or DEFAULTS[key] != value}

@@ -134,7 +134,7 @@ def _label(key: str, value: Any) -> str:
     if key not in _SPEAKING:
         return f"{key}={text}"
     if ".py:" in text:
-        return text.rpartition(":")[2]
+        return text.partition(".py:")[2]
     return Path(text).stem if text.endswith((".yaml", ".yml")) else text.replace("/", ".").strip(".")
 
 

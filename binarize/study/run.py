@@ -7,6 +7,7 @@ the trained network. finetune.json tells when it is finished, and then holds the
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -93,7 +94,7 @@ def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]
     folder.result = {**training, "study": result}
     folder.finish(model, run.record())
     # A finished trial needs no checkpoint, which is larger than the network.
-    folder.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(folder.checkpoint.parent)
     return result
 
 

@@ -77,7 +77,7 @@ def test_a_finished_trial_is_not_run_again(tmp_path: Path) -> None:
     [found] = trials(axes={"train": ["float"]}).values()
     first = run_trial(found, tmp_path, Resources())
     folder = found.home(tmp_path)
-    assert not (folder / "checkpoints" / "last.ckpt").exists()
+    assert not (folder / "checkpoints").exists()
     (folder / "model.safetensors").unlink()
     assert run_trial(found, tmp_path, Resources()) == first
     assert not (folder / "model.safetensors").exists()

@@ -85,7 +85,8 @@ def test_results_tables_and_a_picture_are_written(done: Study) -> None:
 @pytest.mark.slow
 def test_nothing_runs_twice(done: Study, file: Path) -> None:
     before = (done.folder / "results.jsonl").read_bytes()
-    code, _, error = invoke(str(file), "-o", str(done.folder), "--json")
+    code, out, error = invoke(str(file), "-o", str(done.folder), "--json")
+    assert set(json.loads(out)["failed"]) == {"broken/float/seed0", "broken/seed0"}
     assert code == 7 and "2 trials failed (--retry runs them once more)" in error
     assert "every trial is there already" in error
     assert (done.folder / "results.jsonl").read_bytes() == before

@@ -20,6 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Most laws are those of the tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import model_laws
+
 TORCHVISION = (
     "vgg11 vgg11_bn resnet18 resnet50 mobilenet_v2 densenet121 inception_v3 googlenet squeezenet1_1 efficientnet_b0 "
     "regnet_y_400mf convnext_tiny deeplabv3_resnet50 r3d_18"
@@ -99,18 +104,18 @@ def check(name: str, quick: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     model = load(name).module.eval()
     images = photographs(SIDES.get(name, SIDE), clip=name.endswith("r3d_18"))
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    before, arguments = model_laws.fingerprint(model), ((images,), {})
     started = time.perf_counter()
     bnn: Any = binarize.convert(model, "adabin", shortcuts="every", example_input=images)
     seconds = time.perf_counter() - started
     laws: dict[str, Callable[[], str]] = {
-        "original untouched": lambda: same(before, model.state_dict()),
+        "original untouched": lambda: "ok" if model_laws.fingerprint(model) == before else "it changed",
         "keeps parameters": lambda: parameters_kept(model, bnn),
-        "alive or warned of": lambda: alive(bnn, images),
-        "gradients": lambda: gradients(model, bnn, images),
+        "alive or warned of": lambda: model_laws.alive(bnn, arguments),
+        "gradients": lambda: model_laws.gradients(model, bnn, arguments),
         "deepcopy": lambda: equal(bnn, copy.deepcopy(bnn), images),
         "pickle": lambda: equal(bnn, pickled(bnn), images),
-        "save, load": lambda: equal(bnn, saved(bnn, model), images),
+        "save, load": lambda: saved(bnn, arguments),
         "twice refused": lambda: refused(bnn),
         "autocast, channels_last": lambda: half_precision(bnn, images),
         "data parallel": lambda: data_parallel(bnn, images),
@@ -148,22 +153,6 @@ def photographs(side: int, clip: bool) -> Any:
     return crops[:, :, None].repeat(1, 1, 8, 1, 1) if clip else crops
 
 
-def outputs(model: Any, images: Any) -> list[Any]:
-    import torch
-    from torch.utils import _pytree as pytree
-
-    result = model(images)
-    values = pytree.tree_leaves(tuple(result) if isinstance(result, tuple) else result)
-    return [value for value in values if isinstance(value, torch.Tensor)]
-
-
-def same(before: Any, after: Any) -> str:
-    import torch
-
-    changed = [key for key, value in before.items() if not torch.equal(value, after[key])]
-    return f"{changed[0]} changed" if changed else "ok"
-
-
 def parameters_kept(model: Any, bnn: Any) -> str:
     import torch
 
@@ -174,66 +163,13 @@ def parameters_kept(model: Any, bnn: Any) -> str:
     return f"{lost[0]} changed" if lost else "ok"
 
 
-def alive(bnn: Any, images: Any) -> str:
-    """Each layer is in the warnings whose input is nearly all of one sign, or whose channels hardly change theirs."""
-    import torch
-
-    from binarize.layers import BinaryLayer
-
-    silent: list[str] = []
-
-    def watch(name: str) -> Callable[..., None]:
-        def hook(part: Any, args: Any, signs: Any) -> None:
-            upper = (signs > signs.float().mean()) if signs.unique().numel() > 1 else signs > 0
-            channels = upper.movedim(axis[name], 0).flatten(1).float().mean(1)
-            constant = ((channels == 0) | (channels == 1)).float().mean().item()
-            if not 0.02 < upper.float().mean().item() < 0.98 or constant > 0.15:
-                silent.append(name)
-
-        return hook
-
-    layers = {name: module for name, module in bnn.named_modules() if isinstance(module, BinaryLayer)}
-    axis = {name: -1 if isinstance(layer, torch.nn.Linear) else 1 for name, layer in layers.items()}
-    inputs = {name: layer.input_binarizer for name, layer in layers.items()}
-    handles = [part.register_forward_hook(watch(name)) for name, part in inputs.items() if part is not None]
-    with torch.no_grad():
-        bnn.eval()(images)
-    for handle in handles:
-        handle.remove()
-    warned = " ".join(bnn.report.warnings)
-    unnamed = [name for name in silent if name not in warned and name not in _folded(bnn)]
-    return f"no word about {unnamed[0]}" if unnamed else "ok"
-
-
-def _folded(bnn: Any) -> set[str]:
-    """Layers whose row carries a warning; the text above the table names the first of many."""
-    return {row.name for row in bnn.report.rows if row.warnings}
-
-
-def gradients(model: Any, bnn: Any, images: Any) -> str:
-    import torch
-
-    def after_one_step(net: Any) -> dict[str, Any]:
-        torch.manual_seed(0)
-        net = copy.deepcopy(net).train()
-        sum(value.square().mean() for value in outputs(net, images)).backward()
-        return {key: p.grad for key, p in net.named_parameters()}
-
-    theirs, ours = after_one_step(model), after_one_step(bnn)
-    broken = [key for key, g in ours.items() if g is not None and not bool(torch.isfinite(g).all())]
-    if broken:
-        return f"{broken[0]} not finite"
-    alive = {key for key, g in theirs.items() if g is not None and bool((g != 0).any())}
-    dead = [key for key in alive & ours.keys() if ours[key] is None or not bool((ours[key] != 0).any())]
-    return f"{sorted(dead)[0]} zero" if dead else "ok"
-
-
 def equal(bnn: Any, other: Any, images: Any) -> str:
-    import torch
+    return model_laws.same_outputs(bnn.eval(), other.eval(), ((images,), {}))
 
-    with torch.no_grad():
-        pairs = list(zip(outputs(bnn.eval(), images), outputs(other.eval(), images), strict=True))
-    return "ok" if all(torch.equal(a, b) for a, b in pairs) else "another output"
+
+def saved(bnn: Any, arguments: model_laws.Arguments) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        return model_laws.saved(bnn, arguments, Path(folder))
 
 
 def pickled(bnn: Any) -> Any:
@@ -243,14 +179,6 @@ def pickled(bnn: Any) -> Any:
     torch.save(bnn, file)
     file.seek(0)
     return torch.load(file, weights_only=False)
-
-
-def saved(bnn: Any, model: Any) -> Any:
-    import binarize
-
-    with tempfile.TemporaryDirectory() as folder:
-        binarize.save(bnn, Path(folder) / "model")
-        return binarize.load(Path(folder) / "model")
 
 
 def refused(bnn: Any) -> str:
@@ -270,7 +198,7 @@ def half_precision(bnn: Any, images: Any) -> str:
     if images.dim() == 4:
         net, images = net.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = sum(value.float().square().mean() for value in outputs(net, images))
+        loss = sum(value.float().square().mean() for value in model_laws.outputs(net, ((images,), {})))
     loss.backward()
     return "ok" if bool(torch.isfinite(loss)) else "not finite"
 
@@ -284,7 +212,7 @@ def data_parallel(bnn: Any, images: Any) -> str:
         torch.manual_seed(0)
         net = copy.deepcopy(bnn).train()
         wrapped = wrap(net)
-        sum(value.square().mean() for value in outputs(wrapped, images)).backward()
+        sum(value.square().mean() for value in model_laws.outputs(wrapped, ((images,), {}))).backward()
         return [p.grad for p in net.parameters()]
 
     with tempfile.TemporaryDirectory() as folder:

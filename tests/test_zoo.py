@@ -30,7 +30,7 @@ MODELS = {
     "timm:tf_mobilenetv3_small_minimal_100": "padding by the size of the input",
     "timm:ghostnet_050": "slices of concatenations, functional dropout",
     "timm:levit_128s(img_size=64)": "two heads, attention biases that evaluation caches",
-    "timm:coat_tiny(img_size=64)": "convolutions called several times",
+    "timm:test_maxvit": "attention in windows and grids, relative positions",
     "timm:efficientvit_m0(img_size=64)": "shape values in control flow",
     "timm:beit_base_patch16_224(depth=2, embed_dim=48, num_heads=2)": "a functional linear layer",
     "hf:bert": "tokens by keyword, a dataclass as output",

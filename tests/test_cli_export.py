@@ -65,6 +65,35 @@ def test_export_as_json(folder: Path, tmp_path: Path) -> None:
     assert document["ram"] > 0
 
 
+@pytest.mark.parametrize(
+    ("format", "files", "said"),
+    [
+        ("pt2", ["net.pt2"], "2 calls of the packed operators; load it with torch.export.load after"),
+        ("openvino", ["net.xml", "net.bin"], "2 BinaryConvolutions."),
+    ],
+)
+def test_export_of_programs(folder: Path, tmp_path: Path, format: str, files: list[str], said: str) -> None:
+    if format == "openvino":
+        pytest.importorskip("openvino")
+    target = tmp_path / files[0]
+    result = run("export", folder, "-f", format, "-o", target)
+    assert result.exit_code == 0, result.stderr
+    assert said in result.stdout and "one bit a binary weight, and numbers" in result.stdout
+    assert "the packed model's" in result.stdout.replace("\n", " ")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(files)
+    again = run("export", folder, "-f", format, "-o", target)
+    assert again.exit_code == 2
+    assert "exists already; --force" in again.stderr
+
+
+def test_openvino_finds_weights_by_the_name(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    result = run("export", folder, "-f", "openvino", "-o", tmp_path / "net")
+    assert result.exit_code == 2
+    assert "its name must end in .xml" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_compiler_it_says_that_nothing_was_checked(folder: Path, tmp_path: Path) -> None:
     result = run("export", folder, "-f", "c", "-o", tmp_path / "n.c", PATH=str(tmp_path), CC="")
     assert result.exit_code == 0, result.stderr
@@ -79,7 +108,9 @@ def test_export_to_onnx_shows_the_size_and_how_it_was_checked(folder: Path, tmp_
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("file") and "one bit a binary weight, and numbers" in result.stdout
     assert "Batches of any size." in result.stdout
-    assert "2 binary products with the packed model's bits on equal inputs" in result.stdout.replace("\n", " ")
+    assert "2 binary products with the packed model's bits on equal inputs" in result.stdout.replace(
+        "\n", " "
+    )
     assert "same class on 8 of 8" in result.stdout
     assert "wrote" in result.stderr and (tmp_path / "net.onnx").exists()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import openvino as ov
 from torch import nn
 
+from binarize.errors import UsageError
 from binarize.export import Written
 from binarize.export.openvino_check import check_file
 from binarize.export.openvino_graph import Translated, translate
@@ -42,6 +43,10 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     Raises: UsageError, naming the layer and the reason, for what OpenVINO cannot express; CheckError, where the files
     compute something else.
     """
+    if path.suffix != ".xml":
+        raise UsageError(
+            f"export openvino: {path.name}: its name must end in .xml, the weights stand beside it in .bin"
+        )
     program = record_program(model, example, "openvino")
     slim(program.exported)
     translated = translate(program.exported)

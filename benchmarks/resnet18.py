@@ -6,8 +6,8 @@
     python benchmarks/resnet18.py --threads 2              wall clock; needs an idle machine
 
 Weights are random: the time does not depend on them. Medians over interleaved rounds, of the process's CPU time with
-one thread. "fused" is `binarize.packed.fuse`: residual adds and activations inside the kernels, norms of float layers
-folded, channels last. The share of float glue is that of the fused model.
+one thread. "fused" is `binarize.packed.fuse`: residual adds, activations and the next layer's signs inside the kernels,
+stems and 1x1 by a float kernel, norms of float layers folded. The share of float glue is that of the fused model.
 """
 
 from __future__ import annotations

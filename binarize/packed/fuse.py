@@ -231,8 +231,15 @@ def _overwrite(traced: GraphModule) -> None:
         if layer is None or layer.next_threshold is None or not isinstance(residual, Node):
             continue
         made = residual.args[0] if residual.target is operator.getitem else residual
-        fresh = _fused(traced, made) or _module(traced, made, FloatConv)
-        layer.overwrites = fresh is not None and all(order[user] <= order[node] for user in residual.users)
+        # Another step could give a view of what it reads, which lives longer.
+        layer.overwrites = _makes_new(traced, made) and all(
+            order[user] <= order[node] and _makes_new(traced, user) for user in residual.users
+        )
+
+
+def _makes_new(traced: GraphModule, node: object) -> bool:
+    """Whether a step's result has memory that nothing read later has."""
+    return _fused(traced, node) is not None or _module(traced, node, FloatConv) is not None
 
 
 def _fused(traced: GraphModule, node: object) -> FusedConv | None:

@@ -105,6 +105,25 @@ def test_layers_pass_bits_and_overwrite_only_what_nothing_reads_later():
     assert torch.equal(x, before)
 
 
+class View(Chain):
+    """Some channels of the first sum are read at the end, the sum itself before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x) + x
+        some = x[:, :20]
+        x = self.b(x) + x
+        return (self.c(x) + x)[:, 20:] + some
+
+
+def test_a_view_of_a_residual_keeps_its_values():
+    torch.manual_seed(0)
+    x = torch.randn(2, 40, 6, 5)
+    model = packed(View(), x)
+    fused = fuse(model, x)
+    with torch.no_grad():
+        assert torch.equal(fused(x), model(x))
+
+
 def test_a_copy_has_memory_of_its_own():
     torch.manual_seed(0)
     x = torch.randn(1, 40, 6, 5)

@@ -21,18 +21,17 @@ import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from binarize.errors import CheckError
 from binarize.export.onnx_layers import Probe
-from binarize.export.program import answers, with_rows
+from binarize.export.program import answers, tensors_of, with_rows
 from binarize.layers import run_parts
 from binarize.packed.freeze import Example
 from binarize.packed.layers import PackedLayer
 from binarize.passes.swap import set_everywhere
 from binarize.report.units import plural
 
-__all__ = ["Checked", "check_file", "run_file"]
+__all__ = ["Checked", "check_file", "open_file", "run"]
 
 # Of the largest magnitude of a tensor, for what is computed in float32, and in half of that.
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2
@@ -91,61 +90,51 @@ def check_file(
         onnx.checker.check_model(proto, full_check=True)
     except onnx.checker.ValidationError as error:
         raise CheckError(f"{path.name} is no valid ONNX file: {str(error)[:300]}") from error
-    batches = _batches(example, any_batch)
-    replay = _Replay(model, probes)
+    batches, replay = _batches(example, any_batch), _Replay(model, probes)
+    whole = open_file(proto.SerializeToString(), optimized=define is None)
+    outputs = len(proto.graph.output)
     wanted = dict.fromkeys(name for probe in probes for name in (probe.reads, probe.gives))
-    watched = _with_outputs(proto, list(wanted))
-    largest = same = inputs = 0.0
-    table = True
+    for name in wanted:
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    watched = open_file(proto.SerializeToString(), optimized=define is None)
+    del proto
+    largest, same, inputs, table = 0.0, 0, 0, True
     for batch in batches:
-        found = run_file(watched, batch, optimized=define is None)
-        outputs = found[: len(proto.graph.output)]
-        replay.compare(batch, outputs, dict(zip(wanted, found[len(outputs) :])))
-        ours, theirs = answers(model, batch), run_file(proto, batch, optimized=define is None)
+        found = run(watched, batch)
+        replay.compare(batch, found[:outputs], dict(zip(wanted, found[outputs:], strict=True)))
+        ours, theirs = answers(model, batch), run(whole, batch)
         largest = max(largest, *(_difference(a, b, relative=False) for a, b in zip(ours, theirs)))
         inputs += len(theirs[0])
         table = table and ours[0].dim() == 2 and ours[0].shape[1] > 1
-        same += float((ours[0].argmax(1) == theirs[0].argmax(1)).sum()) if table else 0
-    return Checked(
-        int(inputs),
-        replay.exact,
-        replay.approximate,
-        replay.float_difference,
-        largest,
-        int(same) if table else None,
-    )
+        same += int((ours[0].argmax(1) == theirs[0].argmax(1)).sum()) if table else 0
+    products = replay.exact, replay.approximate
+    return Checked(inputs, *products, replay.float_difference, largest, same if table else None)
 
 
-def run_file(file: Any, batch: Example, *, optimized: bool = True) -> list[Tensor]:
-    """What ONNX Runtime makes of a model or a file on one batch."""
+def open_file(file: Path | bytes, *, optimized: bool = True) -> Any:
+    """A session of ONNX Runtime, on as many threads as torch has."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Warnings about shapes that the file leaves open.
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    data = file.SerializeToString() if isinstance(file, onnx.ModelProto) else file
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    tensors = [x for x in pytree.tree_leaves(batch) if isinstance(x, Tensor)]
-    named = {one.name: x.numpy() for one, x in zip(session.get_inputs(), tensors, strict=True)}
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, batch: Example) -> list[Tensor]:
+    """What a session makes of one batch."""
+    named = {one.name: x.numpy() for one, x in zip(session.get_inputs(), tensors_of(batch), strict=True)}
     return [torch.from_numpy(value) for value in session.run(None, named)]
 
 
 def _batches(example: Example, any_batch: bool) -> list[Example]:
-    tensors = [x for x in pytree.tree_leaves(example) if isinstance(x, Tensor)]
+    tensors = tensors_of(example)
     rows = _FEW if sum(x[:1].numel() for x in tensors) >= _LARGE else _ROWS
     if any_batch:
         return [with_rows(example, rows - 1, seed=1), with_rows(example, 1, seed=2)]
     size = len(tensors[0])
     return [with_rows(example, size, seed=seed) for seed in range(1, 1 + -(-rows // size))]
-
-
-def _with_outputs(proto: Any, names: list[str]) -> Any:
-    """The same model with more outputs."""
-    watched = copy.deepcopy(proto)
-    for name in names:
-        watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return watched
 
 
 class _Replay:

@@ -79,7 +79,7 @@ def _for_finn(layers: dict[str, PackedLayer]) -> tuple[str, ...]:
     if zeros:
         said.append(
             f"{_listed(zeros)}: padded with 0 behind the sign, which is no bipolar number; FINN refuses to pad a "
-            "bipolar stream with it: convert with pad_value -1 or 1"
+            "bipolar stream with it: give the scheme `pad_value: -1` or 1"
         )
     if several:
         said.append(f"{_listed(several)}: several thresholds an input, each with a convolution of its own")

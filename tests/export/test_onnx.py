@@ -28,7 +28,7 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from binarize.export.onnx import Standard, write  # noqa: E402
-from binarize.export.onnx_check import check_file, run_file  # noqa: E402
+from binarize.export.onnx_check import check_file, open_file, run  # noqa: E402
 from binarize.export.onnx_graph import record_graph, save_graph  # noqa: E402
 from binarize.export.onnx_layers import spell_out  # noqa: E402
 
@@ -51,7 +51,7 @@ def test_products_have_the_packed_layers_bits(
 ) -> None:
     model, path, _ = every_kind
     inputs = model.inputs(5)
-    found = run_file(path, (inputs, {}), optimized=optimized)
+    found = run(open_file(path, optimized=optimized), (inputs, {}))
     with torch.no_grad():
         expected = model(*inputs)
     names = [*BINARY, *MIRRORED, *FLOAT_INPUTS]
@@ -135,7 +135,7 @@ def test_a_residual_network(network: tuple[nn.Module, Path, Any, list[Any]]) -> 
     assert checked.same_class == checked.inputs == 8
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        torch.testing.assert_close(run_file(path, ((x,), {}))[0], model(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(run(open_file(path), ((x,), {}))[0], model(x), rtol=1e-4, atol=1e-4)
 
 
 def test_the_file_names_its_batch_and_its_layers(network: tuple[nn.Module, Path, Any, list[Any]]) -> None:

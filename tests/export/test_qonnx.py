@@ -19,7 +19,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from binarize.export.onnx_check import run_file  # noqa: E402
+from binarize.export.onnx_check import open_file, run  # noqa: E402
 from binarize.export.qonnx import DOMAIN, define, write  # noqa: E402
 
 # A runtime may multiply the scales behind a product into its weights: equal but for the last digits.
@@ -39,7 +39,9 @@ def test_products_are_the_packed_layers(every_kind: tuple[SideBySide, Path, Any]
     inputs = model.inputs(1)
     with torch.no_grad():
         expected = model(*inputs)
-    for found, one in zip(run_file(define(onnx.load(path)), (inputs, {})), expected, strict=True):
+    for found, one in zip(
+        run(open_file(define(onnx.load(path)).SerializeToString()), (inputs, {})), expected, strict=True
+    ):
         torch.testing.assert_close(found, one, **TOLERANCE)
     assert written.facts["exact_products"] == len(BINARY)
 

@@ -61,7 +61,8 @@ class FusedConv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
         variant = kernels.active()
-        if variant is None or type(x) is not Tensor or torch.compiler.is_compiling() or not _is_plain(x):
+        recorded = type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if variant is None or recorded or not _is_plain(x):
             return self._by_operator(x, residual)
         ready = self._ready.get((variant, x.shape, x.dtype))
         if ready is None or ready.given["shift"] is not self.shift:

@@ -105,6 +105,18 @@ def test_layers_pass_bits_and_overwrite_only_what_nothing_reads_later():
     assert torch.equal(x, before)
 
 
+def test_a_program_of_a_fused_model_calls_the_operators():
+    torch.manual_seed(0)
+    x = torch.randn(2, 40, 6, 5)
+    fused = fuse(packed(Chain(), x), x)
+    with torch.no_grad():
+        program = torch.export.export(fused, (x,))
+        names = [str(node.target) for node in program.graph.nodes if str(node.target).startswith("binarize")]
+        called = ["conv_and_bits", "conv_and_bits_", "conv_and_bits", "conv"]
+        assert names == [f"binarize.{name}.default" for name in called]
+        assert torch.equal(program.module()(x), fused(x))
+
+
 class View(Chain):
     """Some channels of the first sum are read at the end, the sum itself before."""
 

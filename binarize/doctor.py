@@ -17,7 +17,7 @@ __all__ = ["Finding", "examine"]
 EXTRAS = {
     "train": ("pytorch-lightning>=2.6.4", "torchmetrics"),
     "report": ("jinja2", "matplotlib"),
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "onnx": ("onnx", "onnx_ir", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "study": ("pytorch-lightning>=2.6.4", "torchmetrics", "ray", "torch-pruning", "matplotlib"),
 }

@@ -17,8 +17,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,18 +111,11 @@ def export(
 
 
 def check_format(format: str, option: str = "format") -> None:
-    """Raises: UsageError, where there is no such format, or none yet."""
+    """Raises: UsageError, where there is no such format."""
     if format not in FORMATS:
         raise UsageError(
             f'{option} "{format}" is none of {", ".join(FORMATS)}{did_you_mean(format, FORMATS)}'
         )
-    if _exporter(format) is None:
-        written = [name for name in FORMATS if _exporter(name) is not None]
-        raise UsageError(f'{option} "{format}" is not written by this version; {", ".join(written)} is')
-
-
-def _exporter(format: str) -> ModuleSpec | None:
-    return find_spec(f"binarize.export.{format}")
 
 
 def _writer(format: str) -> Any:

@@ -25,7 +25,7 @@ from binarize.export.program import Program, answers, tensors_of
 from binarize.packed.freeze import Example
 from binarize.report.units import plural
 
-__all__ = ["Checked", "check_file", "run_file"]
+__all__ = ["Checked", "check_file", "open_file", "run_file"]
 
 _TOLERANCE = 1e-4
 # Without the hint the plugin takes bfloat16 where the processor has it.
@@ -83,9 +83,15 @@ def check_file(
     return Checked(inputs, len(translated.calls), float_difference, largest, same if table else None)
 
 
+def open_file(path: Path, batch: Example) -> Any:
+    """The file, compiled for batches of that size."""
+    core = ov.Core()
+    return _compiled(core, core.read_model(path), batch)
+
+
 def run_file(path: Path, batch: Example) -> list[Tensor]:
     """The file's outputs for one batch, of whatever size."""
-    return _run(ov.Core(), ov.Core().read_model(path), batch)
+    return _run(open_file(path, batch), batch)
 
 
 def _run_tapped(path: Path, batch: Example, layers: int) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
@@ -97,18 +103,19 @@ def _run_tapped(path: Path, batch: Example, layers: int) -> tuple[list[Tensor], 
     for index in range(layers):
         name = layer_name(index)
         model.add_outputs([named[f"{name}/sign"].input_value(0), named[name].output(0)])
-    values = _run(core, model, batch)
+    values = _run(_compiled(core, model, batch), batch)
     pairs = values[own:]
     return values[:own], list(zip(pairs[::2], pairs[1::2], strict=True))
 
 
-def _run(core: Any, model: Any, batch: Example) -> list[Tensor]:
-    tensors = tensors_of(batch)
-    model.reshape({one: list(x.shape) for one, x in zip(model.inputs, tensors, strict=True)})
-    compiled = core.compile_model(
-        model, "CPU", {**_OPTIONS, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    )
-    results = compiled([x.numpy() for x in tensors])
+def _compiled(core: Any, model: Any, batch: Example) -> Any:
+    shapes = [list(x.shape) for x in tensors_of(batch)]
+    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
+    return core.compile_model(model, "CPU", {**_OPTIONS, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+
+
+def _run(compiled: Any, batch: Example) -> list[Tensor]:
+    results = compiled([x.numpy() for x in tensors_of(batch)])
     return [torch.from_numpy(results[output].copy()) for output in compiled.outputs]
 
 

@@ -8,22 +8,12 @@ import pytest
 from torch import nn
 
 import binarize
-from binarize.errors import BinarizeError, UsageError
-from binarize.export import FORMATS
+from binarize.errors import UsageError
 
 
 def test_an_unknown_format_names_the_nearest() -> None:
     with pytest.raises(UsageError, match=r'"onx" is none of onnx, .*, c; did you mean "onnx"\?'):
         binarize.export("folder", "onx")
-
-
-@pytest.mark.parametrize("format", sorted(FORMATS))
-def test_a_format_without_an_exporter_is_refused_before_anything_is_read(format: str) -> None:
-    written = (Path(binarize.__path__[0]) / "export" / f"{format}.py").exists()
-    with pytest.raises(BinarizeError) as raised:
-        binarize.export("no-such-folder", format, "out")
-    assert ("no such" in str(raised.value)) == written
-    assert ("is not written by this version" in str(raised.value)) != written
 
 
 def test_a_model_in_memory_needs_a_path() -> None:

@@ -29,7 +29,7 @@ from binarize.errors import UsageError
 from binarize.export.openvino_layers import Call, layer, signs_constant
 from binarize.packed.ops import geometry_of
 
-__all__ = ["Translated", "bound", "layer_name", "packed_calls", "translate"]
+__all__ = ["Translated", "layer_name", "packed_calls", "translate"]
 
 # What stands in the graph for a packed layer, and for a tensor of signs: their place in a table. Never run.
 _library = torch.library.Library("binarize_openvino", "DEF")
@@ -82,7 +82,7 @@ def packed_calls(graph_module: torch.fx.GraphModule) -> list[torch.fx.Node]:
     return [node for node in graph_module.graph.nodes if node.target is _CONV]
 
 
-def bound(node: torch.fx.Node) -> dict[str, Any]:
+def _bound(node: torch.fx.Node) -> dict[str, Any]:
     """Arguments of a call by their names."""
     names = [argument.name for argument in _CONV._schema.arguments]
     return {**dict(zip(names, node.args)), **node.kwargs}
@@ -160,7 +160,7 @@ def _are_signs(value: Tensor | None) -> bool:
 
 
 def _call(node: torch.fx.Node, constants: dict[torch.fx.Node, Tensor]) -> Call:
-    given = bound(node)
+    given = _bound(node)
     image = given.pop("x").meta["val"]
     path = _path(node)
     unknown = [key for key in ("residual", "activation") if given.pop(key, None) is not None]

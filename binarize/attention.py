@@ -136,9 +136,15 @@ def why_not_explicit(attention: nn.Module) -> str | None:
         return None
     if kind is not nn.MultiheadAttention:
         return f"{kind.__module__}.{kind.__qualname__} has a forward of its own"
-    if attention.in_proj_weight is None:
-        return "its queries, keys and values have widths of their own"
-    return None
+    if attention._parameters.get("in_proj_weight") is not None:
+        return None
+    # A hook (pruning) leaves a plain tensor under the name.
+    computed = "in_proj_weight" not in attention._parameters
+    return (
+        "its weight is computed by a hook of torch.nn.utils"
+        if computed
+        else "its queries, keys and values have widths of their own"
+    )
 
 
 def _may_separate(attention: nn.Module) -> bool:

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import binarize
 from binarize.attention import ExplicitAttention, explicit_attentions, make_explicit, why_not_explicit
@@ -133,6 +134,8 @@ def test_attention_of_another_kind_is_left_alone() -> None:
 
     assert why_not_explicit(attention(kdim=4)) == "its queries, keys and values have widths of their own"
     assert str(why_not_explicit(Own(8, 2))).endswith("Own has a forward of its own")
+    pruned = prune.random_unstructured(attention(), "in_proj_weight", 0.5)
+    assert why_not_explicit(pruned) == "its weight is computed by a hook of torch.nn.utils"
     model = nn.Sequential(Own(8, 2), attention(vdim=2), attention())
     assert explicit_attentions(model) == ["2"]
     assert [type(part) for part in model] == [Own, nn.MultiheadAttention, ExplicitAttention]
@@ -205,6 +208,24 @@ def test_a_binary_layer_is_used_without_gradients_too() -> None:
             torch.randn(2, 4, 16), src_key_padding_mask=torch.tensor([[False, False, True, True]] * 2)
         )
     assert padded.shape == (2, 4, 16)
+
+
+def test_a_layer_of_two_encoder_layers_is_used_by_both() -> None:
+    class Shared(nets.Encoder):
+        def __init__(self) -> None:
+            super().__init__()
+            first, second = self.encoder.layers
+            second.linear1 = first.linear1  # type: ignore[assignment]
+
+    model = nets.seeded(Shared)
+    converted = binarize.convert(
+        model, "bnn", keep=["**.self_attn.*", "**.linear2"], example_input=nets.example(model)
+    )
+    (x,) = nets.example(model)
+    with_gradients = converted.eval()(x)
+    with torch.no_grad():
+        # The attention that stays torch's has a fast path of its own, which rounds otherwise.
+        torch.testing.assert_close(converted(x), with_gradients, rtol=1e-4, atol=1e-4)
 
 
 def test_queries_of_another_tensor_keep_one_projection_float_with_the_reason() -> None:

@@ -47,17 +47,18 @@ def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Sche
         start_variance(new, norm)
     if args["threshold"] is not None:
         _start_threshold(root, new, args["threshold"])
-    set_everywhere(root, path, new)
-    leave_fast_path(root, path)
+    for place in set_everywhere(root, path, new):
+        leave_fast_path(root, place)
 
 
-def set_everywhere(root: nn.Module, path: str, new: nn.Module) -> None:
-    """Put `new` at `path` and at every other path of the module that stands there now."""
+def set_everywhere(root: nn.Module, path: str, new: nn.Module) -> list[str]:
+    """Put `new` at `path` and at every other path of the module that stands there now; returns these paths."""
     old = root.get_submodule(path)
     paths = [other for other, module in root.named_modules(remove_duplicate=False) if module is old]
     for other in paths:
         parent, _, name = other.rpartition(".")
         root.get_submodule(parent)._modules[name] = new
+    return paths
 
 
 def _channels(layer: nn.Module) -> tuple[int, int]:

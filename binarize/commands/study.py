@@ -88,9 +88,7 @@ def study(
         download=download,
     )
     if not dry_run:
-        screen.note(
-            "by Ray; a line appears when a trial is done, and the same command goes on after an interruption"
-        )
+        screen.note("Ray runs what is not there yet; after an interruption the same command goes on")
     done: list[Mapping[str, Any]] = []
 
     def listen(result: Mapping[str, Any], number: int, of: int) -> None:
@@ -162,7 +160,7 @@ def _table(found: Study) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i in SHORT:
-        table.add_column(HEADS[i], justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(HEADS[i], justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold")
     for row in found.rows:
         line = cells(row)
         table.add_row(*(line[i] for i in SHORT))

@@ -49,9 +49,9 @@ _COLUMNS: tuple[tuple[str, bool, Callable[[Row], str]], ...] = (
     ("least", True, lambda row: _share(row.top1_min)),
     ("most", True, lambda row: _share(row.top1_max)),
     ("loss", True, lambda row: _known(row.loss, lambda value: f"{value:.4f}")),
-    ("held out %", True, lambda row: _share(row.val_top1)),
+    ("held out %", False, lambda row: _share(row.val_top1)),
     ("s/epoch", True, _seconds),
-    ("peak memory", True, lambda row: _known(row.memory, size)),
+    ("memory", True, lambda row: _known(row.memory, size)),
     ("GPU memory", False, lambda row: _known(row.device_memory, size)),
     ("FLOPs", False, lambda row: _known(row.flops, count)),
     ("BOPs", False, lambda row: _known(row.bops, count)),
@@ -82,7 +82,8 @@ def to_markdown(title: str, description: str, rows: Sequence[Row]) -> str:
 
 _NOTE = (
     "Top-1 and loss are those on the test images, seen once by the trained network: mean and standard deviation over seeds, "
-    "least and most. Choices are for the held-out images. Peak memory is that of the whole process. OPs = FLOPs + BOPs / 64."
+    "least and most. Choices are for the held-out images. Memory is the most that the whole process held. "
+    "OPs = FLOPs + BOPs / 64."
 )
 
 

@@ -27,6 +27,7 @@ from binarize.rewrite import copy_model, rewrite
 __all__ = [
     "Arguments",
     "alive",
+    "bit_equal",
     "fingerprint",
     "gradients",
     "keeps_all",
@@ -37,6 +38,7 @@ __all__ = [
     "saved",
 ]
 
+# Positional and keyword arguments of one forward call.
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 

@@ -14,15 +14,13 @@ from typing import Any
 
 import nets
 import torch
+from model_laws import Arguments
 from torch import Tensor, nn
 
 from binarize.sources import Source, load
 from binarize.sources.structure import without_data
 
-__all__ = ["HF", "SMP", "Arguments", "Case", "NoInputError", "case", "hf_model"]
-
-# Positional and keyword arguments of one forward call.
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+__all__ = ["HF", "SMP", "Case", "NoInputError", "case", "hf_model"]
 
 # Below 64 pixels the last maps of most networks are single pixels, whose signs tell nothing.
 SIDES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 1024)
@@ -57,7 +55,7 @@ class Case:
     def example(self) -> Any:
         """The arguments as `example_input` takes them."""
         args, kwargs = self.arguments
-        return kwargs or args
+        return dict(kwargs) or args
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -78,7 +78,7 @@ def make_index(archs: Sequence[str], work: Path) -> Index:
             compared[pair] = _same(rows[pair[0]], rows[pair[1]])
             _append(work, {"pair": pair, "same": compared[pair]})
             print(f"{pair[0]} and {pair[1]}: {compared[pair]}", flush=True)
-        if compared[pair]:
+        if compared[pair] and _normalization(pair[0]) == _normalization(pair[1]):
             same_as[pair[1]] = pair[0]
     entries = [
         Entry(
@@ -157,11 +157,16 @@ def default_classes(shapes: Shapes, heads: Mapping[str, int]) -> int:
 
 
 def _pairs(rows: Iterable[dict[str, Any]], same_as: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Architectures with the same tensors, each beside the first of every function met so far."""
+    """Architectures of two libraries with the same tensors, each beside the first of every function met so far.
+
+    One library has two names for the same tensors because something differs, be it on oblong images alone.
+    """
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         group = groups.setdefault((row["names"], row["body"]), [])
         for first in [arch for arch in group if same_as[arch] == arch]:
+            if first.partition(":")[0] == row["arch"].partition(":")[0]:
+                continue
             yield first, row["arch"]
             if same_as[row["arch"]] == first:
                 break
@@ -185,6 +190,18 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         return False
     finally:
         gc.collect()
+
+
+def _normalization(arch: str) -> tuple[tuple[float, ...], ...]:
+    """Mean and standard deviation that its images are normalized by: what computes the same reads the same, too."""
+    from timm import get_pretrained_cfg
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+    library, name = arch.partition("(")[0].split(":")
+    known = get_pretrained_cfg(name) if library == "timm" else None
+    if known is None:  # what torchvision's models are trained with
+        return IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    return tuple(known.mean), tuple(known.std)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -187,15 +187,16 @@ class _Product:
         """(E * Sw + F * n) + B."""
         nodes, layer, window = self.nodes, self.layer, self.window
         shift = self.table("shift", layer.shift)
-        if layer.border is None:
+        if not layer.outside:
             return shift
-        padded = abs(layer.pad_value)
+        padded, outside = abs(layer.pad_value), nodes.number(layer.outside)
+        # E and F are products of A and C, that a runtime takes when it loads the file.
         sums = self.summed(self.inside(window.in_channels), self.weight, padded, window.groups)
-        count = self.summed(self.inside(window.in_channels // window.groups), self.ones(1), padded, 1)
-        per_weight, per_count = (
-            self.table(f"border.{name}", row) for name, row in zip(("weight", "count"), layer.border)
-        )
-        edge = nodes.op("Add", nodes.op("Mul", per_weight, sums), nodes.op("Mul", per_count, count))
+        edge = nodes.op("Mul", nodes.op("Mul", self.table("scale.0", layer.scale[0]), outside), sums)
+        if layer.window_scale is not None:
+            count = self.summed(self.inside(window.in_channels // window.groups), self.ones(1), padded, 1)
+            centre = nodes.op("Mul", self.table("window_scale", layer.window_scale), outside)
+            edge = nodes.op("Add", edge, nodes.op("Mul", centre, count))
         return nodes.op("Add", edge, shift)
 
     def inside(self, channels: int) -> ir.Value:

@@ -147,7 +147,7 @@ def test_the_file_names_its_batch_and_its_layers(network: tuple[nn.Module, Path,
     assert named == ["2", "3", "3.call2", "6", "8", "12"]
 
 
-@pytest.mark.parametrize("constant", ["2.bits", "3.scale.0", "6.border.weight", "12.shift"])
+@pytest.mark.parametrize("constant", ["2.bits", "3.scale.0", "6.scale.0", "12.shift"])
 def test_a_changed_product_is_found(
     network: tuple[nn.Module, Path, Any, list[Any]], constant: str, tmp_path: Path
 ) -> None:

@@ -174,7 +174,11 @@ def layer_error(trained: Any, frozen: Any, images: Any) -> float:
 
 
 def settle(model: Any) -> None:
-    """Give the norms the statistics of noise, as training would have."""
+    """Give the norms the statistics of noise and shifts of their own, as training would have.
+
+    Without shifts the mean over some hundred sums of +-1 may be one that occurs: the norm yields 0 for it, and of which
+    sign torch's rounding decides. Nothing that was trained stands on such ties.
+    """
     import torch
 
     norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
@@ -187,6 +191,8 @@ def settle(model: Any) -> None:
             model.train()(torch.randn(32, 3, SIDE, SIDE, generator=generator))
     for norm in norms:
         norm.momentum = 0.1
+        if norm.bias is not None:
+            torch.nn.init.normal_(norm.bias, std=0.1, generator=generator)
     model.eval()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from binarize.report.fold import fold_names
 from binarize.report.model import Report, Row
@@ -48,8 +49,10 @@ def headline(report: Report) -> str:
     shortcuts = sum(number for kind, number in report.shortcuts.items() if kind != "block")
     if shortcuts:
         added.append(plural(shortcuts, "shortcut"))
-    if report.norms_added:
-        added.append(f"{report.norms_added} BatchNorm")
+    norms = Counter(
+        row.norm.split()[1].partition("Norm")[0] for row in report.rows if row.norm.startswith("added")
+    )
+    added += [f"{number} {kind}Norm" for kind, number in norms.items()]
     if added:
         parts.append(", ".join(added) + " added")
     failed = [check.name for check in report.checks if not check.passed]

@@ -76,3 +76,11 @@ def test_names_beside_a_layer_are_cut_short(plan: Plan) -> None:
 def test_decisions_are_told_apart_without_colour(plan: Plan) -> None:
     words = {row.name: decision_word(row) for row in make_report(plan).rows}
     assert (words["stem"], words["blocks.0.conv1"], words["mixing"]) == ("○ float", "● adabin", "◐ bnn")
+
+
+def test_norms_are_counted_by_their_kind(plan: Plan) -> None:
+    first, *rest = [decision for decision in plan.decisions if decision.norm.startswith("added")]
+    others = [replace(first, norm="added LayerNorm"), *rest]
+    kept = [decision for decision in plan.decisions if not decision.norm.startswith("added")]
+    report = make_report(replace(plan, decisions=(*others, *kept)))
+    assert "1 LayerNorm, 3 BatchNorm added" in headline(report)

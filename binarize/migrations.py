@@ -26,7 +26,10 @@ def _with_kinds(record: dict[str, Any]) -> dict[str, Any]:
     def kind(shape: list[int]) -> dict[str, Any]:
         return {"tensor": shape, "dtype": "float"}
 
-    source["example"] = {"args": [kind(s) for s in args], "kwargs": {name: kind(s) for name, s in kwargs.items()}}
+    source["example"] = {
+        "args": [kind(s) for s in args],
+        "kwargs": {name: kind(s) for name, s in kwargs.items()},
+    }
     return {**record, "source": source}
 
 

@@ -197,7 +197,9 @@ def test_layers_inside_of_attention_are_no_reason_to_guess(tmp_path: Path) -> No
             return self.attention(tokens, tokens, tokens)[0].transpose(1, 2)[..., None]
 
     model = nets.seeded(Attends)
-    packed = packed_of(binarize.convert(model, "bireal", keep=["attention"], example_input=nets.example(model)))
+    packed = packed_of(
+        binarize.convert(model, "bireal", keep=["attention"], example_input=nets.example(model))
+    )
     check_alone(packed, tmp_path)
     attention = packed.get_submodule("attention")
     attention.out_proj = nn.Sequential(attention.get_submodule("out_proj"))

@@ -22,8 +22,8 @@ from zoo_sets import ENDS
 import binarize
 from binarize.analysis import analyse
 from binarize.capture import capture
+from binarize.capture.shadow import shadow
 from binarize.convert import PlannedConversion
-from binarize.rewrite import copy_model
 from binarize.sources import load
 
 __all__ = ["examine", "warm_up"]
@@ -112,9 +112,10 @@ class _Real:
     def time(self, tell: Tell) -> str:
         """Processor time of recording and analysing against that of a forward pass where it is recorded."""
         args, kwargs = self.case.arguments
-        model = copy_model(self.case.model)
-        if self.planned.analysis.graph.level == "meta":
-            model = model.to("meta")
+        meta = self.planned.analysis.graph.level == "meta"
+        # What a model has computed and keeps (YOLO's anchors) has to hold data there too.
+        model = shadow(self.case.model, meta=meta)
+        if meta:
             args, kwargs = torch.utils._pytree.tree_map_only(
                 torch.Tensor, lambda t: t.to("meta"), (args, kwargs)
             )

@@ -57,7 +57,7 @@ def main() -> int:
         print("\n".join(f"{name:44s} {row.describe()}" for name, row in ROWS.items()))
         return 0
     if arguments.table:
-        print(table(stored(arguments.results)))
+        print(table([line for line in stored(arguments.results) if _is_current(line)]))
         return 0
     if arguments.row not in ROWS:
         print(f"no row {arguments.row}; --list shows all", file=sys.stderr)
@@ -125,7 +125,7 @@ class Runner:
 
     def run(self, name: str, row: Row, seed: int) -> dict[str, Any]:
         """The result of a row: the recorded one, or a new one that is then recorded."""
-        key = {"name": name, "seed": seed, "trial": self.trial, "row": json.loads(json.dumps(asdict(row)))}
+        key = {"name": name, "seed": seed, "trial": self.trial, "row": _plain(row)}
         for line in stored(self.results):
             if all(line.get(field) == value for field, value in key.items()):
                 return line
@@ -217,8 +217,12 @@ class Runner:
         if teacher is None:
             return make(row.network, seed)
         start = teacher if row.start == "float" else make(row.network, seed)
-        few = TensorImages(images[:EXAMPLES], None).fitted(preprocessing)
-        return binarize.convert(
+
+        def first(count: int) -> Tensor:
+            few = TensorImages(images[:count], None).fitted(preprocessing)
+            return normalized(few.images, preprocessing)
+
+        model = binarize.convert(
             start,
             row.scheme if row.rules is None else None,
             rules=None if row.rules is None else Path(__file__).parent / row.rules,
@@ -226,9 +230,12 @@ class Runner:
             overrides=list(row.overrides),
             keep_first=row.keep_ends,
             keep_last=row.keep_ends,
-            example_input=normalized(few.images, preprocessing),
+            example_input=first(EXAMPLES),
             seed=seed,
         )
+        if row.calibrated:
+            binarize.calibrate(model, first(row.calibrated), teacher)
+        return model
 
 
 def hash_of(text: str) -> int:
@@ -260,6 +267,19 @@ def _metrics(folder: Path) -> list[Mapping[str, str]]:
 
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _is_current(line: Mapping[str, Any]) -> bool:
+    """Whether a result is of a row as it is now: a row that was changed since has another."""
+    sources = {row.source_name: row.source() for row in ROWS.values()}
+    row = {**sources, **ROWS}.get(line["name"])
+    return row is not None and _plain(row) == line["row"]
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """A row as JSON gives it back."""
+    data: dict[str, Any] = json.loads(json.dumps(asdict(row)))
+    return data
 
 
 def stored(folder: Path) -> list[dict[str, Any]]:

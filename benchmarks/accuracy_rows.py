@@ -38,6 +38,8 @@ class Row:
     # From the weights of the float network, or from random ones ("scratch").
     start: str = "float"
     teaches: bool = True
+    # Training images, without labels, that it is calibrated on before it is trained.
+    calibrated: int = 0
     # Changes to the scheme's recipe.
     recipe: Mapping[str, Any] = field(default_factory=dict)
     # Of the float network it comes from.
@@ -73,6 +75,7 @@ class Row:
         parts += [f"shortcuts {self.shortcuts}"] if self.shortcuts else []
         parts += [] if self.keep_ends else ["first and last binary too"]
         parts += ["from scratch"] if self.start != "float" else []
+        parts += [f"calibrated on {self.calibrated:,}"] if self.calibrated else []
         return ", ".join(parts)
 
 
@@ -100,6 +103,7 @@ def _rows() -> dict[str, Row]:
     rows["mnist-vgg6"] = _binary("mnist", **_BEST, **digits)
     few: dict[str, Any] = {"images": 10_000, "epochs": 4, "float_images": 20_000, "float_epochs": 15}
     rows["from-float"] = _binary(**_BEST, **few)
+    rows["from-float-calibrated"] = replace(rows["from-float"], calibrated=2000)
     rows["from-scratch"] = _binary(start="scratch", **_BEST, **few)
     rows["from-scratch-alone"] = _binary(start="scratch", teaches=False, **_BEST, **few)
     for network in ("plain6", "plain10", "plain16", "plain24", "vgg11"):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import CheckError
+from binarize.export.end_to_end import EndToEnd, largest_difference, largest_magnitude
 from binarize.export.onnx_layers import Probe
 from binarize.export.program import answers, tensors_of, with_rows
 from binarize.layers import run_parts
@@ -43,31 +44,32 @@ _ROWS, _FEW, _LARGE = 8, 3, 1 << 16
 class Checked:
     """What the comparison found."""
 
-    inputs: int
     # Calls of layers with binary inputs, whose products had the same bits.
     exact_products: int
     # Of those with float inputs, the largest difference, as a share of the largest magnitude.
     float_products: int
     # The same for what the float layers yield, on the same products.
     float_difference: float
-    # Of the whole file, each runtime on its own.
-    largest_difference: float
-    same_class: int | None
+    end_to_end: EndToEnd
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as JSON values."""
-        return {"verified": True, **asdict(self)}
+        return {
+            "verified": True,
+            "exact_products": self.exact_products,
+            "float_products": self.float_products,
+            "float_difference": self.float_difference,
+            **self.end_to_end.to_json(),
+        }
 
     def lines(self) -> tuple[str, ...]:
         """Sentences for people."""
         products = plural(self.exact_products, "binary product")
         said = (
-            f"Run by ONNX Runtime on {self.inputs} inputs: {products} with the packed model's bits on equal inputs, "
-            f"float layers within {self.float_difference:.1e} of theirs."
+            f"Run by ONNX Runtime on {self.end_to_end.inputs} inputs: {products} with the packed model's bits "
+            f"on equal inputs, float layers within {self.float_difference:.1e} of theirs."
         )
-        whole = f"Whole model: largest difference {self.largest_difference:.1e}"
-        classes = "" if self.same_class is None else f", same class on {self.same_class} of {self.inputs}"
-        return said, f"{whole}{classes}."
+        return said, str(self.end_to_end)
 
 
 def check_file(
@@ -98,17 +100,12 @@ def check_file(
         proto.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     watched = open_file(proto.SerializeToString(), optimized=define is None)
     del proto
-    largest, same, inputs, table = 0.0, 0, 0, True
+    end_to_end = EndToEnd()
     for batch in batches:
         found = run(watched, batch)
         replay.compare(batch, found[:outputs], dict(zip(wanted, found[outputs:], strict=True)))
-        ours, theirs = answers(model, batch), run(whole, batch)
-        largest = max(largest, *(_difference(a, b, relative=False) for a, b in zip(ours, theirs)))
-        inputs += len(theirs[0])
-        table = table and ours[0].dim() == 2 and ours[0].shape[1] > 1
-        same += int((ours[0].argmax(1) == theirs[0].argmax(1)).sum()) if table else 0
-    products = replay.exact, replay.approximate
-    return Checked(inputs, *products, replay.float_difference, largest, same if table else None)
+        end_to_end.add(answers(model, batch), run(whole, batch))
+    return Checked(replay.exact, replay.approximate, replay.float_difference, end_to_end)
 
 
 def open_file(file: Path | bytes, *, optimized: bool = True) -> Any:
@@ -167,7 +164,7 @@ class _Replay:
         """Float values within the tolerance."""
         if ours.shape != theirs.shape:
             raise CheckError(f"{what} is {tuple(theirs.shape)} in the file, expected {tuple(ours.shape)}")
-        difference = _difference(ours, theirs, relative=True)
+        difference = largest_difference(ours, theirs) / largest_magnitude(ours)
         if not difference <= self.tolerance:
             raise CheckError(
                 f"the file computes something else than the packed model: {what} differs by {difference:.1e} of its "
@@ -213,11 +210,3 @@ class _Player(PackedLayer):
                 f"the file computes something else than the packed model: {int(wrong.sum())} of {wrong.numel()} "
                 f"values of {self.path} differ on equal inputs; nothing was written"
             )
-
-
-def _difference(ours: Tensor, theirs: Tensor, *, relative: bool) -> float:
-    if not ours.numel() or torch.equal(ours, theirs):
-        return 0.0
-    a, b = ours.double(), theirs.double()
-    most = (a - b).abs().max().item()
-    return most / max(a.abs().max().item(), 1e-30) if relative else most

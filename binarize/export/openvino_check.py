@@ -9,7 +9,7 @@ end to end is told as well.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.fx import Interpreter
 from torch.utils import _pytree as pytree
 
 from binarize.errors import CheckError
+from binarize.export.end_to_end import EndToEnd, largest_difference, largest_magnitude
 from binarize.export.openvino_graph import Translated, layer_name, packed_calls
 from binarize.export.program import Program, answers, tensors_of
 from binarize.packed.freeze import Example
@@ -36,25 +37,27 @@ _OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
 class Checked:
     """What the comparison found."""
 
-    inputs: int
     layers: int
     # Float parts, of their largest number.
     float_difference: float
-    # End to end, of the outputs; and inputs with the same largest output (None where they are no scores).
-    largest_difference: float
-    same_class: int | None
+    end_to_end: EndToEnd
 
     def to_json(self) -> dict[str, Any]:
         """The numbers as JSON values."""
-        return {"verified": True, **asdict(self)}
+        return {
+            "verified": True,
+            "layers": self.layers,
+            "float_difference": self.float_difference,
+            **self.end_to_end.to_json(),
+        }
 
     def lines(self) -> tuple[str, ...]:
         """Sentences for people."""
-        same = "" if self.same_class is None else f", same class on {self.same_class} of {self.inputs}"
         return (
-            f"Run by OpenVINO in float32 on {plural(self.inputs, 'input')}: {plural(self.layers, 'packed layer')} with "
-            f"the packed model's bits on equal inputs, float parts within {self.float_difference:.1e} of theirs.",
-            f"Whole model: largest difference {self.largest_difference:.1e}{same}.",
+            f"Run by OpenVINO in float32 on {plural(self.end_to_end.inputs, 'input')}: "
+            f"{plural(self.layers, 'packed layer')} with the packed model's bits "
+            f"on equal inputs, float parts within {self.float_difference:.1e} of theirs.",
+            str(self.end_to_end),
         )
 
 
@@ -66,21 +69,14 @@ def check_file(
     Raises: CheckError, naming the layer, where the file computes something else.
     """
     graph_module: Any = program.exported.module()
-    inputs = same = 0
-    float_difference = largest = 0.0
-    table = True
+    end_to_end, float_difference = EndToEnd(), 0.0
     for batch in batches:
-        expected = answers(model, batch)
-        found = run_file(path, batch)
         outputs, taps = _run_tapped(path, batch, len(translated.calls))
         replay = _Replay(graph_module, translated, taps)
         _check_floats("the outputs", replay.run_on(batch), outputs, replay)
         float_difference = max(float_difference, replay.difference)
-        largest = max(largest, *(_difference(a, b) for a, b in zip(expected, found, strict=True)))
-        table = table and expected[0].dim() == 2 and expected[0].shape[1] > 1
-        same += int((expected[0].argmax(1) == found[0].argmax(1)).sum()) if table else 0
-        inputs += len(expected[0])
-    return Checked(inputs, len(translated.calls), float_difference, largest, same if table else None)
+        end_to_end.add(answers(model, batch), run_file(path, batch))
+    return Checked(len(translated.calls), float_difference, end_to_end)
 
 
 def open_file(path: Path, batch: Example) -> Any:
@@ -153,14 +149,10 @@ class _Replay(Interpreter):
 
 def _check_floats(what: str, ours: list[Tensor], theirs: list[Tensor], replay: _Replay) -> None:
     for a, b in zip(ours, theirs, strict=True):
-        difference = _difference(a, b) / max(float(a.abs().max()) if a.numel() else 0.0, 1e-30)
+        difference = largest_difference(a, b) / largest_magnitude(a)
         if not difference <= _TOLERANCE:
             raise CheckError(
                 f"the OpenVINO model computes something else than the packed model: {what} differ by {difference:.1e} "
                 f"of the largest number, expected at most {_TOLERANCE:.0e}; nothing was written"
             )
         replay.difference = max(replay.difference, difference)
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    return 0.0 if torch.equal(a, b) else float((a.double() - b.double()).abs().max())

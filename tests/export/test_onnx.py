@@ -132,7 +132,7 @@ def test_a_residual_network(network: tuple[nn.Module, Path, Any, list[Any]]) -> 
     checked = check_file(path, model, probes, example, any_batch=True)
     assert checked.exact_products == 6 and checked.float_products == 0
     assert checked.float_difference < 1e-5
-    assert checked.same_class == checked.inputs == 8
+    assert checked.end_to_end.same_class == checked.end_to_end.inputs == 8
     x = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(run(open_file(path), ((x,), {}))[0], model(x), rtol=1e-4, atol=1e-4)

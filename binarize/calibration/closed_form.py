@@ -126,7 +126,7 @@ def fit_with_shortcut(norm: nn.Module, z: Tensor, shortcut: ChannelScale, v: Ten
     solvable = determinant > _COLLINEAR * uu * vv
     factor = (vt * uu - ut * uv) / torch.where(solvable, determinant, torch.ones_like(determinant))
     shortcut.s.data.copy_(torch.where(solvable, factor, shortcut.s.detach().to(factor.dtype)))
-    fit_norm(norm, z, wanted - shortcut(v), "least-squares")
+    _fit_normalized(norm, u, wanted - shortcut(v), "least-squares")
 
 
 def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:
@@ -137,7 +137,10 @@ def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:
 
 def fit_norm(norm: nn.Module, z: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
     """Fit the norm's scale and shift; returns its new output, without an activation that it may hold."""
-    u = normalized(norm, z)
+    return _fit_normalized(norm, normalized(norm, z), wanted, fit)
+
+
+def _fit_normalized(norm: nn.Module, u: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
     dim = channel_dim(norm, u)
     scale, shift, alive = affine(u, wanted, dim, fit)
     old = cast(Tensor, norm.weight).detach().to(scale.dtype)

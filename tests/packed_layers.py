@@ -72,3 +72,14 @@ KINDS: dict[str, Made] = {
     "float inputs, padded": ((6, 5, 5), lambda: conv(6, 8, groups=2, pad=1, float_input=True, pad_value=0.25)),
     "float inputs of a linear layer": ((37,), lambda: linear(37, 5, float_input=True)),
 }  # fmt: skip
+
+
+class Beside(nn.Module):
+    """Layers that read an argument each."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        return [layer(x) for layer, x in zip(self.layers, inputs)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import nets
 import pytest
 import torch
-from packed_layers import KINDS, Made, conv, linear
+from packed_layers import KINDS, Beside, Made, conv, linear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -44,17 +44,6 @@ BINARY: dict[str, Made] = {
     "linear": ((64,), lambda: linear(64, 11)),
     "tokens": ((3, 64), lambda: linear(64, 10, thresholds=True)),
 }  # fmt: skip
-
-
-class Beside(nn.Module):
-    """Layers that read an argument each."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [layer(x) for layer, x in zip(self.layers, inputs)]
 
 
 def beside(kinds: dict[str, Made], rows: int) -> tuple[nn.Module, Example]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import nets
 import pytest
 import torch
-from packed_layers import KINDS, conv
+from packed_layers import KINDS, Beside, conv
 from torch import Tensor, nn
 
 import binarize
@@ -43,17 +43,6 @@ def assert_same_bits(model: nn.Module, example: Example) -> None:
         batch = with_rows(example, rows, seed=rows)
         pairs = zip(answers(again, batch), answers(model, batch), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs), rows
-
-
-class Beside(nn.Module):
-    """Layers that read an argument each."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
-        return [layer(x) for layer, x in zip(self.layers, inputs)]
 
 
 def test_every_kind_of_packed_layer() -> None:

@@ -17,13 +17,16 @@ wanted.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
 
 from binarize.binarizers.sign import Pure, WeightBinarizer
 from binarize.errors import UsageError
+from binarize.packed.kernels import training
 from binarize.packed_product import packed_product
 
 if TYPE_CHECKING:
@@ -56,7 +59,13 @@ def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tup
 
 
 def _parameters(layer: BinaryLayer) -> list[nn.Parameter]:
-    return [p for part in _parts(layer) for p in part.parameters()]
+    # Module.parameters looks for doubles, which takes as long as a small product.
+    found = [p for part in _parts(layer) for m in _modules(part) for p in m._parameters.values()]
+    return [p for p in found if p is not None]
+
+
+def _modules(part: nn.Module) -> Iterable[nn.Module]:
+    return part.modules() if part._modules else (part,)
 
 
 def _parts(layer: BinaryLayer) -> list[nn.Module]:
@@ -82,7 +91,7 @@ def _is_plain(layer: BinaryLayer) -> bool:
 def _has_hooks(part: nn.Module) -> bool:
     return any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
-        for m in part.modules()
+        for m in _modules(part)
     )
 
 
@@ -145,41 +154,46 @@ class _Recomputed(torch.autograd.Function):
             x = x.detach().requires_grad_(need_x)
             a = layer.operand(x)
         ga: Tensor | None = None
-        dw: Tensor | None = None
         slices = _slices(layer, weight)
+        # The gradient of a sliced weight is computed where it stays.
+        whole = torch.empty_like(weight) if need_w and len(slices) > 1 else None
         for rows in slices:
             with torch.enable_grad():
                 part = weight.detach()[rows].requires_grad_(need_w)
                 values, scale = layer.binarized_weight(part)
             needs = (a.requires_grad, values.requires_grad)
-            more, gvalues = layer.multiply_backward(
-                gy[..., rows], a.detach(), values.detach(), needs, ctx.size
+            place = None if whole is None or whole.dtype != gy.dtype else whole[rows]
+            ga, gvalues = layer.multiply_backward(
+                gy[..., rows], a.detach(), values.detach(), needs, ctx.size, (ga, place)
             )
-            if more is not None:
-                ga = more if ga is None else ga.add_(more)
             roots = {values: gvalues}
             if scale is not None and gscale is not None:
                 roots[scale] = gscale[rows]
+            if len(slices) == 1:
+                # Asking for all gradients at once takes half as long for a small product.
+                _add_gradients(sums, {**roots, a: ga}, [x, part, *parameters])
+                return (None, None, sums.get(x), sums.get(part), *(sums.get(p) for p in parameters))
             _add_gradients(sums, roots, [part, *parameters])
-            if need_w and len(slices) == 1:
+            if whole is not None:
                 dw = sums.pop(part)
-            elif need_w:
-                dw = torch.empty_like(weight) if dw is None else dw
-                dw[rows] = sums.pop(part)
+                if place is None or dw.data_ptr() != place.data_ptr():
+                    whole[rows] = dw
         _add_gradients(sums, {a: ga}, [x, *parameters])
-        return (None, None, sums.get(x), dw, *(sums.get(p) for p in parameters))
+        return (None, None, sums.get(x), whole, *(sums.get(p) for p in parameters))
 
 
 def _add_gradients(
     sums: dict[Tensor, Tensor], roots: dict[Tensor, Tensor | None], inputs: list[Tensor]
 ) -> None:
-    """Add to `sums` the gradients of the inputs, given those of the roots."""
+    """Add to `sums` the gradients of the inputs, given those of the roots, which may be written over."""
     known = {root: g.to(root.dtype) for root, g in roots.items() if root.requires_grad and g is not None}
     inputs = [one for one in inputs if one.requires_grad]
     if not known or not inputs:
         return
-    for one, g in zip(
-        inputs, torch.autograd.grad(list(known), inputs, list(known.values()), allow_unused=True)
-    ):
+    # What one Function alone reads is its to write over.
+    spare = [g for root, g in known.items() if isinstance(root.grad_fn, BackwardCFunction)]
+    with training.overwriting(spare):
+        found = torch.autograd.grad(list(known), inputs, list(known.values()), allow_unused=True)
+    for one, g in zip(inputs, found):
         if g is not None:
             sums[one] = sums[one] + g if one in sums else g

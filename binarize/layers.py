@@ -190,9 +190,19 @@ class BinaryLayer(nn.Module):
         raise NotImplementedError
 
     def multiply_backward(
-        self, g: Tensor, a: Tensor, values: Tensor, needs: tuple[bool, bool], size: list[int] | None
+        self,
+        g: Tensor,
+        a: Tensor,
+        values: Tensor,
+        needs: tuple[bool, bool],
+        size: list[int] | None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Gradients of `multiply` at the operand and at the binary weight, as far as `needs` asks for them."""
+        """Gradients of `multiply` at the operand and at the binary weight, as far as `needs` asks for them.
+
+        Linear layers, the only ones whose weights are sliced, add the first to `out[0]` and write the second to
+        `out[1]`.
+        """
         g_a, g_values, _ = torch.ops.aten.convolution_backward(
             g, a.to(g.dtype), values.to(g.dtype), None, *self._geometry(a, size), [*needs, False]
         )
@@ -357,11 +367,25 @@ class BinaryLinear(BinaryLayer, nn.Linear):
         return F.linear(a, values)
 
     def multiply_backward(
-        self, g: Tensor, a: Tensor, values: Tensor, needs: tuple[bool, bool], size: list[int] | None
+        self,
+        g: Tensor,
+        a: Tensor,
+        values: Tensor,
+        needs: tuple[bool, bool],
+        size: list[int] | None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> tuple[Tensor | None, Tensor | None]:
-        g_a = g @ values.to(g.dtype) if needs[0] else None
-        flat_g, flat_a = g.reshape(-1, g.shape[-1]), a.reshape(-1, a.shape[-1])
-        return g_a, flat_g.t() @ flat_a.to(g.dtype) if needs[1] else None
+        sum_a, place = out
+        flat_g, flat_a = g.reshape(-1, g.shape[-1]), a.reshape(-1, a.shape[-1]).to(g.dtype)
+        g_a = g_values = None
+        if needs[0] and sum_a is not None:
+            g_a = sum_a
+            g_a.view(-1, g_a.shape[-1]).addmm_(flat_g, values.to(g.dtype))
+        elif needs[0]:
+            g_a = g @ values.to(g.dtype)
+        if needs[1]:
+            g_values = torch.mm(flat_g.t(), flat_a, out=place)
+        return g_a, g_values
 
     def is_batch(self, x: Tensor) -> bool:
         return True

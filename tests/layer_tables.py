@@ -41,6 +41,11 @@ METHODS = {
         "weight_binarizer": adabin.AdaptiveWeight(axis=axis),
         "input_binarizer": adabin.AdaptiveInput(),
     },
+    # Its gradient goes two ways.
+    "adabin as in code": lambda axis: {
+        "weight_binarizer": adabin.AdaptiveWeight(axis=axis),
+        "input_binarizer": adabin.AdaptiveInput(form="code"),
+    },
     "xnor exact": lambda axis: {
         "weight_binarizer": xnor.ScaledSign(scale_grad="exact", axis=axis),
         "input_binarizer": bnn.SteSign(),

@@ -151,3 +151,33 @@ def test_large_linear_weights_are_binarized_in_slices(monkeypatch):
         torch.testing.assert_close(y, expected, rtol=0, atol=1e-5)
         for (name, p), (_, q) in zip(sliced.named_parameters(), whole.named_parameters()):
             torch.testing.assert_close(p.grad, q.grad, rtol=1e-5, atol=1e-4, msg=f"{method} {name}")
+
+
+@pytest.mark.parametrize("frozen", ["weight", "input", "neither"])
+def test_the_gradients_of_slices_are_those_of_plain_autograd(monkeypatch, frozen):
+    torch.manual_seed(0)
+    x = torch.randn(7, 24, requires_grad=frozen != "input")
+    monkeypatch.setattr(binary_product, "SLICE", 4 * 24)
+    for method in METHODS:
+        sliced = convert(nn.Linear(24, 10), method)
+        sliced.weight.requires_grad_(frozen != "weight")
+        plain = copy.deepcopy(sliced)
+        plain.weight_binarizer.register_forward_hook(lambda module, args, output: None)
+        x.grad = None
+        sliced(x).square().sum().backward()
+        ours, x.grad = x.grad, None
+        plain(x).square().sum().backward()
+        grads = [p.grad for p in sliced.parameters()]
+        for got, wanted in zip([ours, *grads], [x.grad, *(p.grad for p in plain.parameters())]):
+            assert (got is None) == (wanted is None), method
+            if got is not None:
+                torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-4, msg=method)
+
+
+def test_a_gradient_given_from_outside_stays_as_it_is():
+    layer, x = made("conv2d")
+    y = convert(layer)(x.requires_grad_())
+    g = torch.randn_like(y)
+    before = g.clone()
+    y.backward(g)
+    assert torch.equal(g, before)

@@ -66,6 +66,20 @@ def test_estimate_is_the_gradient_times_the_derivative(variant, pair, estimator)
     torch.testing.assert_close(sums[:, :3].sum(0), totals, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("through_filter", [False, True])
+def test_a_gradient_may_be_written_over(variant, pair, through_filter):
+    w, g = pair
+    rows = training.filter_rows(w)
+    mean, deviation = training.deviations(w, rows)
+    options = {"centre": mean, "radius": deviation.clamp_min(1e-8), "through_filter": through_filter}
+    formula, given = training.Formula.decay(1.0, 1.0), g.clone()
+    expected, _ = training.estimate(w, g, rows, formula, **options)
+    assert torch.equal(g, given) and expected.data_ptr() != g.data_ptr()
+    with training.overwriting([g]):
+        dx, _ = training.estimate(w, g, rows, formula, **options)
+    assert dx.data_ptr() == g.data_ptr() and torch.equal(dx, expected)
+
+
 def test_a_nan_stays_one_in_the_triangular_gradient(variant):
     x = torch.tensor([[float("nan"), 0.5]])
     dx, _ = training.estimate(x, torch.ones(1, 2), training.whole(x), ApproxSign().formula())

@@ -120,7 +120,9 @@ INLINE void estimate_row(const RowsCall *call, int64_t row, const float *x, cons
                          int kind, int scaled, int summed)
 {
     const int64_t k = row % call->period;
-    const float centre = at(call->centre, k, 0), radius = at(call->radius, k, 1), divisor = at(call->divisor, k, 1);
+    const float centre = at(call->centre, k, 0), radius = at(call->radius, k, 1);
+    /* Factors: a vector's division takes as long as all else that is done to it. */
+    const Floats inverse = all(1 / radius), factor = all(1 / at(call->divisor, k, 1));
     double sums[3] = {0, 0, 0};
     for (int64_t from = 0; from < n; from += STRIP) {
         const int64_t stop = n - from < STRIP ? n : from + STRIP;
@@ -129,10 +131,10 @@ INLINE void estimate_row(const RowsCall *call, int64_t row, const float *x, cons
             const Floats difference = take(x + i, left) - all(centre);
             Floats z = difference;
             if (scaled)
-                z = z / all(radius);
+                z = z * inverse;
             Floats gradient = take(g + i, left);
             if (call->divisor)
-                gradient = gradient / all(divisor);
+                gradient = gradient * factor;
             const Floats d = derivative(call, kind, z) * gradient;
             put(dx + i, d, left);
             if (summed) {
@@ -156,7 +158,7 @@ INLINE void estimate_row(const RowsCall *call, int64_t row, const float *x, cons
     const float shift = (float)((sums[0] - sums[1]) / (double)n);
     const float stretch = radius > (float)FILTER_EPS ? (float)(sums[2] / (double)n) : 0;
     EACH_WIDE(i, 0, n,
-        const Floats u = (take(x + i, left) - all(centre)) / all(radius);
+        const Floats u = (take(x + i, left) - all(centre)) * inverse;
         put(dx + i, u * all(stretch) + take(dx + i, left) + all(shift), left););
 }
 

@@ -10,7 +10,10 @@ in all is cut into rows of any length.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import local
 
 import torch
 from torch import Tensor
@@ -25,6 +28,7 @@ __all__ = [
     "estimate",
     "filter_rows",
     "magnitudes",
+    "overwriting",
     "plane_rows",
     "planes",
     "split",
@@ -70,6 +74,25 @@ class Formula:
     def decay(cls, t: float, k: float) -> Formula:
         """k t (1 - tanh(t x)^2)."""
         return cls(2, t, k)
+
+
+class _Spare(local):
+    """Gradients that nobody else has, of this thread; their places in memory."""
+
+    addresses: frozenset[int] = frozenset()
+
+
+_spare = _Spare()
+
+
+@contextmanager
+def overwriting(gradients: Iterable[Tensor]) -> Iterator[None]:
+    """Within it `estimate` may write its dx over these, which the caller has made and will not read again."""
+    before, _spare.addresses = _spare.addresses, frozenset(g.data_ptr() for g in gradients)
+    try:
+        yield
+    finally:
+        _spare.addresses = before
 
 
 def whole(x: Tensor) -> Rows | None:
@@ -143,7 +166,7 @@ def estimate(
     """
     if rows is None or formula is None or not _alike(x, g):
         return None
-    dx = torch.empty_like(x)
+    dx = g if g.data_ptr() in _spare.addresses else torch.empty_like(x)
     sums = _sums(rows) if wants_sums else None
     _run(
         _ESTIMATE_FILTER if through_filter else _ESTIMATE, rows, x, g=g, out=dx, centre=centre, radius=radius,
@@ -264,6 +287,8 @@ def _numbers(numbers: Tensor | None, rows: Rows) -> Tensor | None:
     if numbers is None:
         return None
     assert numbers.numel() == rows.period and numbers.is_cpu, (numbers.shape, rows)
+    if numbers.dtype == torch.float32 and numbers.is_contiguous():
+        return numbers
     return numbers.detach().to(torch.float32).contiguous()
 
 

@@ -63,7 +63,7 @@ class Set:
     names: Callable[[], list[str]]
     checks: tuple[str, ...] = CHECKS
     seconds: int = 900
-    gigabytes: float = 6.0
+    gigabytes: float = 12.0
     # Plan alone, without parameter data.
     meta: bool = False
 
@@ -92,7 +92,7 @@ SETS = {
     "torchvision": Set(torchvision),
     "timm-modules": Set(timm_modules),
     "timm-plan": Set(timm_all, ("plan",), seconds=180, gigabytes=4.0, meta=True),
-    "timm-random": Set(timm_random, ("plan", "convert", "shapes", "gradients"), seconds=1200, gigabytes=10.0),
+    "timm-random": Set(timm_random, ("plan", "convert", "shapes", "gradients"), seconds=1200),
     "hf": Set(lambda: [f"hf:{name}" for name in HF]),
     "yolo": Set(lambda: [f"yolo:{name}" for name in YOLO]),
     "smp": Set(lambda: [f"smp:{name}" for name in SMP]),

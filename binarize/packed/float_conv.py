@@ -1,6 +1,6 @@
 """Float convolutions of a packed model: the stem, the 1x1 of a shortcut. One pass, where torch takes four.
 
-    binarize::float_conv    convolution with its norm folded in, ReLU, max pooling
+    binarize::float_conv    convolution with its norm folded in, ReLU or a table of slopes, max pooling
 
 On images with few channels and for 1x1 the libraries behind torch are far from what the processor can do, and beside
 packed layers these steps are what is left to wait for. The kernels add up in one fixed order, torch in its own:
@@ -20,6 +20,7 @@ from torch.nn import functional
 from binarize.errors import UsageError
 from binarize.packed import kernels, native
 from binarize.packed.kernels import Variant
+from binarize.packed.reference import piecewise
 
 __all__ = ["FloatConv", "suits"]
 
@@ -31,11 +32,14 @@ _Pair = tuple[int, int]
 class FloatConv(nn.Module):
     """A float convolution with zero padding, then ReLU, then max pooling by (side, stride, padding), if wanted.
 
+    `activation` (4, O) bends each channel as `reference.piecewise` does, in place of ReLU.
+
     Shapes: (N, C, H, W) -> (N, O, H', W') with channels last in memory.
     """
 
     weight: Tensor
     bias: Tensor
+    activation: Tensor | None
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -44,10 +48,11 @@ class FloatConv(nn.Module):
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         self.register_buffer("weight", conv.weight.detach().clone())
         self.register_buffer("bias", bias)
+        self.register_buffer("activation", None)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.ops.binarize.float_conv(
-            x, self.weight, self.bias, self.stride, self.padding, self.relu, self.pool
+            x, self.weight, self.bias, self.stride, self.padding, self.relu, self.pool, self.activation
         )
         return y
 
@@ -67,16 +72,19 @@ def _float_conv_cpu(
     padding: Sequence[int],
     relu: bool = False,
     pool: Sequence[int] = (),
+    activation: Tensor | None = None,
 ) -> Tensor:
     variant = kernels.active(needed=False)
     if variant is None or not variant.float_lanes or x.dtype != torch.float32:
-        return _float_conv_reference(x, weight, bias, stride, padding, relu, pool)
+        return _float_conv_reference(x, weight, bias, stride, padding, relu, pool, activation)
     channels, (out_channels, _, kh, kw) = x.shape[1], weight.shape
     if weight.shape[1] != channels or bias.shape != (out_channels,) or weight.dtype != torch.float32:
         raise UsageError(
             f"float_conv: weight is {weight.dtype} {tuple(weight.shape)}, bias {tuple(bias.shape)} "
             f"for an image of {channels} channels"
         )
+    if activation is not None and activation.shape != (4, out_channels):
+        raise UsageError(f"float_conv: activation is {tuple(activation.shape)}, expected (4, {out_channels})")
     if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
         x = x.contiguous(memory_format=torch.channels_last)
     planes = not x.is_contiguous(memory_format=torch.channels_last)
@@ -84,11 +92,15 @@ def _float_conv_cpu(
     out = torch.empty((x.shape[0], out_channels, *pooled), memory_format=torch.channels_last)
     blocks = native.kept(weight, variant.name, lambda: _layout(weight, variant))
     padded = native.kept(bias, variant.name, lambda: _filled(bias, variant))
+    bent = 0
+    if activation is not None:
+        table = activation
+        bent = native.kept(table, variant.name, lambda: _filled(table.float(), variant)).data_ptr()
     module = kernels.native()
     assert module is not None
     module.floats(
         variant.index, x.data_ptr(), native.NCHW if planes else native.NHWC, *x.shape, out_channels, height, width,
-        kh, kw, *stride, *padding, int(relu), *(pool or (0, 0, 0)), *pooled, blocks.data_ptr(), padded.data_ptr(),
+        kh, kw, *stride, *padding, int(relu), *(pool or (0, 0, 0)), *pooled, blocks.data_ptr(), padded.data_ptr(), bent,
         out.data_ptr(), torch.get_num_threads(),
     )  # fmt: skip
     return out
@@ -102,9 +114,11 @@ def _float_conv_reference(
     padding: Sequence[int],
     relu: bool = False,
     pool: Sequence[int] = (),
+    activation: Tensor | None = None,
 ) -> Tensor:
     y = functional.conv2d(x, weight, bias, stride, padding)
     y = y.relu() if relu else y
+    y = y if activation is None else piecewise(y, activation)
     if pool:
         side, step, margin = pool
         y = functional.max_pool2d(y, side, step, margin)
@@ -119,6 +133,7 @@ def _float_conv_shape(
     padding: Sequence[int],
     relu: bool = False,
     pool: Sequence[int] = (),
+    activation: Tensor | None = None,
 ) -> Tensor:
     _, size = _sizes.__wrapped__(x.shape[2:], weight.shape[2:], stride, padding, pool)  # sizes may be symbols
     shape = (x.shape[0], weight.shape[0], *size)
@@ -149,8 +164,8 @@ def _filled(numbers: Tensor, variant: Variant) -> Tensor:
 
 _library = torch.library.Library("binarize", "FRAGMENT")
 _library.define(
-    "float_conv(Tensor x, Tensor weight, Tensor bias, int[] stride, int[] padding, bool relu=False, int[] pool=[]) "
-    "-> Tensor",
+    "float_conv(Tensor x, Tensor weight, Tensor bias, int[] stride, int[] padding, bool relu=False, int[] pool=[], "
+    "Tensor? activation=None) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 _library.impl("float_conv", _float_conv_cpu, "CPU")

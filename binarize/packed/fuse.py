@@ -4,7 +4,7 @@
     layer, next layer         the call also compares with the next layer's thresholds, which then reads bits
     add                       into the memory of what is added, where nothing reads that later
     convolution, BatchNorm    one convolution, the norm folded into its weight
-    with ReLU, max pooling    one call of a float kernel, where that is faster than torch: stems, 1x1
+    with what bends, pools    one call of a float kernel, where that is faster than torch: stems, 1x1
     images                    channels last in memory, from the first step on
 
 What the kernels take over is computed to the same bits. The folded norms round otherwise, and so do torch's float
@@ -35,6 +35,7 @@ from binarize.packed.layers import PackedLayer
 __all__ = ["fuse"]
 
 _ADD = (operator.add, operator.iadd, torch.add)
+_ACTIVATIONS = (nn.ReLU, nn.PReLU, Maxout, RPReLU)
 
 
 class _Tracer(torch.fx.Tracer):
@@ -111,15 +112,20 @@ def _fold_norms(traced: GraphModule) -> None:
 
 
 def _take_float_convs(traced: GraphModule) -> None:
-    """Each float convolution that suits the kernels takes the ReLU and the max pooling that alone read it."""
+    """Each float convolution that suits the kernels takes the activation and the max pooling that alone read it."""
     for node in list(traced.graph.nodes):
         conv = _module(traced, node, nn.Conv2d)
         if conv is None or not suits(conv) or _calls(traced, node.target) > 1:
             continue
         fused = FloatConv(conv)
         traced.set_submodule(node.target, fused)
-        if _only_user(traced, node, nn.ReLU) is not None:
+        activation = _only_user(traced, node, _ACTIVATIONS)
+        table = None if activation is None else _table(activation, conv.out_channels)
+        if isinstance(activation, nn.ReLU):
             fused.relu = True
+            _skip(traced, node)
+        elif table is not None:
+            fused.activation = table
             _skip(traced, node)
         pool = _only_user(traced, node, nn.MaxPool2d)
         numbers = None if pool is None else _pool_numbers(pool)
@@ -128,7 +134,7 @@ def _take_float_convs(traced: GraphModule) -> None:
             _skip(traced, node)
 
 
-def _only_user(traced: GraphModule, node: Node, kind: type) -> Any:
+def _only_user(traced: GraphModule, node: Node, kind: type | tuple[type, ...]) -> Any:
     (user,) = node.users if len(node.users) == 1 else (None,)
     return _module(traced, user, kind)
 
@@ -266,7 +272,7 @@ def _take_residual(traced: GraphModule, node: Node, last: Node) -> Node:
 
 def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
     (user,) = last.users if len(last.users) == 1 else (None,)
-    module = _module(traced, user, (nn.ReLU, nn.PReLU, Maxout, RPReLU))
+    module = _module(traced, user, _ACTIVATIONS)
     channels = int(fused.shift.numel())
     table = None if module is None else _table(module, channels)
     if user is None or table is None:

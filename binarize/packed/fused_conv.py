@@ -1,17 +1,19 @@
-"""A packed convolution and what follows it as one call of a kernel, with as little of Python around it as can be."""
+"""A packed layer and what follows it as one call of a kernel, with as little of Python around it as can be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from binarize.packed import kernels, native, ops
 from binarize.packed.kernels import Variant
-from binarize.packed.layers import PackedLayer
 from binarize.packed.layout import KernelWeight
+
+if TYPE_CHECKING:
+    from binarize.packed.layers import PackedLayer
 
 __all__ = ["FusedConv"]
 
@@ -25,7 +27,8 @@ class FusedConv(nn.Module):
     With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
     the result takes the residual's memory.
 
-    Its buffers may be written to, but not be replaced one by one: on a CPU their addresses are found out once.
+    Its buffers may be written to, but not be replaced one by one: on a CPU their addresses are found out once. The
+    padding is that of images of `height` x `width`, where it depends on them; a linear layer's input is (N, C, 1, 1).
 
     Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
     (N, H', W', ceil(O / 32)).
@@ -37,7 +40,7 @@ class FusedConv(nn.Module):
     threshold: Tensor | None
     next_threshold: Tensor | None
 
-    def __init__(self, layer: PackedLayer, height: int, width: int) -> None:
+    def __init__(self, layer: PackedLayer, height: int = 1, width: int = 1) -> None:
         super().__init__()
         window = layer.window
         geometry = window.geometry(torch.empty(1, window.in_channels, height, width), int(layer.pad_value))
@@ -65,7 +68,11 @@ class FusedConv(nn.Module):
         if variant is None or recorded or not _is_plain(x):
             return self._by_operator(x, residual)
         ready = self._ready.get((variant, x.shape, x.dtype))
-        if ready is None or ready.given["shift"] is not self.shift:
+        if (
+            ready is None
+            or ready.given["shift"] is not self.shift
+            or ready.version != native.version(self.bits)
+        ):
             ready = self._prepare(variant, x)
         if residual is not None and (residual.shape != ready.size or not _is_plain(residual)):
             return self._by_operator(x, residual)
@@ -118,7 +125,8 @@ class FusedConv(nn.Module):
         fields = {**call.fields, "input_kind": kind}
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
-        ready = _Ready(variant, weight, given, fields, like.shape, like.stride(), words)
+        version = native.version(self.bits)
+        ready = _Ready(variant, weight, version, given, fields, like.shape, like.stride(), words)
         self._ready[(variant, x.shape, x.dtype)] = ready
         return ready
 
@@ -137,6 +145,7 @@ class _Ready:
 
     variant: Variant
     weight: KernelWeight
+    version: int
     given: dict[str, Tensor]
     fields: dict[str, int]
     size: torch.Size

@@ -24,11 +24,14 @@ from torch import Tensor, nn
 from binarize.errors import CheckError, UsageError
 from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
+from binarize.packed.fused_conv import FusedConv
 from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
 
 __all__ = ["PARTS", "Form", "FrozenLayer", "PackedLayer", "check_stream"]
 
+# The numbers of a layer; the last follows from others.
+_TABLES = ("scale", "shift", "window_scale", "threshold", "border")
 # What a layer may hold beside its numbers.
 PARTS = ("front", "norm", "shortcut", "activation")
 
@@ -107,7 +110,7 @@ class FrozenLayer(nn.Module):
         super().__init__()
         self.window, self.outside, self.pad_value = form.window, form.outside, form.pad_value
         self.zero_one, self.float_input = form.zero_one, form.float_input
-        for name in ("scale", "shift", "window_scale", "threshold"):
+        for name in _TABLES[:-1]:
             self.register_buffer(name, getattr(form, name))
         self.register_buffer("border", form.border, persistent=False)
         for name in PARTS:
@@ -246,21 +249,36 @@ class PackedLayer(FrozenLayer):
         native = self.window.native and self.scale.shape[0] <= _NATIVE_PLANES
         if self.float_input or not native or x.dtype not in _NATIVE_TYPES:
             return super().product(x, output_size)
+        linear = self.window.kind == "linear"
+        if linear and type(x) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            # Beside such a product the way through an operator is long.
+            y: Tensor = self._direct()(x.reshape(-1, x.shape[-1], 1, 1))
+            return y.reshape(*x.shape[:-1], self.window.out_channels)
         options = {
             "threshold": _single(self.threshold),
             "zero_one": self.zero_one,
             "window_scale": self.window_scale,
             "border": self.border,
         }
-        if self.window.kind == "linear":
+        if linear:
             return ops.linear(x, self.bits, _single(self.scale), self.shift, **options)
         line = len(self.window.kernel) == 1
         image = x.unsqueeze(2) if line else x
         sizes = ops.sizes_of(self.window.geometry(x, int(self.pad_value)))
-        y: Tensor = torch.ops.binarize.conv(
-            image, self.bits, sizes, _single(self.scale), self.shift, **options
-        )
+        y = torch.ops.binarize.conv(image, self.bits, sizes, _single(self.scale), self.shift, **options)
         return y.squeeze(2) if line else y
+
+    def _direct(self) -> FusedConv:
+        """This layer as one call of a kernel, made again when one of its buffers is another."""
+        tables = [self._buffers.get(name) for name in (*_TABLES, "bits")]
+        made, call = self.__dict__.get("_made") or ([], None)
+        if call is None or any(now is not then for now, then in zip(tables, made)):
+            call = FusedConv(self)
+            self.__dict__["_made"] = (tables, call)
+        return call
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
 
 def check_stream(bits: Tensor, window: Window) -> None:

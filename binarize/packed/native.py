@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 
 def kept(tensor: Tensor, key: object, make: Callable[[], _T]) -> _T:
     """What `make` makes of a tensor under a key; made on first use, and again after the tensor was written to."""
-    whole_key = (key, 0 if tensor.is_inference() else tensor._version)
+    whole_key = (key, version(tensor))
     name = id(tensor)
     known = _layouts.get(name)
     if known is None or known[0]() is not tensor or known[1] != whole_key:
@@ -54,6 +54,11 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T]) -> _T:
         known = _layouts[name] = (forget, whole_key, make())
     found: _T = known[2]
     return found
+
+
+def version(tensor: Tensor) -> int:
+    """A number that changes when the tensor is written to."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _forget(layouts: dict[int, Any], name: int, _: object) -> None:

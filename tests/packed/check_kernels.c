@@ -417,7 +417,14 @@ static float solve_float(const FloatCall *c, const float *x, const float *weight
             const int64_t row = (o / lanes * taps + tap) * c->channels + m;
             sum = fmaf(value, weight[row * lanes + o % lanes], sum);
         }
-    return c->relu && sum < 0 ? 0 : sum;
+    if (c->relu)
+        return sum < 0 ? 0 : sum;
+    if (!c->activation)
+        return sum;
+    const int64_t padded = (c->out_channels + lanes - 1) / lanes * lanes;
+    const float *table = F(c->activation) + o, z = sum + table[0];
+    const float above = table[padded] * z, under = table[2 * padded] * z;
+    return (z > 0 ? above : under) + table[3 * padded];
 }
 
 static void draw_floats(FloatCall *c)
@@ -453,6 +460,7 @@ static int check_floats(const Variant *v)
     c.input = (int64_t)(intptr_t)x;
     c.weight = (int64_t)(intptr_t)weight;
     c.bias = (int64_t)(intptr_t)reals(padded);
+    c.activation = c.relu || draw(0, 1) ? 0 : (int64_t)(intptr_t)reals(4 * padded);
     c.result = (int64_t)(intptr_t)out;
     const char *wrong = run_floats(v, &c);
     int bad = wrong != NULL;

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_layers import packed
 from torch import Tensor, nn
 
 from binarize.errors import CheckError, UsageError
@@ -199,6 +200,32 @@ def test_layers_survive_copying_and_saving() -> None:
         for other in (copy.deepcopy(layer), torch.load(file, weights_only=False)):
             assert torch.equal(other(x), layer(x))
             assert other.form.outside == 0.5
+
+
+@pytest.mark.parametrize("window", [Window("linear", 70, 40), CONV], ids=lambda window: window.kind)
+def test_a_packed_layer_follows_its_buffers(window: Window) -> None:
+    one, other = (packed(window, seed, thresholds=True, two_levels=True) for seed in (0, 1))
+    x = randn(2, 4, 5, 6) if window.kernel else randn(3, 70)
+    with torch.no_grad():
+        wanted = other(x)
+        assert not torch.equal(one(x), wanted)
+        one.load_state_dict(other.state_dict())
+        assert torch.equal(one(x), wanted)
+        for name, buffer in packed(window, 2, thresholds=True, two_levels=True).named_buffers():
+            setattr(one, name, buffer)
+        assert torch.equal(one(x), packed(window, 2, thresholds=True, two_levels=True)(x))
+
+
+@pytest.mark.parametrize("mode", ["export", "compile"])
+def test_a_packed_linear_layer_is_recorded_as_its_operator(mode: str) -> None:
+    layer, x = packed(Window("linear", 70, 40)), randn(3, 70)
+    wanted = layer(x)
+    if mode == "export":
+        program = torch.export.export(nn.Sequential(layer), (x,))
+        assert torch.ops.binarize.conv.default in {node.target for node in program.graph.nodes}
+        assert torch.equal(program.module()(x), wanted)
+    else:
+        assert torch.equal(torch.compile(layer, fullgraph=True, backend="eager")(x), wanted)
 
 
 def test_a_packed_layer_exports_with_its_operator() -> None:

@@ -21,6 +21,19 @@ INLINE void float_any_tile(const float *const *x, const FloatJob *job, const flo
     }
 }
 
+/* One block's pixels, each channel bent as engine.h's `activate` does. */
+INLINE void bend_tile(const FloatJob *job, int64_t first, int n, float *out)
+{
+    const int64_t padded = job->blocks * FLOAT_LANES;
+    const float *pre = (const float *)(intptr_t)job->call.activation + first;
+    const float *positive = pre + padded, *negative = positive + padded, *post = negative + padded;
+    for (int i = 0; i < n; i++, out += FLOAT_LANES)
+        for (int j = 0; j < FLOAT_LANES; j++) {
+            const float z = out[j] + pre[j], above = positive[j] * z, under = negative[j] * z;
+            out[j] = (z > 0 ? above : under) + post[j];
+        }
+}
+
 /* Output pixels [begin, end) of one block of filters; to[0] is the first pixel's first filter. */
 static __attribute__((noinline)) TARGET void VARIANT(float_block)(const FloatJob *job, int64_t block, int64_t begin,
                                                                   int64_t end, float *to)
@@ -47,6 +60,8 @@ static __attribute__((noinline)) TARGET void VARIANT(float_block)(const FloatJob
         if (call->relu)
             for (int i = 0; i < n * FLOAT_LANES; i++)
                 out[i] = out[i] < 0 ? 0 : out[i];
+        if (call->activation)
+            bend_tile(job, first, n, out);
         for (int i = 0; i < n; i++, to += call->out_channels)
             memcpy(to, out + i * FLOAT_LANES, (size_t)lanes * sizeof(float));
     }

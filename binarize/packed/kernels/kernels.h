@@ -230,6 +230,7 @@ enum { LAYOUT_LANES, LAYOUT_NIBBLES, LAYOUT_ROWS };
     FIELD(pooled_width)                                                                                      \
     FIELD(weight)           /* float32 [blocks][kh][kw][C][lanes] */                                         \
     FIELD(bias)             /* float32 [blocks][lanes] */                                                    \
+    FIELD(activation)       /* 0 or float32 [4][blocks][lanes]: before, above, below, after */               \
     FIELD(result)           /* out: float32 [N][H'][W'][O] */                                                \
     FIELD(threads)
 

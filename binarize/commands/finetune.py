@@ -38,7 +38,7 @@ def finetune(
         str | None,
         typer.Option(
             metavar="DATA|SHARE|none",
-            help="To validate on; default: what belongs to DATA.",
+            help="To validate on; default: what belongs to DATA, a tenth of it where that is a test set.",
             rich_help_panel=_DATA,
         ),
     ] = None,

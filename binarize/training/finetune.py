@@ -58,7 +58,8 @@ def finetune(
 
     `model`         a converted model, or the folder of one (`out` is then that folder unless given)
     `data`          "digits", "idx:PATH", "torch/cifar10", a folder, a Dataset, a DataLoader or (images, labels)
-    `validation`    the same, or a share of `data` such as 0.1; None: what belongs to the data; False: none
+    `validation`    the same, or a share of `data` such as 0.1; None: what belongs to the data, and where that is a test
+                    set a tenth of `data`; False: none
     `teacher`       "source" (the float model), "none", a model, "timm:NAME", a folder, or several; None: the recipe's
     `recipe`        "paper" (the authors' own), a YAML file or a mapping; over the scheme's, and below what is given here
     `two_stage`     half of the epochs with binary inputs alone, then everything binary

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ from binarize.training.stages import stages_of, two_stages
 from binarize.training.teachers import TeacherName, Teachers, find_teachers
 
 __all__ = ["DataOptions", "Run", "chosen_recipe", "needs_preprocessing", "output_classes", "prepare"]
+
+# Share of the training images to choose by, where only a test set stands beside them.
+_HELD_OUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -219,8 +222,21 @@ def _open(
     if isinstance(validation, float):
         return divided(found, validation, seed)
     if validation is None:
-        return found, open_data(data, "validation", **common)
+        other = open_data(data, "validation", **common)
+        return _chosen_by(found, seed) if other is not None and other.is_test else (found, other)
     return found, open_data(validation, "validation", **common) or open_data(validation, **common)
+
+
+def _chosen_by(found: ImageData, seed: int) -> tuple[ImageData, ImageData | None]:
+    """Training images and a share of them to choose by, where all that belongs to them is a test set."""
+    if not 0 < round(_HELD_OUT * len(found)) < len(found):
+        return found, None
+    train, held = divided(found, _HELD_OUT, seed)
+    note = (
+        f"{found.name}: {len(held):,} of the {len(found):,} training images are held out to choose the best epoch by; "
+        "its test images are left to `binarize eval`"
+    )
+    return replace(train, notes=(*train.notes, note)), replace(held, notes=())
 
 
 @torch.no_grad()

@@ -414,6 +414,27 @@ def test_validation_is_what_is_asked_for(converted: Converted) -> None:
     assert len(opened("fake:8")[1] or ()) == 2
 
 
+@pytest.mark.parametrize("name, held, chosen", [("val", 4, 20), ("test", 2, 18)])
+def test_no_epoch_is_chosen_by_a_test_set(
+    converted: Converted, tmp_path: Path, name: str, held: int, chosen: int
+) -> None:
+    for part, (split, count) in enumerate((("train", 10), (name, 2))):
+        for label in "ab":
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(count):
+                image = Image.new("RGB", (16, 16), (number, ord(label), part))
+                image.save(tmp_path / split / label / f"{number}.png")
+    model = converted("ConvRelu")
+    run = prepare(model, str(tmp_path), chosen_recipe(model, RECIPE))
+    assert run.validation is not None and (len(run.validation), len(run.data)) == (held, chosen)
+    assert len(run.data.notes) == (name == "test")
+    colours = [
+        data.dataset[i][0].getpixel((0, 0)) for data in (run.data, run.validation) for i in range(len(data))
+    ]
+    assert len(set(colours)) == held + chosen
+    assert any(part for _, _, part in colours) == (name == "val")
+
+
 def test_recipes_from_files_are_checked(converted: Converted, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("lr: 1.0e-4\nepochs: 3\n")

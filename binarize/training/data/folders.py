@@ -13,7 +13,7 @@ from binarize.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SPLITS", "FolderImages", "split_folder"]
+__all__ = ["SPLITS", "FolderImages", "is_test", "split_folder"]
 
 # Names of subfolders that hold a split, the first that exists counts.
 SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "validation", "test", "eval")}
@@ -83,6 +83,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
     words = re.split(r"(\d+)", name.lower())
     return [(int(word), "") if word.isdigit() else (-1, word) for word in words]
+
+
+def is_test(name: str) -> bool:
+    """Whether a folder of this name holds what results are reported on."""
+    return name in ("test", "eval")
 
 
 def split_folder(root: Path, split: str, exists: Callable[[Path], bool] = Path.is_dir) -> Path | None:

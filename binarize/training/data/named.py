@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from binarize.demo_data.digits import load_digits
 from binarize.errors import SourceError, UsageError, did_you_mean
-from binarize.training.data.folders import FolderImages, split_folder
+from binarize.training.data.folders import FolderImages, is_test, split_folder
 from binarize.training.data.idx import find_idx, read_idx
 from binarize.training.data.seeds import generator
 from binarize.training.data.tensors import TensorImages, to_size
@@ -55,6 +55,8 @@ class ImageData:
     # Whether the images are what the model takes; else they are preprocessed.
     ready: bool = False
     notes: tuple[str, ...] = field(default=(), compare=False)
+    # Whether it is what results are reported on: nothing should be chosen by it.
+    is_test: bool = False
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -120,7 +122,7 @@ def _named(
     if folder is None:
         return None
     files = FolderImages(folder, "L" if size[0] == 1 else "RGB")
-    return ImageData(name, files, files.classes, notes=files.notes())
+    return ImageData(name, files, files.classes, notes=files.notes(), is_test=is_test(folder.name))
 
 
 def _idx(name: str, folder: str, split: str) -> ImageData:
@@ -136,7 +138,8 @@ def _idx(name: str, folder: str, split: str) -> ImageData:
         )
     labels = labels.long()
     classes = tuple(str(i) for i in range(int(labels.max()) + 1)) if len(labels) else ()
-    return ImageData(name, TensorImages(images.unsqueeze(1), labels), classes)
+    named_test = "t10k" in image_file.name or "test" in image_file.name
+    return ImageData(name, TensorImages(images.unsqueeze(1), labels), classes, is_test=named_test)
 
 
 def _fake(name: str, count: int, split: str, size: Sequence[int], classes: int) -> ImageData:
@@ -179,7 +182,9 @@ def _through_timm(
             f"data {name}: {str(error).strip()}\n  looked in {root}; --data-root names another folder, --download fetches it"
         ) from error
     classes = _class_names(dataset)
-    return ImageData(name, _in_memory(dataset) or dataset, classes)
+    # torchvision's small sets are cut in two: what is not for training is for testing.
+    for_testing = getattr(dataset, "train", None) is False
+    return ImageData(name, _in_memory(dataset) or dataset, classes, is_test=for_testing)
 
 
 def _in_memory(dataset: Any) -> TensorImages | None:

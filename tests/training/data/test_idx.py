@@ -58,6 +58,7 @@ def test_a_folder_like_mnists(tmp_path: Path, zipped: bool) -> None:
     for split in ("train", "validation"):
         data = open_data(f"idx:{tmp_path}", split)
         assert data is not None and isinstance(data.dataset, TensorImages)
+        assert data.is_test == (split == "validation")
         assert data.dataset.images.shape == (4, 1, 2, 3)
         assert data.dataset.images[1].flatten().tolist() == [6, 7, 8, 9, 10, 11]
         assert data.dataset.labels is not None and data.dataset.labels.tolist() == [3, 0, 1, 3]

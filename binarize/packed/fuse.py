@@ -120,7 +120,7 @@ def _take_float_convs(traced: GraphModule) -> None:
         fused = FloatConv(conv)
         traced.set_submodule(node.target, fused)
         activation = _only_user(traced, node, _ACTIVATIONS)
-        table = None if activation is None else _table(activation, conv.out_channels)
+        table = None if activation is None else _table(activation, conv.out_channels, 4)
         if isinstance(activation, nn.ReLU):
             fused.relu = True
             _skip(traced, node)
@@ -173,9 +173,14 @@ def _channels_last(traced: GraphModule) -> None:
 
 def _fuses(layer: nn.Module, node: Node) -> bool:
     """Whether one call of a kernel is all that a packed layer does."""
-    if not isinstance(layer, PackedLayer) or layer.float_input or len(layer.window.kernel) != 2:
+    if not isinstance(layer, PackedLayer) or layer.float_input:
         return False
-    plain = layer.window.native and layer.window.padding_mode == "zeros"
+    shape = _shape(cast(Node, node.args[0])) if node.args else None
+    if shape is None or len(shape) != (2 if layer.window.kind == "linear" else 4):
+        return False
+    plain = (
+        layer.window.native and layer.window.padding_mode == "zeros" and len(layer.window.kernel) in (0, 2)
+    )
     inside = (layer.front, layer.norm, layer.shortcut, layer.activation)
     alone = all(part is None for part in inside[:2]) and not (
         (layer.shortcut is not None and layer.shortcut_inside)
@@ -188,7 +193,7 @@ def _fuse_layer(traced: GraphModule, node: Node) -> None:
     layer = cast(PackedLayer, traced.get_submodule(str(node.target)))
     shape = _shape(cast(Node, node.args[0]))
     assert shape is not None
-    fused = FusedConv(layer, shape[2], shape[3])
+    fused = FusedConv(layer, *shape[2:])
     last = node
     last = _take_activation(traced, fused, last)
     first = fused.activation is not None
@@ -274,7 +279,7 @@ def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
     (user,) = last.users if len(last.users) == 1 else (None,)
     module = _module(traced, user, _ACTIVATIONS)
     channels = int(fused.shift.numel())
-    table = None if module is None else _table(module, channels)
+    table = None if module is None else _table(module, channels, 2 if fused.flat else 4)
     if user is None or table is None:
         return last
     fused.activation = table
@@ -284,12 +289,14 @@ def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
     return user
 
 
-def _table(module: Any, channels: int) -> Tensor | None:
+def _table(module: Any, channels: int, axes: int) -> Tensor | None:
     """(pre, positive, negative, post) of y = (z > 0 ? positive z : negative z) + post, z = x + pre."""
     ones, zeros = torch.ones(channels), torch.zeros(channels)
-    if isinstance(module, RPReLU) and module.channel_dim == 1:
+    if isinstance(module, (RPReLU, Maxout)) and module.channel_dim % axes != 1:
+        return None
+    if isinstance(module, RPReLU):
         rows = [-module.gamma, ones, module.slope, module.zeta]
-    elif isinstance(module, Maxout) and module.channel_dim == 1:
+    elif isinstance(module, Maxout):
         rows = [zeros, module.pos, module.neg, zeros]
     elif isinstance(module, nn.ReLU):
         rows = [zeros, ones, zeros, zeros]

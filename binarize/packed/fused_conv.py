@@ -22,16 +22,16 @@ _MOST_SIZES = 16
 
 
 class FusedConv(nn.Module):
-    """A packed convolution with what follows it: (product + residual) bent, or product bent + residual.
+    """A packed layer with what follows it: (product + residual) bent, or product bent + residual.
 
     With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
     the result takes the residual's memory.
 
     Its buffers may be written to, but not be replaced one by one: on a CPU their addresses are found out once. The
-    padding is that of images of `height` x `width`, where it depends on them; a linear layer's input is (N, C, 1, 1).
+    padding is that of images of `height` x `width`, where it depends on them.
 
     Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
-    (N, H', W', ceil(O / 32)).
+    (N, H', W', ceil(O / 32)). Of a linear layer x (N, C), residual (N, O) -> (N, O), and words (N, 1, 1, ceil(O / 32)).
     """
 
     bits: Tensor
@@ -47,6 +47,7 @@ class FusedConv(nn.Module):
         self.sizes = ops.sizes_of(geometry)
         self.zero_one = layer.zero_one
         self.activation_first = self.overwrites = False
+        self.flat = window.kind == "linear"
         self.register_buffer("bits", layer.bits)
         self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
         self.register_buffer("shift", layer.shift)
@@ -63,6 +64,14 @@ class FusedConv(nn.Module):
         return {**self.__dict__, "_ready": {}}  # addresses are no copy's
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        if not self.flat:
+            return self._image(x, residual)
+        # The words of a layer before are taken, and those for the next one given, as they are.
+        pixels = x[:, :, None, None] if x.dim() == 2 else x
+        found = self._image(pixels, None if residual is None else residual[:, :, None, None])
+        return (found[0].flatten(1), found[1]) if isinstance(found, tuple) else found.flatten(1)
+
+    def _image(self, x: Tensor, residual: Tensor | None) -> Any:
         variant = kernels.active()
         recorded = type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing()
         if variant is None or recorded or not _is_plain(x):

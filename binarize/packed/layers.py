@@ -252,7 +252,7 @@ class PackedLayer(FrozenLayer):
         linear = self.window.kind == "linear"
         if linear and type(x) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
             # Beside such a product the way through an operator is long.
-            y: Tensor = self._direct()(x.reshape(-1, x.shape[-1], 1, 1))
+            y: Tensor = self._direct()(x.reshape(-1, x.shape[-1]))
             return y.reshape(*x.shape[:-1], self.window.out_channels)
         options = {
             "threshold": _single(self.threshold),

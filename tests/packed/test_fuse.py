@@ -15,7 +15,7 @@ from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
 from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import CaptureError
-from binarize.layers import BinaryConv2d
+from binarize.layers import BinaryConv2d, BinaryLinear
 from binarize.packed import kernels
 from binarize.packed.freeze import freeze, pack_layers
 from binarize.packed.fuse import fuse
@@ -115,6 +115,45 @@ def test_a_program_of_a_fused_model_calls_the_operators():
         called = ["conv_and_bits", "conv_and_bits_", "conv_and_bits", "conv"]
         assert names == [f"binarize.{name}.default" for name in called]
         assert torch.equal(program.module()(x), fused(x))
+
+
+class Mlp(nn.Module):
+    """Three binary linear layers: norm and activation, a shortcut, and one whose result is read as it is."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        for name, inputs, outputs in (("a", 70, 40), ("b", 40, 40), ("c", 40, 33)):
+            layer = BinaryLinear.from_float(
+                nn.Linear(inputs, outputs), weight_binarizer=AdaptiveWeight(), input_binarizer=AdaptiveInput()
+            )
+            setattr(self, name, layer)
+        self.norm, self.bent = nn.BatchNorm1d(40), activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bent(self.norm(self.a(x)))
+        return self.c(self.b(x) + x)
+
+
+@pytest.mark.parametrize("activation", [Maxout(40, channel_dim=-1), RPReLU(40), nn.ReLU()], ids=type)
+def test_linear_layers_take_what_follows_and_pass_bits(activation):
+    torch.manual_seed(0)
+    x = torch.randn(5, 70)
+    for parameter in activation.parameters():
+        nn.init.normal_(parameter)
+    model = packed(Mlp(activation), x)
+    fused = fuse(model, x)
+    calls = [node.op for node in fused.graph.nodes if node.target is not operator.getitem]
+    assert calls == ["placeholder", "call_module", "call_module", "call_module", "output"]
+    layers = [m for m in fused.modules() if isinstance(m, FusedConv)]
+    assert [layer.next_threshold is not None for layer in layers] == [True, True, False]
+    with torch.no_grad():
+        expected = model(x)
+        for name in (*(variant.name for variant in kernels.variants()), "reference"):
+            with kernels.use(name):
+                assert torch.equal(fused(x), expected)
+                assert torch.equal(fused(x[:1]), expected[:1])
+        program = torch.export.export(fused, (x,))
+        assert torch.equal(program.module()(x), expected)
 
 
 class View(Chain):

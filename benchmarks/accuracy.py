@@ -139,8 +139,10 @@ class Runner:
             teacher = make(row.network, seed)
             _load_weights(teacher, self._folder(row.source_name, row.source(), seed))
         folder = self._folder(name, row, seed)
-        resume = _resumable(folder)
-        model = self._model(row, seed, teacher, train[0], preprocessing, folder)
+        resume = _resumable(folder, key["row"])
+        model = self._model(row, seed, teacher, train[0], preprocessing)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _row_file(folder).write_text(json.dumps(key["row"]), "utf-8")
         begun = time.process_time()
         trained = binarize.finetune(
             model,
@@ -210,7 +212,6 @@ class Runner:
         teacher: nn.Module | None,
         images: Tensor,
         preprocessing: Preprocessing,
-        folder: Path,
     ) -> nn.Module:
         from binarize.training.data.tensors import TensorImages, normalized
 
@@ -251,9 +252,16 @@ def _preprocessing(row: Row) -> Preprocessing:
     return Preprocessing((1, side, side), (mean,), (std,), origin="mean and deviation of the training pixels")
 
 
-def _resumable(folder: Path) -> bool:
-    training = TrainingFolder(folder)
-    return training.checkpoint.is_file() and not training.record().get("finished")
+def _row_file(folder: Path) -> Path:
+    """Which row a training folder is of."""
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _resumable(folder: Path, row: Mapping[str, Any]) -> bool:
+    """Whether the folder holds an unfinished training of this very row."""
+    training, path = TrainingFolder(folder), _row_file(folder)
+    same = path.is_file() and json.loads(path.read_text("utf-8")) == row
+    return same and training.checkpoint.is_file() and not training.record().get("finished")
 
 
 def _load_weights(model: nn.Module, folder: Path) -> None:

@@ -17,6 +17,7 @@ import torch.fx
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse as fuse_norms
 
+from binarize.openvino_limits import why_float
 from binarize.packed.layers import PackedLayer
 
 __all__ = ["Run", "bfloat16", "float32", "int8", "openvino", "openvino_binary"]
@@ -80,15 +81,15 @@ def openvino(model: nn.Module, x: Tensor, threads: int) -> Run | None:
 
 
 def openvino_binary(layer: PackedLayer, x: Tensor, threads: int) -> Run | None:
-    """OpenVINO's BinaryConvolution with the signs of a packed convolution: signs of the input, integer sums out."""
+    """OpenVINO's BinaryConvolution with the signs of a packed convolution: signs of the input, integer sums out.
+
+    None also where its sums are wrong.
+    """
     window = layer.window
-    fits = (
-        window.kind == "conv"
-        and len(window.kernel) == 2
-        and window.groups == 1
-        and window.padding_mode == "zeros"
-    )
+    fits = window.kind == "conv" and len(window.kernel) == 2 and window.padding_mode == "zeros"
     if importlib.util.find_spec("openvino") is None or not fits or layer.float_input or len(layer.scale) > 1:
+        return None
+    if why_float(window.geometry(x, int(layer.pad_value))) is not None:
         return None
     import numpy as np
     import openvino as ov

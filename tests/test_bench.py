@@ -82,6 +82,14 @@ def test_openvino_gives_the_sums_of_our_kernels():
     torch.testing.assert_close(sums * packed.scale.view(1, -1, 1, 1), packed(x), rtol=1e-6, atol=1e-5)
 
 
+def test_openvino_is_not_timed_where_its_sums_are_wrong():
+    pytest.importorskip("openvino")
+    conv = nn.Conv2d(12, 24, 3, padding=1, bias=False)
+    layer = BinaryConv2d.from_float(conv, weight_binarizer=ScaledSign(), input_binarizer=ApproxSign())
+    packed = pack_layers(freeze(nn.Sequential(layer)))[0]
+    assert rivals.openvino_binary(packed, torch.randn(1, 12, 9, 9), 1) is None
+
+
 def test_the_command_prints_tables_and_json(tmp_path):
     torch.manual_seed(0)
     model = binarize.convert(net(), "bireal", example_input=torch.randn(1, 3, 8, 8))

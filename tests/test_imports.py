@@ -45,6 +45,7 @@ PART_OF = {
     "layer_facts": "analysis",
     "liveness": "calibration",
     "migrations": "checkpoint",
+    "openvino_limits": "packed",
     "operations": "analysis",
     "packed.geometry": "kernels",
     "packed.kernels": "kernels",

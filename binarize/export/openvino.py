@@ -6,7 +6,7 @@
     logits = model(x)[0]
 
 Binary layers are BinaryConvolution, which the CPU plugin runs with XNOR and popcount, where that computes them right
-(`openvino_layers.why_float`), else convolutions of +-1 in float32, with the same numbers. Both give the packed model's
+(`openvino_limits.why_float`), else convolutions of +-1 in float32, with the same numbers. Both give the packed model's
 bits on equal inputs; float layers add up in an order of OpenVINO's own. Without the hint above the plugin computes in
 bfloat16 on processors that have it: faster, and with other numbers.
 
@@ -24,10 +24,10 @@ from binarize.errors import UsageError
 from binarize.export import Written
 from binarize.export.openvino_check import check_file
 from binarize.export.openvino_graph import Translated, translate
-from binarize.export.openvino_layers import why_float
 from binarize.export.program import kept_layers, record_program, tensors_of, with_rows
 from binarize.export.pt2 import slim
 from binarize.export.theory import constants_in_theory
+from binarize.openvino_limits import why_float
 from binarize.packed.freeze import Example
 from binarize.report.units import plural, size
 

@@ -3,8 +3,8 @@
     x ── FakeQuantize to 0 / 1 ── BinaryConvolution ── dot ──┐
     x ── x >= threshold ? 1 : -1 ── Convolution ── Round ────┴── A * dot + C * Sa + constant
 
-BinaryConvolution is taken where OpenVINO's CPU plugin computes it right: version 2026.4 gives wrong numbers elsewhere,
-without a word. A convolution of +-1 in float32 is exact: its sums are integers below 2^24.
+BinaryConvolution is taken where OpenVINO computes it right (`openvino_limits`). A convolution of +-1 in float32 is
+exact: its sums are integers below 2^24.
 """
 
 from __future__ import annotations
@@ -19,17 +19,15 @@ import torch
 from openvino import opset1, opset5, opset8
 from torch import Tensor
 
+from binarize.openvino_limits import why_float
 from binarize.packed import reference
 from binarize.packed.geometry import Geometry
 from binarize.packed.pack import unpack_bits
 
-__all__ = ["Call", "layer", "signs_constant", "why_float"]
+__all__ = ["Call", "layer", "signs_constant"]
 
 _TINY = np.float32(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
-_LARGEST_PADDING = 4
-# Sizes of the kernel's sides and strides that were tried.
-_KERNELS, _STRIDES = 7, (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,6 @@ class Call:
     zero_one: bool = False
     window_scale: Tensor | None = None
     border: Tensor | None = None
-
-
-def why_float(geometry: Geometry) -> str | None:
-    """Why a layer cannot be a BinaryConvolution, in words; None where it can."""
-    g = geometry
-    if g.groups > 1:
-        return f"{g.groups} groups"
-    if g.in_channels % 8:
-        return f"{g.in_channels} input channels are no multiple of 8"
-    if max(g.padding) > _LARGEST_PADDING:
-        return f"padded by {max(g.padding)}"
-    if max(g.kernel) > _KERNELS or not set(g.stride) <= set(_STRIDES):
-        return f"a kernel of {g.kernel} in steps of {g.stride}"
-    if 3 in g.stride and max(g.kernel) > 3:
-        return f"steps of 3 with a kernel of {g.kernel}"
-    return None
 
 
 def layer(x: Any, call: Call, name: str) -> Any:

@@ -24,7 +24,7 @@ pytest.importorskip("openvino")
 from binarize.export.openvino import write
 from binarize.export.openvino_check import check_file, run_file
 from binarize.export.openvino_graph import translate
-from binarize.export.openvino_layers import why_float
+from binarize.openvino_limits import why_float
 
 # Layers that the plugin runs on bits.
 BINARY: dict[str, Made] = {

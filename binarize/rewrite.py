@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch.fx
@@ -59,14 +59,17 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
     return hashes
 
 
-def copy_model(module: nn.Module) -> nn.Module:
+def copy_model(module: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
     """A copy that shares no storage and no module with the original; hooks, flags, dtypes and devices carry over.
+
+    What is in `shared` is not copied: with `module.parameters()` the copy has state of its own, and the same weights.
 
     A hook is copied like everything else, so that it speaks to the copy where it holds a part of the model. One that
     cannot be copied, since it holds an open file or an output of the model, is shared.
     """
     memo: dict[int, Any] = {id(hook): hook for hook in _uncopyable_hooks(module)}
     memo.update(computed_tensors(module))
+    memo.update({id(one): one for one in shared})
     return copy.deepcopy(module, memo)
 
 

@@ -241,24 +241,38 @@ def alive(bnn: nn.Module, arguments: Arguments) -> str:
 def gradients(model: nn.Module, bnn: nn.Module, arguments: Arguments) -> str:
     """The first step's gradients are finite, and none is zero that was not in the float model."""
     theirs, ours = _first_step(model, arguments), _first_step(bnn, arguments)
-    broken = [key for key, g in ours.items() if g is not None and not bool(torch.isfinite(g).all())]
+    broken = [key for key, found in ours.items() if found == "not finite"]
     if broken:
         return f"{broken[0]} not finite"
-    lively = {key for key, g in theirs.items() if g is not None and bool((g != 0).any())}
-    dead = [key for key in lively & ours.keys() if ours[key] is None or not bool((ours[key] != 0).any())]
+    dead = [key for key, found in theirs.items() if found == "lively" and ours.get(key, found) != "lively"]
     return f"{len(dead)} zero: {sorted(dead)[0]}" if dead else "ok"
 
 
-def _first_step(model: nn.Module, arguments: Arguments) -> dict[str, Tensor | None]:
-    model = copy_model(model).train()
-    with silenced_hooks(model), torch.enable_grad():
-        values = [value for value in outputs(model, arguments) if value.requires_grad]
-        total = sum(
-            (value * torch.linspace(-1, 1, value.numel()).view(value.shape)).sum() for value in values
-        )
-        assert isinstance(total, Tensor)
-        total.backward()
-    return {key: p.grad for key, p in model.named_parameters()}
+def _first_step(model: nn.Module, arguments: Arguments) -> dict[str, str]:
+    """What gradient each parameter gets: "lively", "zero", "not finite", "none". None of them is kept: giants fit."""
+    model = copy_model(model, model.parameters()).train()
+    told: dict[Tensor, str] = {}
+
+    def note(parameter: Tensor) -> None:
+        g, parameter.grad = parameter.grad, None
+        assert g is not None
+        lively = "lively" if bool((g != 0).any()) else "zero"
+        told[parameter] = lively if bool(torch.isfinite(g).all()) else "not finite"
+
+    hooks = [p.register_post_accumulate_grad_hook(note) for p in model.parameters() if p.requires_grad]
+    try:
+        with silenced_hooks(model), torch.enable_grad():
+            values = [value for value in outputs(model, arguments) if value.requires_grad]
+            total = sum(
+                (value * torch.linspace(-1, 1, value.numel()).view(value.shape)).sum() for value in values
+            )
+            assert isinstance(total, Tensor)
+            total.backward()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert told, "no gradient arrived anywhere"
+    return {key: told.get(p, "none") for key, p in model.named_parameters()}
 
 
 def saved(bnn: nn.Module, arguments: Arguments, folder: Path, model: nn.Module | None = None) -> str:

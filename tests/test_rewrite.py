@@ -131,6 +131,14 @@ def test_hooks_do_not_fire_and_do_not_get_into_the_new_forward() -> None:
     assert fired == []
 
 
+def test_a_copy_may_share_weights_and_has_state_of_its_own() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    twin = copy_model(model, model.parameters())
+    assert all(a is b for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    twin(torch.randn(4, 2))
+    assert twin[1].num_batches_tracked == 1 and model[1].num_batches_tracked == 0
+
+
 def test_a_hook_moves_with_the_copy_where_it_is_part_of_it() -> None:
     class Watching(nets.ConvBnRelu):
         def __init__(self) -> None:

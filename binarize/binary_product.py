@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
-from binarize.binarizers.sign import Pure, WeightBinarizer
+from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError
 from binarize.packed.kernels import training
 from binarize.packed_product import packed_product
@@ -50,7 +50,7 @@ def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tup
     if not torch.is_grad_enabled() and _is_plain(layer):
         packed = packed_product(layer, x, weight, exact=True)
         if packed is not None:
-            return packed
+            return packed[0], layer.scale_of(packed[1][1])
     a = layer.operand(x)
     if torch.is_grad_enabled():
         values, scale = layer.binarized_weight(weight)
@@ -121,6 +121,14 @@ def _sliced_product(
     return y, torch.cat(scales)
 
 
+def _rows_of(levels: FilterLevels | None, rows: slice) -> FilterLevels | None:
+    if levels is None or rows == slice(None):
+        return levels
+    all_rows = (levels[0].threshold, levels[0].radius, levels[0].centre, levels[1])
+    *some, scale = (None if numbers is None else numbers[rows] for numbers in all_rows)
+    return Levels(*some), scale
+
+
 class _Recomputed(torch.autograd.Function):
     """See the top of the file. The binarizers' parameters are arguments so that gradients can reach them."""
 
@@ -131,7 +139,11 @@ class _Recomputed(torch.autograd.Function):
         ctx.layer, ctx.size, ctx.parameters = layer, size, _parameters(layer)
         ctx.save_for_backward(x, weight, *parameters)
         packed = packed_product(layer, x, weight, exact=False)
-        y, scale = packed or _sliced_product(layer, layer.operand(x), weight, size)
+        ctx.levels = None if packed is None else packed[1]
+        if packed is not None:
+            y, scale = packed[0], layer.scale_of(packed[1][1])
+        else:
+            y, scale = _sliced_product(layer, layer.operand(x), weight, size)
         if scale is not None and not layer.weight_binarizer.trains_scale:
             ctx.mark_non_differentiable(scale)
         return y, scale
@@ -160,7 +172,7 @@ class _Recomputed(torch.autograd.Function):
         for rows in slices:
             with torch.enable_grad():
                 part = weight.detach()[rows].requires_grad_(need_w)
-                values, scale = layer.binarized_weight(part)
+                values, scale = layer.binarized_weight(part, _rows_of(ctx.levels, rows))
             needs = (a.requires_grad, values.requires_grad)
             place = None if whole is None or whole.dtype != gy.dtype else whole[rows]
             ga, gvalues = layer.multiply_backward(

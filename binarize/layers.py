@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.binarizers.sign import Pure
+from binarize.binarizers.sign import FilterLevels, Pure
 from binarize.binarizers.statistics import channel_mean, per_channel
 from binarize.binarizers.traced import as_one_node
 from binarize.binary_product import binary_product
@@ -155,14 +155,24 @@ class BinaryLayer(nn.Module):
         """The real-valued weight that is binarized: the latent weight, or what the float layer makes of it."""
         return cast(Tensor, self.weight)
 
-    def binarized_weight(self, weight: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """(two-valued weight, scale per output channel to be applied afterwards, or None), or some rows of them."""
+    def binarized_weight(
+        self, weight: Tensor | None = None, levels: FilterLevels | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(two-valued weight, scale per output channel to be applied afterwards, or None), or some rows of them.
+
+        `levels` is what the binarizer has told of them already.
+        """
         weight = self.real_weight() if weight is None else weight
-        split = getattr(self.weight_binarizer, "split", None)
+        binarizer: Any = self.weight_binarizer
+        split = getattr(binarizer, "split", None)
         if split is None:
-            return self.weight_binarizer(weight), None
-        values, scale = split(weight)
-        return values, None if scale is None else self._per_channel(scale)
+            return binarizer(weight), None
+        values, scale = split(weight) if levels is None else binarizer.split_as(weight, levels)
+        return values, self.scale_of(scale)
+
+    def scale_of(self, scale: Tensor | None) -> Tensor | None:
+        """A scale per filter as it multiplies the output."""
+        return None if scale is None else self._per_channel(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         node = as_one_node(self, x)

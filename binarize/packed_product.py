@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from binarize.binarizers.sign import Levels, Pure, WeightBinarizer
+from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError, did_you_mean
 from binarize.packed import kernels, native
 from binarize.packed.geometry import Geometry
@@ -67,8 +67,8 @@ def use_packed_forward(model: nn.Module, mode: str = "auto") -> int:
 
 def packed_product(
     layer: BinaryLayer, x: Tensor, weight: Tensor, *, exact: bool
-) -> tuple[Tensor, Tensor | None] | None:
-    """(product, the weight's scale or None); None where plain torch computes it.
+) -> tuple[Tensor, FilterLevels] | None:
+    """(product, what the weight's filters are); None where plain torch computes it.
 
     `exact` asks for a result that is torch's to the bit.
     """
@@ -90,12 +90,10 @@ def packed_product(
     plain = inputs.is_plain and filters[0].is_plain
     if not plain and (exact or geometry.pad_value):
         return None
-    scale = filters[1]
-    y = _computed(layer, x, weight, geometry, inputs, filters[0])
-    return y, None if scale is None else layer._per_channel(scale)
+    return _computed(layer, x, weight, geometry, inputs, filters[0]), filters
 
 
-def _levels(layer: BinaryLayer, weight: Tensor) -> tuple[Levels | None, tuple[Levels, Tensor | None] | None]:
+def _levels(layer: BinaryLayer, weight: Tensor) -> tuple[Levels | None, FilterLevels | None]:
     """What the layer's binarizers make of the input and of the weight, None where it is not two levels."""
     binarizer, front = layer.input_binarizer, layer.threshold
     if not isinstance(binarizer, Pure) or not isinstance(layer.weight_binarizer, WeightBinarizer):

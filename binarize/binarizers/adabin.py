@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.blocks import index_blocks, pieces
 from binarize.binarizers.irnet import Ede
-from binarize.binarizers.sign import Estimator, Levels, Pure, WeightBinarizer, sign, sign_
+from binarize.binarizers.sign import Estimator, FilterLevels, Levels, Pure, WeightBinarizer, sign, sign_
 from binarize.binarizers.statistics import (
     EPS,
     channel_sum,
@@ -57,8 +57,10 @@ class _AdaptiveWeight(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, estimator: Estimator, axis: int) -> Tensor:
-        beta, alpha = mean_and_deviation(w, axis)
+    def forward(
+        ctx: Any, w: Tensor, estimator: Estimator, axis: int, known: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        beta, alpha = mean_and_deviation(w, axis) if known is None else known
         rows = training.filter_rows(w, axis)
         out = training.split(w, rows, beta, (beta - alpha, beta + alpha))
         if out is None:
@@ -70,7 +72,7 @@ class _AdaptiveWeight(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         w, alpha, beta = ctx.saved_tensors
         native = training.estimate(
             w,
@@ -82,7 +84,7 @@ class _AdaptiveWeight(torch.autograd.Function):
             through_filter=True,
         )
         if native is not None:
-            return native[0], None, None
+            return native[0], None, None, None
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
         # Where the clamp of alpha acts, alpha does not follow w.
         moves = (alpha > EPS).to(alpha.dtype) / n
@@ -94,7 +96,7 @@ class _AdaptiveWeight(torch.autograd.Function):
             shift = (g_wide.sum(axes, keepdim=True) - gh.sum(axes, keepdim=True)) / n
             stretch = sign(u).mul_(g_wide).addcmul_(gh, u, value=-1).sum(axes, keepdim=True)
             dw[at] = u.mul_(stretch * moves[at]).add_(gh).add_(shift)
-        return dw, None, None
+        return dw, None, None, None
 
 
 class AdaptiveWeight(WeightBinarizer):
@@ -113,10 +115,15 @@ class AdaptiveWeight(WeightBinarizer):
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
         """(beta + alpha sign(w - beta), no scale): the centre beta cannot be moved behind the convolution."""
-        values: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis)
+        values: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis, None)
         return values, None
 
-    def filter_levels(self, w: Tensor) -> tuple[Levels, None] | None:
+    def split_as(self, w: Tensor, levels: FilterLevels) -> tuple[Tensor, None]:
+        known = levels[0].centre, levels[0].radius
+        values: Tensor = _AdaptiveWeight.apply(w, self.estimator, self.axis, known)
+        return values, None
+
+    def filter_levels(self, w: Tensor) -> FilterLevels | None:
         if type(self) is not AdaptiveWeight or self.axis:
             return None
         beta, alpha = mean_and_deviation(w.detach(), 0)

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from binarize.binarizers.bnn import SteSign
-from binarize.binarizers.sign import Estimator, Levels, WeightBinarizer
+from binarize.binarizers.sign import Estimator, FilterLevels, Levels, WeightBinarizer
 from binarize.binarizers.statistics import mean_abs
 from binarize.binarizers.xnor import UnscaledSign
 from binarize.packed.kernels.training import Formula
@@ -50,13 +50,19 @@ class ScaledSign(WeightBinarizer):
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """(sign(w), alpha)."""
-        scale = mean_abs(w.detach(), self.axis)
+        return self._split(w, mean_abs(w.detach(), self.axis))
+
+    def split_as(self, w: Tensor, levels: FilterLevels) -> tuple[Tensor, Tensor]:
+        assert levels[1] is not None
+        return self._split(w, levels[1])
+
+    def _split(self, w: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         if self.gradient == "paper":
             return self.estimator(w), scale
         values: Tensor = UnscaledSign.apply(w, scale, self.estimator)
         return values, scale
 
-    def filter_levels(self, w: Tensor) -> tuple[Levels, Tensor] | None:
+    def filter_levels(self, w: Tensor) -> FilterLevels | None:
         if type(self) is not ScaledSign or self.axis:
             return None
         return Levels(), mean_abs(w.detach(), 0)

@@ -70,6 +70,10 @@ class Levels:
         return self.radius is None and self.centre is None
 
 
+# What a filter's values are, and the scale that is applied after the product.
+FilterLevels = tuple[Levels, Tensor | None]
+
+
 class Pure(nn.Module):
     """A module whose output depends on its input, parameters and buffers alone, and that changes nothing.
 
@@ -93,9 +97,13 @@ class WeightBinarizer(Pure):
         """(two-valued tensor the convolution is run with, scale to be applied after it or None)."""
         raise NotImplementedError
 
-    def filter_levels(self, w: Tensor) -> tuple[Levels, Tensor | None] | None:
+    def filter_levels(self, w: Tensor) -> FilterLevels | None:
         """`split` as numbers, those of filters along axis 0; None where it is not as simple as that."""
         return None
+
+    def split_as(self, w: Tensor, levels: FilterLevels) -> tuple[Tensor, Tensor | None]:
+        """`split`, given what `filter_levels` told of this weight: statistics need not be taken again."""
+        return self.split(w)
 
     def forward(self, w: Tensor) -> Tensor:
         values, scale = self.split(w)

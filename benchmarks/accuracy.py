@@ -127,7 +127,8 @@ class Runner:
         """The result of a row: the recorded one, or a new one that is then recorded."""
         key = {"name": name, "seed": seed, "trial": self.trial, "row": _plain(row)}
         for line in stored(self.results):
-            if all(line.get(field) == value for field, value in key.items()):
+            same = all(line.get(field) == value for field, value in key.items() if field != "row")
+            if same and _of_row(line["row"]) == key["row"]:
                 return line
         started = time.process_time()
         train, held = self._images(row)
@@ -235,7 +236,7 @@ class Runner:
             seed=seed,
         )
         if row.calibrated:
-            binarize.calibrate(model, first(row.calibrated), teacher)
+            binarize.calibrate(model, first(row.calibrated), teacher, steps=row.steps)
         return model
 
 
@@ -281,7 +282,12 @@ def _is_current(line: Mapping[str, Any]) -> bool:
     """Whether a result is of a row as it is now: a row that was changed since has another."""
     sources = {row.source_name: row.source() for row in ROWS.values()}
     row = {**sources, **ROWS}.get(line["name"])
-    return row is not None and _plain(row) == line["row"]
+    return row is not None and _plain(row) == _of_row(line["row"])
+
+
+def _of_row(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded row with the fields that rows did not have then, as they are by default."""
+    return {**_plain(Row()), **recorded}
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class Row:
     teaches: bool = True
     # Training images, without labels, that it is calibrated on before it is trained.
     calibrated: int = 0
+    # Of reconstruction on each layer, in that calibration.
+    steps: int = 0
     # Changes to the scheme's recipe.
     recipe: Mapping[str, Any] = field(default_factory=dict)
     # Of the float network it comes from.
@@ -76,6 +78,7 @@ class Row:
         parts += [] if self.keep_ends else ["first and last binary too"]
         parts += ["from scratch"] if self.start != "float" else []
         parts += [f"calibrated on {self.calibrated:,}"] if self.calibrated else []
+        parts += [f"{self.steps} steps a layer"] if self.steps else []
         return ", ".join(parts)
 
 
@@ -104,6 +107,7 @@ def _rows() -> dict[str, Row]:
     few: dict[str, Any] = {"images": 10_000, "epochs": 4, "float_images": 20_000, "float_epochs": 15}
     rows["from-float"] = _binary(**_BEST, **few)
     rows["from-float-calibrated"] = replace(rows["from-float"], calibrated=2000)
+    rows["from-float-reconstructed"] = replace(rows["from-float-calibrated"], steps=100)
     rows["from-scratch"] = _binary(start="scratch", **_BEST, **few)
     rows["from-scratch-alone"] = _binary(start="scratch", teaches=False, **_BEST, **few)
     for network in ("plain6", "plain10", "plain16", "plain24", "vgg11"):

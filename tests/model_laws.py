@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -238,26 +239,31 @@ def alive(bnn: nn.Module, arguments: Arguments) -> str:
     return "ok"
 
 
+# Of the largest gradient: below it one is what rounding left of a 0, as at a number added to all inputs of a softmax.
+ROUNDING = 1e-9
+
+
 def gradients(model: nn.Module, bnn: nn.Module, arguments: Arguments) -> str:
     """The first step's gradients are finite, and none is zero that was not in the float model."""
     theirs, ours = _first_step(model, arguments), _first_step(bnn, arguments)
-    broken = [key for key, found in ours.items() if found == "not finite"]
+    broken = [key for key, size in ours.items() if size is not None and not math.isfinite(size)]
     if broken:
         return f"{broken[0]} not finite"
-    dead = [key for key, found in theirs.items() if found == "lively" and ours.get(key, found) != "lively"]
+    sizes = [size for size in theirs.values() if size is not None]
+    lively = {key for key, size in theirs.items() if size is not None and size > ROUNDING * max(sizes)}
+    dead = [key for key in lively & ours.keys() if not ours[key]]
     return f"{len(dead)} zero: {sorted(dead)[0]}" if dead else "ok"
 
 
-def _first_step(model: nn.Module, arguments: Arguments) -> dict[str, str]:
-    """What gradient each parameter gets: "lively", "zero", "not finite", "none". None of them is kept: giants fit."""
+def _first_step(model: nn.Module, arguments: Arguments) -> dict[str, float | None]:
+    """The largest number in each parameter's gradient. None of the gradients is kept, so that giants fit."""
     model = copy_model(model, model.parameters()).train()
-    told: dict[Tensor, str] = {}
+    sizes: dict[Tensor, float] = {}
 
     def note(parameter: Tensor) -> None:
         g, parameter.grad = parameter.grad, None
         assert g is not None
-        lively = "lively" if bool((g != 0).any()) else "zero"
-        told[parameter] = lively if bool(torch.isfinite(g).all()) else "not finite"
+        sizes[parameter] = float(g.abs().max()) if g.numel() else 0.0
 
     hooks = [p.register_post_accumulate_grad_hook(note) for p in model.parameters() if p.requires_grad]
     try:
@@ -271,8 +277,8 @@ def _first_step(model: nn.Module, arguments: Arguments) -> dict[str, str]:
     finally:
         for hook in hooks:
             hook.remove()
-    assert told, "no gradient arrived anywhere"
-    return {key: told.get(p, "none") for key, p in model.named_parameters()}
+    assert sizes, "no gradient arrived anywhere"
+    return {key: sizes.get(p) for key, p in model.named_parameters()}
 
 
 def saved(bnn: nn.Module, arguments: Arguments, folder: Path, model: nn.Module | None = None) -> str:

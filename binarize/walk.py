@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch.fx
-from torch import nn
+from torch import Tensor, nn
 
 from binarize.analysis import Analysis, Layer, analyse
 from binarize.capture import Graph, Recording, capture
@@ -39,11 +39,24 @@ def analysed(
     try:
         return analyse(capture(source.module, *images))
     except CaptureError as error:
-        other = input_shapes.infer(source.module) if asked_for else None
-        if other is not None:
-            shapes = ", ".join(str(kind.shape) for kind in other.kinds)
-            raise CaptureError(f"{error}\n  it runs on {shapes}") from error
+        runs_on = _nearest(source.module, images) if asked_for else None
+        if runs_on is not None:
+            raise CaptureError(f"{error}\n  it runs on {runs_on}") from error
         return walk(source.module, str(error))
+
+
+def _nearest(module: nn.Module, images: tuple[tuple[Any, ...], Mapping[str, Any]]) -> str | None:
+    """The shapes of an input that the model takes: the given one as a batch, or one made from its layers."""
+    args, kwargs = images
+    if len(args) == 1 and isinstance(args[0], Tensor) and not kwargs:
+        try:
+            capture(module, (args[0].unsqueeze(0),), {})
+        except CaptureError:
+            pass
+        else:
+            return f"{(1, *args[0].shape)}, a batch of one"
+    other = input_shapes.infer(module)
+    return None if other is None else ", ".join(str(kind.shape) for kind in other.kinds)
 
 
 def walk(module: nn.Module, reason: str) -> Analysis:

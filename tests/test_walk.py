@@ -115,6 +115,12 @@ def test_a_wrong_example_of_a_model_that_runs_is_an_error_and_no_walk() -> None:
     assert "it runs on (1, 3, 16, 16)" in str(caught.value)
 
 
+def test_a_shape_without_a_batch_axis_is_answered_with_one() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(CaptureError, match=r"it runs on \(1, 1, 9, 9\), a batch of one"):
+        binarize.convert(model, "bireal", example_input=torch.randn(1, 9, 9))
+
+
 def test_nothing_to_swap_is_a_capture_error_with_both_reasons() -> None:
     class Empty(Broken):
         def __init__(self) -> None:

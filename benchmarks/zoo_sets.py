@@ -92,7 +92,7 @@ SETS = {
     "torchvision": Set(torchvision),
     "timm-modules": Set(timm_modules),
     "timm-plan": Set(timm_all, ("plan",), seconds=180, gigabytes=4.0, meta=True),
-    "timm-random": Set(timm_random, ("plan", "convert", "shapes", "gradients"), seconds=3600),
+    "timm-random": Set(timm_random, ("plan", "convert", "shapes", "gradients"), seconds=3600, gigabytes=20.0),
     "hf": Set(lambda: [f"hf:{name}" for name in HF]),
     "yolo": Set(lambda: [f"yolo:{name}" for name in YOLO]),
     "smp": Set(lambda: [f"smp:{name}" for name in SMP]),

@@ -5,12 +5,13 @@ every weight and of every activation. They are cheap to make, so the backward pa
 
     forward   a = A(x), (b, scale) = B(w), y = conv(a, b)     keeps x, w and the binarizers' parameters;
                                                               on bits where `packed_product` can
-    backward  a and b again; (da, db) from the convolution's own backward; dx and dw through A and B
+    backward  a and b again; (da, db) from the convolution's own backward, for a 1x1 convolution by matrix
+              products; dx and dw through A and B
 
 A linear weight of more than `SLICE` elements is never two-valued as a whole: its rows are taken in slices,
 both ways.
 
-Results and gradients are those of plain autograd, bit for bit where a weight is not sliced. Plain autograd it
+Results and gradients are those of plain autograd, bit for bit where a weight is neither sliced nor 1x1. Plain autograd it
 is where a part is not `Pure` or has hooks, where the graph is traced or compiled, and where no gradient is
 wanted.
 """

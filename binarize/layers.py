@@ -22,6 +22,7 @@ from binarize.binarizers.traced import as_one_node
 from binarize.binary_product import binary_product
 from binarize.errors import UsageError
 from binarize.packed.geometry import Geometry, kernel_geometry
+from binarize.pointwise import pointwise_backward
 
 __all__ = [
     "BinaryConv1d",
@@ -274,6 +275,26 @@ class _BinaryConv(BinaryLayer):
         stride, padding, dilation, _, _, groups = self._geometry(a, size)
         function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
         return function(a, values, None, stride, padding, dilation, groups)
+
+    def multiply_backward(
+        self,
+        g: Tensor,
+        a: Tensor,
+        values: Tensor,
+        needs: tuple[bool, bool],
+        size: list[int] | None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> tuple[Tensor | None, Tensor | None]:
+        found = pointwise_backward(g, a, values, needs) if self._is_pointwise(g, a, values) else None
+        return super().multiply_backward(g, a, values, needs, size, out) if found is None else found
+
+    def _is_pointwise(self, g: Tensor, a: Tensor, values: Tensor) -> bool:
+        conv = cast(Any, self)
+        if conv.groups != 1 or set(conv.kernel_size) | set(conv.stride) != {1}:
+            return False
+        if not a.is_cpu or not a.numel() or {g.dtype, a.dtype, values.dtype} != {torch.float32}:
+            return False
+        return not self._pads_itself() or not any(conv._reversed_padding_repeated_twice)
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
         conv, axes = cast(Any, self), cast(Tensor, self.weight).dim() - 2

@@ -122,15 +122,14 @@ def _computed(
     laid_out = native.layout_of(weight.detach().view(shape), below, geometry, variant)
     y = native.new_image(image, geometry, torch.float32)
     options: dict[str, Any] = {}
-    ra, ca = inputs.radius, inputs.centre
+    radius, centre = _number(inputs.radius), _number(inputs.centre)
     scale = torch.ones(n) if filters.radius is None else _spread(filters.radius, n)
     cw = None if filters.centre is None else _spread(filters.centre, n)
-    if ca is not None:
-        ca = ca.detach().float()
-        options["border"] = torch.stack([ca * scale, torch.zeros(n) if cw is None else ca * cw])
-    if ra is not None:
-        scale = scale * ra.detach().float()
-        cw = None if cw is None else cw * ra.detach().float()
+    if centre is not None:
+        options["border"] = torch.stack([scale, torch.zeros(n) if cw is None else cw]).mul_(centre)
+    if radius is not None:
+        scale = scale * radius
+        cw = None if cw is None else cw * radius
     if cw is not None:
         options["window_scale"] = cw
     native.convolve(
@@ -144,6 +143,11 @@ def _computed(
 
 def _spread(numbers: Tensor, n: int) -> Tensor:
     return numbers.detach().float().reshape(-1).expand(n)
+
+
+def _number(one: Tensor | None) -> float | None:
+    """The one number of a layer's input."""
+    return None if one is None else one.item()
 
 
 def _faster(geometry: Geometry, x: Tensor) -> bool:

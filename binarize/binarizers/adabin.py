@@ -228,7 +228,7 @@ class AdaptiveInput(Pure):
     def input_levels(self) -> Levels | None:
         if type(self) is not AdaptiveInput:
             return None
-        radius, threshold = self.scale().detach(), self.beta.detach()
+        radius, threshold = self.alpha.detach().abs().clamp_min_(self.FLOOR), self.beta.detach()
         return Levels(threshold, radius, threshold if self.form == "paper" else radius * threshold)
 
     def extra_repr(self) -> str:

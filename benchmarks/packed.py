@@ -1,7 +1,7 @@
 """Packed files on whole models: python benchmarks/packed.py [exact] [sizes] [--only TEXT].
 
 exact   every shipped scheme on ResNet-18, VGG-11, MobileNetV2 and DenseNet-121 with random weights: frozen and packed
-        logits must be equal bit for bit on 200 random images, and so must those of the file read back alone; each
+        logits must be equal bit for bit on 32 random images, and so must those of the file read back alone; each
         frozen layer, given what the trained one reads, must give the same within 1e-5. Prints how far the whole
         frozen model is from the trained one: last digits turn signs, and where classes are random one sign may turn
         the class.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 MODELS = ("resnet18", "vgg11", "mobilenet_v2", "densenet121")
-SIDE, IMAGES, CLASSES = 64, 200, 10
+SIDE, IMAGES, CLASSES = 64, 32, 10
 # Of the largest magnitude of a layer's output.
 LAYER_TOLERANCE = 1e-5
 # Name -> (model, classes, scheme, layers that are made binary in spite of the rules, rest, most bytes).
@@ -126,6 +126,7 @@ def measure_exactness(model: str, scheme: str) -> dict[str, Any]:
         packed = torch.equal(frozen(images), expected)
         read = packing.needs is None and torch.equal(binarize.load_packed(alone)(images), expected)
     return {
+        "images": IMAGES,
         "layers": layers,
         "kept_trained": len(packing.frozen.kept),
         "layer_error": error,

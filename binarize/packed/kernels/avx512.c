@@ -22,7 +22,7 @@
 #define ALWAYS static inline __attribute__((always_inline)) TARGET
 
 enum { PREFETCH = 2048 }; /* words ahead */
-enum { XOR3 = 0x96, CARRY = 0x74, XOR_AND = 0x28 }; /* truth tables of vpternlog, first input the high bit */
+enum { XOR_AND = 0x28 }; /* truth tables of vpternlog, first input the high bit */
 
 ALWAYS uint32_t less_f32(const float *a, const float *b)
 {
@@ -38,50 +38,65 @@ ALWAYS uint32_t less_i32(const int32_t *a, const int32_t *b)
     return (uint32_t)_mm512_kunpackw(high, low);
 }
 
-ALWAYS void add_pair(__m512i *parity, __m512i *total, __m512i x0, __m512i w0, __m512i x1, __m512i w1)
-{
-    const __m512i t = _mm512_ternarylogic_epi32(x0, *parity, w0, XOR3);
-    const __m512i next = _mm512_ternarylogic_epi32(x1, t, w1, XOR3);
-    const __m512i carry = _mm512_ternarylogic_epi32(*parity, t, next, CARRY);
-    *parity = next;
-    *total = _mm512_add_epi32(*total, _mm512_popcnt_epi32(carry));
-}
+/* Two words of a pixel and their weights: parity -> next, and parity is spent. In assembly, since vpternlog writes over
+ * its first operand: the compiler copies registers around it, which takes as long as the work. A word is broadcast
+ * from memory for each use instead, which takes no arithmetic port. */
+#define ADD_PAIR(parity, next, total, x0, w0, x1, w1)                                                         \
+    do {                                                                                                      \
+        __m512i t_;                                                                                           \
+        __asm__("vpbroadcastd %[a], %[t]\n\t"                                                                 \
+                "vpbroadcastd %[b], %[n]\n\t"                                                                 \
+                "vpternlogd $0x96, %[u], %[s], %[t]\n\t"                                                      \
+                "vpternlogd $0x96, %[v], %[t], %[n]\n\t"                                                      \
+                "vpternlogd $0x74, %[n], %[t], %[s]\n\t"                                                      \
+                "vpopcntd %[s], %[s]\n\t"                                                                     \
+                "vpaddd %[s], %[c], %[c]"                                                                     \
+                : [t] "=&v"(t_), [n] "=&v"(next), [s] "+v"(parity), [c] "+v"(total)                           \
+                : [a] "m"(x0), [b] "m"(x1), [u] "v"(w0), [v] "v"(w1));                                        \
+    } while (0)
 
 /* w: [words][32 lanes] */
 ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
                        const int pixels, int32_t *pops)
 {
-    __m512i parity[2 * TILE_PIXELS], total[2 * TILE_PIXELS];
+    __m512i parity[2 * TILE_PIXELS], next[2 * TILE_PIXELS], total[2 * TILE_PIXELS];
+    static const uint32_t nothing = 0;
+    const __m512i zero = _mm512_setzero_si512();
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * pixels; i++)
-        parity[i] = total[i] = _mm512_setzero_si512();
+        parity[i] = total[i] = zero;
     int64_t k = 0;
+    /* Four words a turn, so that parities come back to the registers they were in. */
+    for (; k + 4 <= words; k += 4, w += 128) {
 #pragma GCC unroll 2
-    for (; k + 2 <= words; k += 2, w += 64) {
-        __m512i w0 = _mm512_loadu_si512(w), w0b = _mm512_loadu_si512(w + 16);
-        __m512i w1 = _mm512_loadu_si512(w + 32), w1b = _mm512_loadu_si512(w + 48);
-        /* In registers: the compiler would load them again for every pixel, and loads become the limit. */
-        __asm__("" : "+v"(w0), "+v"(w0b), "+v"(w1), "+v"(w1b));
-        if (pixels == 1) /* weights are read once, from far away: the processor's own prefetching ends with a page */
+        for (int half = 0; half < 2; half++) {
+            const uint32_t *at = w + 64 * half;
+            const __m512i w0 = _mm512_loadu_si512(at), w0b = _mm512_loadu_si512(at + 16);
+            const __m512i w1 = _mm512_loadu_si512(at + 32), w1b = _mm512_loadu_si512(at + 48);
+            if (pixels == 1) /* weights are read once, from far away: the processor's own prefetching ends with a page */
 #pragma GCC unroll 4
-            for (int line = 0; line < 4; line++)
-                _mm_prefetch((const char *)(w + PREFETCH + 16 * line), _MM_HINT_T0);
-        const int64_t first = offsets[k], second = offsets[k + 1];
+                for (int line = 0; line < 4; line++)
+                    _mm_prefetch((const char *)(at + PREFETCH + 16 * line), _MM_HINT_T0);
+            const int64_t first = offsets[k + 2 * half], second = offsets[k + 2 * half + 1];
 #pragma GCC unroll 4
-        for (int i = 0; i < pixels; i++) {
-            const __m512i x0 = _mm512_set1_epi32((int)x[i][first]), x1 = _mm512_set1_epi32((int)x[i][second]);
-            add_pair(&parity[2 * i], &total[2 * i], x0, w0, x1, w1);
-            add_pair(&parity[2 * i + 1], &total[2 * i + 1], x0, w0b, x1, w1b);
+            for (int i = 0; i < pixels; i++) {
+                __m512i *from = half ? next : parity, *to = half ? parity : next;
+                ADD_PAIR(from[2 * i], to[2 * i], total[2 * i], x[i][first], w0, x[i][second], w1);
+                ADD_PAIR(from[2 * i + 1], to[2 * i + 1], total[2 * i + 1], x[i][first], w0b, x[i][second], w1b);
+            }
         }
     }
-    if (k < words) { /* the odd word, with nothing as its partner */
+    for (; k < words; k += 2, w += 64) { /* the rest; of an odd word nothing is the partner */
+        const int both = k + 2 <= words;
         const __m512i w0 = _mm512_loadu_si512(w), w0b = _mm512_loadu_si512(w + 16);
-        const __m512i zero = _mm512_setzero_si512();
+        const __m512i w1 = both ? _mm512_loadu_si512(w + 32) : zero, w1b = both ? _mm512_loadu_si512(w + 48) : zero;
 #pragma GCC unroll 4
         for (int i = 0; i < pixels; i++) {
-            const __m512i x0 = _mm512_set1_epi32((int)x[i][offsets[k]]);
-            add_pair(&parity[2 * i], &total[2 * i], x0, w0, zero, zero);
-            add_pair(&parity[2 * i + 1], &total[2 * i + 1], x0, w0b, zero, zero);
+            const uint32_t *second = both ? x[i] + offsets[k + 1] : &nothing;
+            ADD_PAIR(parity[2 * i], next[2 * i], total[2 * i], x[i][offsets[k]], w0, *second, w1);
+            ADD_PAIR(parity[2 * i + 1], next[2 * i + 1], total[2 * i + 1], x[i][offsets[k]], w0b, *second, w1b);
+            parity[2 * i] = next[2 * i];
+            parity[2 * i + 1] = next[2 * i + 1];
         }
     }
 #pragma GCC unroll 8

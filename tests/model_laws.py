@@ -29,7 +29,9 @@ __all__ = [
     "Arguments",
     "alive",
     "bit_equal",
+    "compare_gradients",
     "fingerprint",
+    "first_step",
     "gradients",
     "keeps_all",
     "outputs",
@@ -245,7 +247,11 @@ ROUNDING = 1e-9
 
 def gradients(model: nn.Module, bnn: nn.Module, arguments: Arguments) -> str:
     """The first step's gradients are finite, and none is zero that was not in the float model."""
-    theirs, ours = _first_step(model, arguments), _first_step(bnn, arguments)
+    return compare_gradients(first_step(model, arguments), first_step(bnn, arguments))
+
+
+def compare_gradients(theirs: Mapping[str, float | None], ours: Mapping[str, float | None]) -> str:
+    """`gradients`, from the sizes of both models' gradients."""
     broken = [key for key, size in ours.items() if size is not None and not math.isfinite(size)]
     if broken:
         return f"{broken[0]} not finite"
@@ -255,7 +261,7 @@ def gradients(model: nn.Module, bnn: nn.Module, arguments: Arguments) -> str:
     return f"{len(dead)} zero: {sorted(dead)[0]}" if dead else "ok"
 
 
-def _first_step(model: nn.Module, arguments: Arguments) -> dict[str, float | None]:
+def first_step(model: nn.Module, arguments: Arguments) -> dict[str, float | None]:
     """The largest number in each parameter's gradient. None of the gradients is kept, so that giants fit."""
     model = copy_model(model, model.parameters()).train()
     sizes: dict[Tensor, float] = {}

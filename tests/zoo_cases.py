@@ -24,6 +24,8 @@ __all__ = ["HF", "SMP", "Case", "NoInputError", "case", "hf_model"]
 
 # Below 64 pixels the last maps of most networks are single pixels, whose signs tell nothing.
 SIDES = (64, 96, 128, 160, 192, 224, 240, 256, 288, 299, 320, 384, 448, 512, 1024)
+# Parameters.
+GIANT = 300_000_000
 # (frames, side) of video models.
 CLIPS = ((8, 64), (16, 64), (16, 112), (16, 224), (32, 224))
 # Sizes of a detector's input are set when it is built.
@@ -67,7 +69,7 @@ class Case:
 def case(spec: str, *, images: int | None = None, seed: int = 0, meta: bool = False) -> Case:
     """The model with seeded random weights, in evaluation mode, and the smallest input that it takes.
 
-    `images`: 4, or 2 where they are larger than 128 pixels. Raises: NoInputError.
+    `images`: 4, or 2 where they are larger than 128 pixels; giants get 1 of these. Raises: NoInputError.
     """
     library, _, name = spec.partition(":")
     torch.manual_seed(seed)
@@ -121,8 +123,10 @@ def _candidates(kind: str, source: Source, images: int | None) -> Iterator[Argum
         yield (both[:2], both[2:]), {}
         return
     known = source.input_shape or (1, 3, 224, 224)
+    giant = sum(p.numel() for p in source.module.parameters()) > GIANT
     for side in sorted({*SIDES, known[-1]}):
-        yield (nets.pictures(images or (4 if side <= 128 else 2), side, known[1]),), {}
+        count = 4 if side <= 128 else 1 if giant else 2
+        yield (nets.pictures(images or count, side, known[1]),), {}
 
 
 def _refusal(model: nn.Module, arguments: Arguments, device: torch.device | None) -> Exception | None:

@@ -193,7 +193,7 @@ def _fuse_layer(traced: GraphModule, node: Node) -> None:
     layer = cast(PackedLayer, traced.get_submodule(str(node.target)))
     shape = _shape(cast(Node, node.args[0]))
     assert shape is not None
-    fused = FusedConv(layer, *shape[2:])
+    fused = FusedConv(layer, torch.empty(shape, device="meta"))
     last = node
     last = _take_activation(traced, fused, last)
     first = fused.activation is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class FusedConv(nn.Module):
     the result takes the residual's memory.
 
     Its buffers may be written to, but not be replaced one by one: on a CPU their addresses are found out once. The
-    padding is that of images of `height` x `width`, where it depends on them.
+    padding is that of an input `like` the given one, where it depends on the size.
 
     Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
     (N, H', W', ceil(O / 32)). Of a linear layer x (N, C), residual (N, O) -> (N, O), and words (N, 1, 1, ceil(O / 32)).
@@ -40,10 +41,10 @@ class FusedConv(nn.Module):
     threshold: Tensor | None
     next_threshold: Tensor | None
 
-    def __init__(self, layer: PackedLayer, height: int = 1, width: int = 1) -> None:
+    def __init__(self, layer: PackedLayer, like: Tensor) -> None:
         super().__init__()
         window = layer.window
-        geometry = window.geometry(torch.empty(1, window.in_channels, height, width), int(layer.pad_value))
+        geometry = window.geometry(like, int(layer.pad_value))
         self.sizes = ops.sizes_of(geometry)
         self.zero_one = layer.zero_one
         self.activation_first = self.overwrites = False
@@ -58,7 +59,8 @@ class FusedConv(nn.Module):
         self.register_buffer("border", layer.border)
         self.register_buffer("activation", None)
         self.register_buffer("next_threshold", None)
-        self._ready: dict[tuple[Variant, torch.Size, torch.dtype], _Ready] = {}
+        # By size, type and whether channels lie last.
+        self._ready: dict[tuple[torch.Size, torch.dtype, bool], _Ready] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ready": {}}  # addresses are no copy's
@@ -73,17 +75,25 @@ class FusedConv(nn.Module):
 
     def _image(self, x: Tensor, residual: Tensor | None) -> Any:
         variant = kernels.active()
-        recorded = type(x) is not Tensor or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if variant is None or recorded or not _is_plain(x):
+        if (
+            variant is None
+            or type(x) is not Tensor
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+        ):
             return self._by_operator(x, residual)
-        ready = self._ready.get((variant, x.shape, x.dtype))
+        last = _lies_last(x)
+        if last is None:
+            return self._by_operator(x, residual)
+        ready, buffers = self._ready.get((x.shape, x.dtype, last)), self._buffers
         if (
             ready is None
-            or ready.given["shift"] is not self.shift
-            or ready.version != native.version(self.bits)
+            or ready.variant is not variant
+            or ready.given["shift"] is not buffers["shift"]
+            or ready.version != native.version(cast(Tensor, buffers["bits"]))
         ):
-            ready = self._prepare(variant, x)
-        if residual is not None and (residual.shape != ready.size or not _is_plain(residual)):
+            ready = self._prepare(variant, x, last)
+        if residual is not None and (residual.shape != ready.size or not _lies_last(residual)):
             return self._by_operator(x, residual)
         return self._directly(ready, x, residual)
 
@@ -98,24 +108,24 @@ class FusedConv(nn.Module):
         return call.conv_and_bits(*layer, self.next_threshold, residual=residual, **options)
 
     def _directly(self, ready: _Ready, x: Tensor, residual: Tensor | None) -> Any:
-        fields = ready.fields.copy()
-        fields["input"], fields["threads"] = x.data_ptr(), torch.get_num_threads()
+        values, at = ready.values.copy(), ready.at
+        values[at.input], values[at.threads] = x.data_ptr(), torch.get_num_threads()
         if residual is not None:
-            fields["residual"] = residual.data_ptr()
+            values[at.residual] = residual.data_ptr()
         if residual is not None and self.overwrites:
             result = residual
         else:
             result = torch.empty_strided(ready.size, ready.strides, dtype=torch.float32)
-        fields["result"] = result.data_ptr()
+        values[at.result] = result.data_ptr()
         if ready.words is None:
-            native.run("conv", ready.variant, fields)
+            ready.conv(ready.variant.index, *values)
             return result
         words = torch.empty(ready.words, dtype=torch.int32)
-        fields["bits"] = words.data_ptr()
-        native.run("conv", ready.variant, fields)
+        values[at.bits] = words.data_ptr()
+        ready.conv(ready.variant.index, *values)
         return result, words
 
-    def _prepare(self, variant: Variant, x: Tensor) -> _Ready:
+    def _prepare(self, variant: Variant, x: Tensor, last: bool) -> _Ready:
         geometry = ops.geometry_of(self.bits, self.sizes)
         weight = native.kernel_weight(self.bits, geometry, variant)
         x, kind, threshold = native.readable(x, geometry, self.threshold)
@@ -134,9 +144,21 @@ class FusedConv(nn.Module):
         fields = {**call.fields, "input_kind": kind}
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
-        version = native.version(self.bits)
-        ready = _Ready(variant, weight, version, given, fields, like.shape, like.stride(), words)
-        self._ready[(variant, x.shape, x.dtype)] = ready
+        order, module = list(fields), kernels.native()
+        assert module is not None
+        ready = _Ready(
+            variant,
+            module.conv,
+            weight,
+            native.version(self.bits),
+            given,
+            list(fields.values()),
+            _Places(*(order.index(name) for name in _Places._fields)),
+            like.shape,
+            like.stride(),
+            words,
+        )
+        self._ready[(x.shape, x.dtype, last)] = ready
         return ready
 
     def _epilogue(self) -> dict[str, Any]:
@@ -148,24 +170,40 @@ class FusedConv(nn.Module):
         }
 
 
+class _Places(NamedTuple):
+    """Where the fields that change stand in a call."""
+
+    input: int
+    threads: int
+    residual: int
+    result: int
+    bits: int
+
+
 @dataclass(frozen=True)
 class _Ready:
     """A call but for the addresses of its input and results, and what the others belong to."""
 
     variant: Variant
+    conv: Callable[..., None]
     weight: KernelWeight
     version: int
     given: dict[str, Tensor]
-    fields: dict[str, int]
+    values: list[int]
+    at: _Places
     size: torch.Size
     strides: tuple[int, ...]
     words: torch.Size | None
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Whether the kernels read this tensor as it is."""
-    if not x.is_cpu:
-        return False
+def _lies_last(x: Tensor) -> bool | None:
+    """Whether channels lie last in memory; None where the kernels cannot read the tensor as it is."""
+    if not x.is_cpu or x.dim() != 4:
+        return None
     if x.dtype == torch.int32:
-        return x.is_contiguous()
-    return x.dtype == torch.float32 and x.is_contiguous(memory_format=torch.channels_last)
+        return True if x.is_contiguous() else None
+    if x.dtype != torch.float32:
+        return None
+    if x.is_contiguous(memory_format=torch.channels_last):
+        return True
+    return False if x.is_contiguous() else None

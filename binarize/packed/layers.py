@@ -249,11 +249,15 @@ class PackedLayer(FrozenLayer):
         native = self.window.native and self.scale.shape[0] <= _NATIVE_PLANES
         if self.float_input or not native or x.dtype not in _NATIVE_TYPES:
             return super().product(x, output_size)
-        linear = self.window.kind == "linear"
-        if linear and type(x) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
-            # Beside such a product the way through an operator is long.
-            y: Tensor = self._direct()(x.reshape(-1, x.shape[-1]))
-            return y.reshape(*x.shape[:-1], self.window.out_channels)
+        linear, line = self.window.kind == "linear", len(self.window.kernel) == 1
+        image = x.unsqueeze(2) if line and not linear else x
+        if type(x) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+            # Beside a small product the way through an operator is long.
+            if linear:
+                y: Tensor = self._direct(x).forward(x.reshape(-1, x.shape[-1]))
+                return y.reshape(*x.shape[:-1], self.window.out_channels)
+            y = self._direct(x).forward(image)
+            return y.squeeze(2) if line else y
         options = {
             "threshold": _single(self.threshold),
             "zero_one": self.zero_one,
@@ -262,19 +266,18 @@ class PackedLayer(FrozenLayer):
         }
         if linear:
             return ops.linear(x, self.bits, _single(self.scale), self.shift, **options)
-        line = len(self.window.kernel) == 1
-        image = x.unsqueeze(2) if line else x
         sizes = ops.sizes_of(self.window.geometry(x, int(self.pad_value)))
         y = torch.ops.binarize.conv(image, self.bits, sizes, _single(self.scale), self.shift, **options)
         return y.squeeze(2) if line else y
 
-    def _direct(self) -> FusedConv:
+    def _direct(self, x: Tensor) -> FusedConv:
         """This layer as one call of a kernel, made again when one of its buffers is another."""
         tables = [self._buffers.get(name) for name in (*_TABLES, "bits")]
-        made, call = self.__dict__.get("_made") or ([], None)
-        if call is None or any(now is not then for now, then in zip(tables, made)):
-            call = FusedConv(self)
-            self.__dict__["_made"] = (tables, call)
+        side = x.shape[2:] if self.window.padding_mode == "same" else None
+        made, known, call = self.__dict__.get("_made") or ([], None, None)
+        if call is None or known != side or any(now is not then for now, then in zip(tables, made)):
+            call = FusedConv(self, x)
+            self.__dict__["_made"] = (tables, side, call)
         return call
 
     def __getstate__(self) -> dict[str, Any]:

@@ -230,9 +230,10 @@ ALWAYS void dense_single(const uint32_t *x, const int32_t *offsets, int64_t word
 }
 
 /* w: [words][4 bytes][64 lanes] */
-ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
-                       const int pixels, int32_t *pops)
+ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
+                       const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     if (pixels == 1)
         dense_single(x[0], offsets, words, (const uint8_t *)w, pops);
     else
@@ -246,9 +247,10 @@ ALWAYS __m256i popcount_bytes(__m256i v)
 }
 
 /* w: [words][weights, mask][32 lanes] */
-ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
-                        const int pixels, int32_t *pops)
+ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
+                        const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     const __m256i ones = _mm256_set1_epi8(1), pairs = _mm256_set1_epi16(1);
     memset(pops, 0, (size_t)pixels * MASKED_LANES * sizeof(int32_t));
     for (int i = 0; i < pixels; i++)
@@ -309,7 +311,7 @@ ALWAYS void float_tile(const float *const *x, int64_t row_step, int64_t rows, in
 #include "rows.h"
 #include "floats.h"
 
-const Variant variant_avx2 = {"avx2",      "nibbles",   LANES,      MASKED_LANES, FLOAT_LANES,
+const Variant variant_avx2 = {"avx2",      "nibbles",   LANES,      MASKED_LANES, FLOAT_LANES, 0,
                               pack_avx2,   window_avx2, dense_avx2, masked_avx2,  rows_avx2,
                               filters_avx2, floats_avx2, pooled_avx2};
 #endif

@@ -56,8 +56,8 @@ ALWAYS uint32_t less_i32(const int32_t *a, const int32_t *b)
     } while (0)
 
 /* w: [words][32 lanes] */
-ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
-                       const int pixels, int32_t *pops)
+ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
+                       const uint32_t *w, const int pixels, int32_t *pops)
 {
     __m512i parity[2 * TILE_PIXELS], next[2 * TILE_PIXELS], total[2 * TILE_PIXELS];
     static const uint32_t nothing = 0;
@@ -67,12 +67,12 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
         parity[i] = total[i] = zero;
     int64_t k = 0;
     /* Four words a turn, so that parities come back to the registers they were in. */
-    for (; k + 4 <= words; k += 4, w += 128) {
+    for (; k + 4 <= words; k += 4) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
-            const uint32_t *at = w + 64 * half;
+            const uint32_t *at = w + index[k + 2 * half], *then = w + index[k + 2 * half + 1];
             const __m512i w0 = _mm512_loadu_si512(at), w0b = _mm512_loadu_si512(at + 16);
-            const __m512i w1 = _mm512_loadu_si512(at + 32), w1b = _mm512_loadu_si512(at + 48);
+            const __m512i w1 = _mm512_loadu_si512(then), w1b = _mm512_loadu_si512(then + 16);
             if (pixels == 1) /* weights are read once, from far away: the processor's own prefetching ends with a page */
 #pragma GCC unroll 4
                 for (int line = 0; line < 4; line++)
@@ -86,10 +86,11 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
             }
         }
     }
-    for (; k < words; k += 2, w += 64) { /* the rest; of an odd word nothing is the partner */
+    for (; k < words; k += 2) { /* the rest; of an odd word nothing is the partner */
         const int both = k + 2 <= words;
-        const __m512i w0 = _mm512_loadu_si512(w), w0b = _mm512_loadu_si512(w + 16);
-        const __m512i w1 = both ? _mm512_loadu_si512(w + 32) : zero, w1b = both ? _mm512_loadu_si512(w + 48) : zero;
+        const uint32_t *at = w + index[k], *then = w + (both ? index[k + 1] : 0);
+        const __m512i w0 = _mm512_loadu_si512(at), w0b = _mm512_loadu_si512(at + 16);
+        const __m512i w1 = both ? _mm512_loadu_si512(then) : zero, w1b = both ? _mm512_loadu_si512(then + 16) : zero;
 #pragma GCC unroll 4
         for (int i = 0; i < pixels; i++) {
             const uint32_t *second = both ? x[i] + offsets[k + 1] : &nothing;
@@ -106,9 +107,10 @@ ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t
 }
 
 /* w: [words][weights, mask][32 lanes] */
-ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
-                        const int pixels, int32_t *pops)
+ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
+                        const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     __m512i total[2 * TILE_PIXELS];
 #pragma GCC unroll 8
     for (int i = 0; i < 2 * pixels; i++)
@@ -167,7 +169,7 @@ ALWAYS void float_tile(const float *const *x, int64_t row_step, int64_t rows, in
 #include "rows.h"
 #include "floats.h"
 
-const Variant variant_avx512 = {"avx512",      "lanes",      LANES,        MASKED_LANES, FLOAT_LANES,
+const Variant variant_avx512 = {"avx512",      "lanes",      LANES,        MASKED_LANES, FLOAT_LANES, 1,
                                 pack_avx512,   window_avx512, dense_avx512, masked_avx512, rows_avx512,
                                 filters_avx512, floats_avx512, pooled_avx512};
 #endif

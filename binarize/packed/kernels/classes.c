@@ -5,6 +5,8 @@
  *
  *     dot += (p - 1) * sum of the outside weights
  *
+ * and p times it where they are not read at all: of a 7x7 image a 3x3 kernel reads a fifth for nothing.
+ *
  * Rows and columns are classified apart, and a class is a pair. 3x3 with padding 1 has three classes a side; the
  * middle pair is the whole window.
  *
@@ -46,14 +48,13 @@ int64_t classify(int64_t outputs, int64_t stride, int64_t pad, int64_t length, i
     return classes;
 }
 
-/* dot = base - (popcount << shift), the margin's upper values replaced by the padding's. */
-static void fill_base(const ConvCall *call, int64_t padded, const int32_t *total, const int32_t *inside,
-                      int32_t *base)
+/* dot = base - (popcount << shift): of `size` weights with the sum `counted` in the popcount, and what the weights
+ * outside have to be multiplied by beyond what is in it. */
+static void fill_base(const ConvCall *call, int64_t padded, int32_t size, const int32_t *counted,
+                      const int32_t *total, const int32_t *inside, int32_t factor, int32_t *base)
 {
-    const int32_t factor = (int32_t)call->pad_value - 1;
-    const int32_t size = (int32_t)(call->channels / call->groups * call->kernel_height * call->kernel_width);
     for (int64_t o = 0; o < padded; o++)
-        base[o] = (call->zero_one ? (size + total[o]) / 2 : size) + factor * (total[o] - inside[o]);
+        base[o] = (call->zero_one ? (size + counted[o]) / 2 : size) + factor * (total[o] - inside[o]);
 }
 
 /* dot < limit  <=>  popcount << shift > base - limit  <=>  popcount > floor((base - limit) / 2^shift) */
@@ -79,7 +80,8 @@ static void fill_constant(const ConvCall *call, int64_t padded, const int32_t *s
         constant[o] = border ? (border[o] * (float)sum[o] + border[n + o] * (float)count) + shift[o] : shift[o];
 }
 
-void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes)
+void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes,
+                  int skipped)
 {
     const ConvCall *call = &plan->call;
     ConvJob *job = &plan->job;
@@ -101,7 +103,11 @@ void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps 
             const int64_t start = (r * column_classes + c) * padded;
             for (int64_t o = 0; o < padded; o++)
                 inside[o] = below_right[o] - above_right[o] - below_left[o] + above_left[o];
-            fill_base(call, padded, total, inside, bases + start);
+            const int32_t pad = (int32_t)call->pad_value;
+            if (skipped)
+                fill_base(call, padded, (int32_t)(filter * height * width), inside, total, inside, pad, bases + start);
+            else
+                fill_base(call, padded, (int32_t)(filter * taps), total, total, inside, pad - 1, bases + start);
             if (pop_limits)
                 fill_pop_limit(call, padded, job->pop_shift, bases + start, pop_limits + start);
             if (constants && call->pad_value == 0)

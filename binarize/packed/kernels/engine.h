@@ -6,14 +6,15 @@
  *     LANES, MASKED_LANES         filters of a block
  *     TILE_PIXELS                 output pixels of a tile, 4 or 8
  *     less_f32(a, b), less_i32(a, b)    word of the 32 comparisons a[i] < b[i]
- *     dense_tile(x, offsets, words, w, pixels, pops), masked_tile(...)
- * where pops[pixel * lanes + lane] becomes the popcount of (x ^ w) over all words, x[pixel][offsets[k]] being the
- * k-th word of a pixel's window. */
+ *     dense_tile(x, offsets, index, words, w, pixels, pops), masked_tile(...)
+ * where pops[pixel * lanes + lane] becomes the popcount of (x ^ w) over `words` words, x[pixel][offsets[k]] being the
+ * k-th that is read of a pixel's window, and w[index[k]] where its weights begin. Without `skips` in the variant all
+ * words are read in their order, and a tile need not look at the index. */
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
-typedef void (*TileFunction)(const uint32_t *const *x, const int32_t *offsets, int64_t words,
+typedef void (*TileFunction)(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
                              const uint32_t *w, const int pixels, int32_t *pops);
 
 /* ---------------------------------------------------------------- input */
@@ -194,19 +195,20 @@ INLINE void finish_float(const ConvJob *job, int64_t o, int lanes, int64_t pixel
         }
 }
 
-/* What ends a tile. `at[i]` is where the block of the i-th pixel begins in a table over classes. */
-typedef void (*FinishFunction)(const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops,
+/* What ends a tile of the output pixels where[i]. `at[i]` is where the block of such a pixel begins in a table over
+ * classes. */
+typedef void (*FinishFunction)(const ConvJob *job, int64_t o, const int64_t *where, int n, int32_t *pops,
                                const int64_t *at);
 
 /* Thresholds on the count itself: no dot is computed. */
-INLINE void finish_bits(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+INLINE void finish_bits(const ConvJob *job, int64_t o, const int64_t *where, int n, const int32_t *pops,
                         const int64_t *at, const int LANE_COUNT)
 {
     for (int i = 0; i < n; i++)
         for (int word = 0; word < LANE_COUNT / 32; word++) {
             const int32_t *limit = job->pop_limit + at[i] + 32 * word;
             const uint32_t lower = less_i32(limit, pops + i * LANE_COUNT + 32 * word);
-            store_bits(job, pixel + i, o, word, lower ^ job->flip[o / 32 + word]);
+            store_bits(job, where[i], o, word, lower ^ job->flip[o / 32 + word]);
         }
 }
 
@@ -220,7 +222,7 @@ INLINE float bent(const ConvJob *job, int64_t o, float y)
 enum { NOT_BENT, BENT_LAST, BENT_FIRST };
 
 /* One plane and a whole block, in one loop that stays in registers. */
-INLINE void finish_whole(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+INLINE void finish_whole(const ConvJob *job, int64_t o, const int64_t *where, int n, const int32_t *pops,
                          const int64_t *at, const int LANE_COUNT, const int window, const int residual,
                          const int activation)
 {
@@ -229,9 +231,9 @@ INLINE void finish_whole(const ConvJob *job, int64_t o, int64_t pixel, int n, co
     for (int i = 0; i < n; i++, pops += LANE_COUNT) {
         const int32_t *base = job->base + at[i];
         const float *constant = job->constant + at[i];
-        const int64_t first = (pixel + i) * job->out_channels + o;
+        const int64_t first = where[i] * job->out_channels + o;
         const float *other = job->residual + (residual ? first : 0);
-        const float sum = window ? (float)job->window[pixel + i] : 0;
+        const float sum = window ? (float)job->window[where[i]] : 0;
         float *y = job->result + first;
 #pragma GCC ivdep
         for (int j = 0; j < LANE_COUNT; j++) {
@@ -251,14 +253,14 @@ INLINE void finish_whole(const ConvJob *job, int64_t o, int64_t pixel, int n, co
 }
 
 /* The common case: floats, perhaps with their signs, and nothing that is told apart within a block. */
-INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, const int32_t *pops,
+INLINE void finish_affine(const ConvJob *job, int64_t o, const int64_t *where, int n, const int32_t *pops,
                           const int64_t *at, const int LANE_COUNT)
 {
     const int bends = !job->activation ? NOT_BENT : job->activation_first ? BENT_FIRST : BENT_LAST;
     switch ((job->window ? 6 : 0) + (job->residual ? 3 : 0) + bends) {
 #define CASE(window, residual, bends)                                                                         \
     case 6 * window + 3 * residual + bends:                                                                   \
-        finish_whole(job, o, pixel, n, pops, at, LANE_COUNT, window, residual, bends);                        \
+        finish_whole(job, o, where, n, pops, at, LANE_COUNT, window, residual, bends);                        \
         break;
         CASE(0, 0, NOT_BENT) CASE(0, 0, BENT_LAST) CASE(0, 0, BENT_FIRST)
         CASE(0, 1, NOT_BENT) CASE(0, 1, BENT_LAST) CASE(0, 1, BENT_FIRST)
@@ -270,48 +272,50 @@ INLINE void finish_affine(const ConvJob *job, int64_t o, int64_t pixel, int n, c
         return;
     for (int i = 0; i < n; i++)
         for (int word = 0; word < LANE_COUNT / 32; word++) {
-            const float *y = job->result + (pixel + i) * job->out_channels + o + 32 * word;
-            store_bits(job, pixel + i, o, word, less_f32(y, job->next_threshold + o + 32 * word));
+            const float *y = job->result + where[i] * job->out_channels + o + 32 * word;
+            store_bits(job, where[i], o, word, less_f32(y, job->next_threshold + o + 32 * word));
         }
 }
 
-INLINE void finish_any(const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops, const int64_t *at,
-                       const int LANE_COUNT)
+INLINE void finish_any(const ConvJob *job, int64_t o, const int64_t *where, int n, int32_t *pops,
+                       const int64_t *at, const int LANE_COUNT)
 {
     const int lanes = job->out_channels - o < LANE_COUNT ? (int)(job->out_channels - o) : LANE_COUNT;
     const int64_t plane_step = TILE_PIXELS * LANE_COUNT;
     if (job->pop_limit)
-        finish_bits(job, o, pixel, n, pops, at, LANE_COUNT);
-    for (int i = 0; i < n; i++, pixel++, pops += LANE_COUNT) {
+        finish_bits(job, o, where, n, pops, at, LANE_COUNT);
+    for (int i = 0; i < n; i++, pops += LANE_COUNT) {
         for (int64_t plane = 0; plane < job->planes; plane++)
             dots_of(job, job->base + at[i], pops + plane * plane_step, LANE_COUNT);
         if (job->dots)
-            memcpy(job->dots + pixel * job->out_channels + o, pops, (size_t)lanes * sizeof(int32_t));
+            memcpy(job->dots + where[i] * job->out_channels + o, pops, (size_t)lanes * sizeof(int32_t));
         if (job->scale)
-            finish_float(job, o, lanes, pixel, pops, plane_step, job->constant + at[i], LANE_COUNT);
+            finish_float(job, o, lanes, where[i], pops, plane_step, job->constant + at[i], LANE_COUNT);
     }
 }
 
 /* ---------------------------------------------------------------- tiles */
 
-/* One block of filters over a range of output pixels. A tile takes any neighbours, so rows may end inside it. */
-INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int64_t end, const int LANE_COUNT,
-                           TileFunction tile, FinishFunction finish)
+/* One block of filters over output pixels of a region. A tile takes any neighbours, so rows may end inside it. */
+INLINE void convolve_region(const ConvJob *job, const Region *region, int64_t block, int64_t begin, int64_t end,
+                            const int LANE_COUNT, TileFunction tile, FinishFunction finish)
 {
     const uint32_t *weights = job->weights + block * job->block_words;
     const uint32_t *image = job->image + job->starts[block];
-    const int64_t o = block * LANE_COUNT;
+    const int64_t o = block * LANE_COUNT, right = region->column + region->width;
     int32_t pops[MAX_PLANES * TILE_PIXELS * MAX_LANES] __attribute__((aligned(64)));
-    int64_t y = begin / job->out_width, x = begin % job->out_width;
+    int64_t y = region->row + (begin - region->first) / region->width;
+    int64_t x = region->column + (begin - region->first) % region->width;
     for (int64_t pixel = begin; pixel < end; pixel += TILE_PIXELS) {
         const int n = end - pixel < TILE_PIXELS ? (int)(end - pixel) : TILE_PIXELS;
         const uint32_t *windows[TILE_PIXELS];
-        int64_t at[TILE_PIXELS];
+        int64_t at[TILE_PIXELS], where[TILE_PIXELS];
         for (int i = 0; i < n; i++) {
             windows[i] = image + y * job->row_step + x * job->pixel_step;
             at[i] = (job->row_class[y] * job->column_classes + job->column_class[x]) * job->padded + o;
-            if (++x == job->out_width) {
-                x = 0;
+            where[i] = y * job->out_width + x;
+            if (++x == right) {
+                x = region->column;
                 y++;
             }
         }
@@ -320,7 +324,7 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
             switch (n) {
 #define CASE(pixels)                                                                                          \
     case pixels:                                                                                              \
-        tile(windows, job->offsets, job->words, weights, pixels, out);                                        \
+        tile(windows, region->offsets, region->index, region->words, weights, pixels, out);                   \
         break;
 #if TILE_PIXELS == 8
                 CASE(8) CASE(7) CASE(6) CASE(5)
@@ -333,7 +337,20 @@ INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int
             for (int i = 0; i < n; i++)
                 windows[i] += job->plane_words;
         }
-        finish(job, o, pixel, n, pops, at);
+        finish(job, o, where, n, pops, at);
+    }
+}
+
+/* One block of filters over a range of output pixels. */
+INLINE void convolve_block(const ConvJob *job, int64_t block, int64_t begin, int64_t end, const int LANE_COUNT,
+                           TileFunction tile, FinishFunction finish)
+{
+    for (int64_t i = 0; i < job->region_count; i++) {
+        const Region *region = job->regions + i;
+        const int64_t stop = i + 1 < job->region_count ? region[1].first : job->pixels;
+        const int64_t first = begin > region->first ? begin : region->first, last = end < stop ? end : stop;
+        if (first < last)
+            convolve_region(job, region, block, first, last, LANE_COUNT, tile, finish);
     }
 }
 
@@ -356,9 +373,9 @@ INLINE void convolve_units(const ConvJob *job, int64_t begin, int64_t end, const
 /* Ends of tiles are real functions, so that the loop over tiles is compiled once and not for each of them. */
 #define FINISH(end, weights, LANE_COUNT)                                                                      \
     static __attribute__((noinline)) TARGET void VARIANT(finish_##end##_##weights)(                           \
-        const ConvJob *job, int64_t o, int64_t pixel, int n, int32_t *pops, const int64_t *at)                \
+        const ConvJob *job, int64_t o, const int64_t *where, int n, int32_t *pops, const int64_t *at)         \
     {                                                                                                         \
-        finish_##end(job, o, pixel, n, pops, at, LANE_COUNT);                                                 \
+        finish_##end(job, o, where, n, pops, at, LANE_COUNT);                                                 \
     }
 
 #define CONVOLVE(weights, LANE_COUNT, tile)                                                                   \

@@ -86,12 +86,21 @@ typedef struct {
     int64_t row_words;                            /* words from one row of the buffer to the next */
 } PackJob;
 
+/* A rectangle of output pixels whose windows have the same words to read. Pixels are numbered rectangle by rectangle. */
+typedef struct {
+    int64_t first;                    /* number of its first pixel */
+    int64_t row, column, width, height;
+    const int32_t *offsets;           /* [words] from a window's first word to the k-th that is read */
+    const int32_t *index;             /* [words] which word of a filter that is, times LAYOUT_LANES's lanes */
+    int64_t words;
+} Region;
+
 /* One image convolved.  Arrays over filters have `padded` entries, so that a block is always whole. */
 typedef struct {
     const uint32_t *image;            /* window of output (0, 0), first plane */
     int64_t plane_words, row_step, pixel_step;
-    const int32_t *offsets;           /* [words] from a window's first word to its k-th */
-    int64_t words;
+    const Region *regions;            /* one, or where taps outside the image are left out one a class */
+    int64_t region_count;
     const uint32_t *weights;
     int64_t block_words;
     const int32_t *starts;
@@ -253,6 +262,7 @@ typedef struct {
 typedef struct {
     const char *name, *layout;        /* layout of an unmasked weight: "lanes", "nibbles" or "rows" */
     int lanes, masked_lanes, float_lanes; /* float_lanes 0: no float convolution */
+    int skips;                        /* whether `dense` follows the index of a region */
     void (*pack)(const PackJob *, int64_t begin, int64_t end);     /* rows, or of NCHW PACK_PIXELS pixels */
     void (*window)(const WindowJob *, int64_t begin, int64_t end); /* output rows */
     void (*dense)(const ConvJob *, int64_t begin, int64_t end);    /* units: chunk * blocks + block */

@@ -73,15 +73,17 @@ ALWAYS void tile(const uint32_t *const *x, const int32_t *offsets, int64_t words
     }
 }
 
-ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
-                       const int pixels, int32_t *pops)
+ALWAYS void dense_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
+                       const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     tile(x, offsets, words, w, pixels, pops, 0);
 }
 
-ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words, const uint32_t *w,
-                        const int pixels, int32_t *pops)
+ALWAYS void masked_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
+                        const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     tile(x, offsets, words, w, pixels, pops, 1);
 }
 
@@ -114,7 +116,7 @@ ALWAYS void float_tile(const float *const *x, int64_t row_step, int64_t rows, in
 #include "rows.h"
 #include "floats.h"
 
-const Variant variant_neon = {"neon",      "lanes",     LANES,      MASKED_LANES, FLOAT_LANES,
+const Variant variant_neon = {"neon",      "lanes",     LANES,      MASKED_LANES, FLOAT_LANES, 0,
                               pack_neon,   window_neon, dense_neon, masked_neon,  rows_neon,
                               filters_neon, floats_neon, pooled_neon};
 #endif

@@ -6,6 +6,8 @@
 
 /* A chunk of packed input stays in the second-level cache under every block of filters. */
 enum { CHUNK_BYTES = 256 * 1024, CHUNKS_PER_THREAD = 8, LINE = 64, MAX_KERNEL = 4096 };
+/* Entries of the lists of words to read, which are made in each call. */
+enum { MOST_LISTED = 1 << 15 };
 
 static int64_t whole_lines(int64_t bytes)
 {
@@ -88,8 +90,8 @@ static void fill_sizes(Plan *plan, const Variant *variant)
     job->planes = call->planes;
     job->out_width = call->out_width;
     job->pixels = call->out_height * call->out_width;
-    job->words = call->kernel_height * call->kernel_width * call->span;
-    job->block_words = job->words * lanes * (call->masked ? 2 : 1);
+    plan->words = call->kernel_height * call->kernel_width * call->span;
+    job->block_words = plan->words * lanes * (call->masked ? 2 : 1);
     job->pop_shift = call->zero_one ? 0 : 1;
     job->plane_words = plan->image_words;
     job->row_step = call->stride_height * plan->row_words;
@@ -110,15 +112,28 @@ static void choose_chunks(Plan *plan, int threads)
     plan->units = (job->pixels + job->chunk_pixels - 1) / job->chunk_pixels * job->blocks;
 }
 
+/* Whether taps outside the image are left out, and the most classes of output pixels that there can be. */
+static int64_t choose_skips(Plan *plan)
+{
+    const ConvCall *call = &plan->call;
+    const int64_t classes = most_classes(call->out_height, call->kernel_height) *
+                            most_classes(call->out_width, call->kernel_width);
+    const int64_t pads = call->pad_top + call->pad_bottom + call->pad_left + call->pad_right;
+    plan->skips = plan->variant->skips && !call->masked && pads && classes * plan->words <= MOST_LISTED;
+    return classes;
+}
+
 /* Enough for all that is taken below and in classes.c. */
-static int64_t arena_bytes(const Plan *plan)
+static int64_t arena_bytes(const Plan *plan, int64_t classes)
 {
     const ConvCall *call = &plan->call;
     const int64_t row_classes = most_classes(call->out_height, call->kernel_height);
     const int64_t column_classes = most_classes(call->out_width, call->kernel_width);
-    const int64_t takes = 24, outputs = call->out_height + call->out_width;
-    const int64_t filter_arrays = 1 + 3 * row_classes * column_classes + call->planes + 6;
-    int64_t bytes = takes * LINE + plan->job.words * 4 + filter_arrays * plan->job.padded * 4;
+    const int64_t regions = plan->skips ? classes : 1;
+    const int64_t takes = 24 + 2 * regions, outputs = call->out_height + call->out_width;
+    const int64_t filter_arrays = 1 + 3 * classes + call->planes + 6;
+    int64_t bytes = takes * LINE + filter_arrays * plan->job.padded * 4;
+    bytes += regions * (plan->words * 2 * 4 + (int64_t)sizeof(Region));
     bytes += (row_classes + column_classes) * (int64_t)sizeof(Taps) + outputs * 2 * 2;
     bytes += call->planes * plan->pixel_words * 32 * 4;
     if (!plan->in_place)
@@ -128,16 +143,77 @@ static int64_t arena_bytes(const Plan *plan)
     return bytes;
 }
 
-static void fill_offsets(Plan *plan)
+/* The words of a rectangle of taps. */
+static void fill_region(Plan *plan, Region *region, Taps rows, Taps columns)
 {
     const ConvCall *call = &plan->call;
-    int32_t *offsets = arena_take(&plan->arena, plan->job.words * 4);
-    plan->job.offsets = offsets;
-    for (int64_t i = 0; i < call->kernel_height; i++)
-        for (int64_t j = 0; j < call->kernel_width; j++)
-            for (int64_t k = 0; k < call->span; k++)
+    const int64_t wide = columns.last - columns.first, lanes = plan->variant->lanes;
+    region->words = (rows.last - rows.first) * wide * call->span;
+    int32_t *offsets = arena_take(&plan->arena, region->words * 4);
+    int32_t *index = arena_take(&plan->arena, region->words * 4);
+    region->offsets = offsets;
+    region->index = index;
+    for (int64_t i = rows.first; i < rows.last; i++)
+        for (int64_t j = columns.first; j < columns.last; j++)
+            for (int64_t k = 0; k < call->span; k++) {
                 *offsets++ = (int32_t)(i * call->dilation_height * plan->row_words +
                                        j * call->dilation_width * plan->pixel_words + k);
+                *index++ = (int32_t)(((i * call->kernel_width + j) * call->span + k) * lanes);
+            }
+}
+
+static int64_t run_length(const int16_t *classes, int64_t begin, int64_t end)
+{
+    int64_t i = begin;
+    while (i < end && classes[i] == classes[begin])
+        i++;
+    return i - begin;
+}
+
+/* The largest comes first: weights are fetched from afar while several pixels wait for each. */
+static void number_regions(Region *regions, int64_t count)
+{
+    int64_t largest = 0, first = 0;
+    for (int64_t i = 1; i < count; i++)
+        if (regions[i].width * regions[i].height > regions[largest].width * regions[largest].height)
+            largest = i;
+    const Region other = regions[0];
+    regions[0] = regions[largest];
+    regions[largest] = other;
+    for (int64_t i = 0; i < count; i++) {
+        regions[i].first = first;
+        first += regions[i].width * regions[i].height;
+    }
+}
+
+/* A class of output pixels is a rectangle: its rows are neighbours, and its columns are. */
+static void fill_regions(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns,
+                         int64_t column_classes)
+{
+    const ConvCall *call = &plan->call;
+    ConvJob *job = &plan->job;
+    const int64_t most = plan->skips ? row_classes * column_classes : 1;
+    Region *regions = arena_take(&plan->arena, most * (int64_t)sizeof(Region));
+    job->regions = regions;
+    job->region_count = 0;
+    if (!plan->skips) {
+        *regions = (Region){.width = call->out_width, .height = call->out_height};
+        fill_region(plan, regions, (Taps){0, call->kernel_height}, (Taps){0, call->kernel_width});
+        job->region_count = 1;
+        return;
+    }
+    for (int64_t y = 0; y < call->out_height;) {
+        const int64_t height = run_length(job->row_class, y, call->out_height);
+        for (int64_t x = 0; x < call->out_width; job->region_count++) {
+            const int64_t width = run_length(job->column_class, x, call->out_width);
+            Region *region = regions + job->region_count;
+            *region = (Region){.row = y, .column = x, .width = width, .height = height};
+            fill_region(plan, region, rows[job->row_class[y]], columns[job->column_class[x]]);
+            x += width;
+        }
+        y += height;
+    }
+    number_regions(regions, job->region_count);
 }
 
 /* Rows over filters, copied into arrays that have room for whole blocks. */
@@ -214,7 +290,8 @@ static void fill_border(Plan *plan)
                                             call->kernel_width, call->dilation_width, column_class, columns);
     job->row_class = row_class;
     job->column_class = column_class;
-    fill_classes(plan, rows, row_classes, columns, column_classes);
+    fill_classes(plan, rows, row_classes, columns, column_classes, plan->skips);
+    fill_regions(plan, rows, row_classes, columns, column_classes);
     if (call->window_scale)
         fill_window(plan, rows, columns);
 }
@@ -230,14 +307,13 @@ const char *plan_call(Plan *plan, const Variant *variant, const ConvCall *call, 
     fill_sizes(plan, variant);
     choose_chunks(plan, plan->workers > 1 ? 1 : threads);
 
-    const int64_t bytes = arena_bytes(plan);
+    const int64_t bytes = arena_bytes(plan, choose_skips(plan));
     Arena *arena = &plan->arena;
     arena->memory = malloc((size_t)bytes + LINE);
     if (!arena->memory)
         return "out of memory";
     arena->free = (char *)(intptr_t)whole_lines((int64_t)(intptr_t)arena->memory);
     arena->end = arena->free + bytes;
-    fill_offsets(plan);
     fill_border(plan);
     fill_parameters(plan);
     if (!plan->in_place) {

@@ -21,6 +21,8 @@ typedef struct {
     int64_t pixel_words, row_words, image_words; /* of one packed plane with its margin */
     int64_t input_bytes;                         /* of one image */
     int64_t units;                               /* chunk * blocks + block */
+    int64_t words;                               /* of a whole window */
+    int skips;                                   /* whether taps outside the image are not read */
     int in_place;                                /* the input is packed and needs no margin */
     int workers;                                 /* threads that work on images of their own */
     const float *thresholds;                     /* [planes][pixel_words * 32] */
@@ -39,7 +41,9 @@ typedef struct {
 int64_t most_classes(int64_t outputs, int64_t kernel);
 int64_t classify(int64_t outputs, int64_t stride, int64_t pad, int64_t length, int64_t kernel, int64_t dilation,
                  int16_t *class_of, Taps *taps);
-void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes);
+/* Tables over classes; with `skipped`, counts are those of the taps inside alone. */
+void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes,
+                  int skipped);
 
 static inline int64_t smaller(int64_t a, int64_t b)
 {

@@ -38,9 +38,10 @@ static inline TARGET uint64_t load_pair(const uint32_t *from)
 }
 
 /* w: [32 lanes][words], each filter in one piece */
-static inline TARGET void dense_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words,
+static inline TARGET void dense_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
                                      const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     uint32_t patch[TILE_PIXELS][PART];
     for (int64_t begin = 0; begin < words; begin += PART) {
         const int64_t n = words - begin < PART ? words - begin : PART;
@@ -62,9 +63,10 @@ static inline TARGET void dense_tile(const uint32_t *const *x, const int32_t *of
 }
 
 /* w: [words][weights, mask][32 lanes] */
-static inline TARGET void masked_tile(const uint32_t *const *x, const int32_t *offsets, int64_t words,
+static inline TARGET void masked_tile(const uint32_t *const *x, const int32_t *offsets, const int32_t *index, int64_t words,
                                       const uint32_t *w, const int pixels, int32_t *pops)
 {
+    (void)index;
     memset(pops, 0, (size_t)pixels * MASKED_LANES * sizeof(int32_t));
     for (int64_t k = 0; k < words; k++, w += 2 * MASKED_LANES)
         for (int i = 0; i < pixels; i++) {
@@ -77,6 +79,6 @@ static inline TARGET void masked_tile(const uint32_t *const *x, const int32_t *o
 #include "engine.h"
 #include "rows.h"
 
-const Variant variant_scalar = {"scalar",      "rows",        LANES,        MASKED_LANES,  0,
+const Variant variant_scalar = {"scalar",      "rows",        LANES,        MASKED_LANES,  0, 0,
                                 pack_scalar,   window_scalar, dense_scalar, masked_scalar, rows_scalar,
                                 filters_scalar, NULL,          NULL};

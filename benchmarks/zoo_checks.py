@@ -87,6 +87,8 @@ class _Real:
         self.fingerprint = model_laws.fingerprint(self.case.model)
         self.planned: PlannedConversion
         self.bnn: nn.Module
+        # The size of the float model's gradients.
+        self.theirs: dict[str, float | None] | Exception
 
     def plan(self, tell: Tell) -> str:
         tell("shape", self.case.shape)
@@ -132,6 +134,11 @@ class _Real:
         )
 
     def convert(self, tell: Tell) -> str:
+        # Before there are two of them: a giant, what it keeps for its backward pass and a second giant fill the memory.
+        try:
+            self.theirs = model_laws.first_step(self.case.model, self.case.training)
+        except Exception as error:  # told where gradients are asked for
+            self.theirs = error
         started = time.process_time()
         self.bnn = self.planned.apply()
         tell("converted", round(time.process_time() - started, 1))
@@ -153,10 +160,11 @@ class _Real:
             return model_laws.saved(self.bnn, self.case.arguments, Path(folder), given)
 
     def gradients(self, tell: Tell) -> str:
-        theirs = model_laws.first_step(self.case.model, self.case.training)
-        # The last check: two giants and what one of them keeps for its backward pass fill the memory.
+        if isinstance(self.theirs, Exception):
+            raise self.theirs
+        # The last check.
         self.case.model.to("meta")
-        return model_laws.compare_gradients(theirs, model_laws.first_step(self.bnn, self.case.training))
+        return model_laws.compare_gradients(self.theirs, model_laws.first_step(self.bnn, self.case.training))
 
 
 def _told_of(planned: PlannedConversion, tell: Tell) -> str:

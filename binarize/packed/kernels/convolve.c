@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Floats to pack that take longer than a sleeping worker to wake up; words to count take as long as 32. */
+enum { WORTH_WAKING = 1 << 20 };
+
 static void pack_body(void *context, int64_t begin, int64_t end, int worker)
 {
     const Plan *plan = context;
@@ -28,6 +31,8 @@ static void conv_body(void *context, int64_t begin, int64_t end, int worker)
 static void run_pack(Plan *plan, int threads)
 {
     const PackJob *pack = &plan->pack;
+    if (pack->height * pack->width * pack->channels < WORTH_WAKING)
+        threads = 1;
     const int64_t columns = (pack->height * pack->width + PACK_PIXELS - 1) / PACK_PIXELS;
     parallel_for(pack_body, plan, pack->kind == INPUT_NCHW ? columns : pack->height, threads);
 }
@@ -61,7 +66,8 @@ static void run_image(Plan *plan, int64_t image, int worker, int threads)
     if (call->window_scale) {
         plan->window.image = job->image;
         plan->window.sums = plan->windows + worker * job->pixels * call->groups;
-        parallel_for(window_body, plan, call->out_height, threads);
+        const int64_t read = job->pixels * plan->words;
+        parallel_for(window_body, plan, call->out_height, read < WORTH_WAKING / 32 ? 1 : threads);
         job->window = plan->window.sums;
     }
     job->dots = call->dots ? (int32_t *)(intptr_t)call->dots + value : NULL;

@@ -2,13 +2,14 @@
  *
  * Nobody spins, and nobody waits for a worker that has not begun: ranges are handed out one by one, the caller takes
  * them like the workers do, and at the end it waits only for ranges that are being worked on. On a machine with more
- * to do than processors a call is thus hardly slower than with one thread.
+ * to do than processors a call is thus hardly slower than with one thread. Ranges become smaller towards the end, and
+ * the last are the caller's own: to fall asleep for a worker's last moments would cost it more than doing them.
  *
  * One caller at a time owns the pool; a second thread that calls meanwhile does its work alone. After a fork the
  * child starts with an empty pool. */
 #include "kernels.h"
 
-enum { RANGES_PER_THREAD = 4 };
+enum { SHARES = 2 }; /* of what is left, for each thread: a range is one of them */
 
 #ifdef _WIN32
 
@@ -29,7 +30,7 @@ static struct {
     uint64_t round;          /* counts the calls; a change is the signal to look for work */
     int workers, threads;    /* there are; the call wants, with the caller */
     int active;              /* workers inside a range */
-    int64_t next, n, grain;  /* ranges [next, next + grain) up to n are still to be taken */
+    int64_t next, n;         /* [next, n) is still to be taken */
     Body body;
     void *context;
 } pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .mutex = PTHREAD_MUTEX_INITIALIZER,
@@ -38,8 +39,11 @@ static struct {
 /* Takes ranges until none is left. Called and left with the mutex held. */
 static void take_ranges(int worker)
 {
-    while (pool.next < pool.n) {
-        const int64_t begin = pool.next, end = begin + pool.grain < pool.n ? begin + pool.grain : pool.n;
+    for (;;) {
+        const int64_t left = pool.n - pool.next, share = left / (SHARES * pool.threads);
+        const int64_t begin = pool.next, end = begin + (share > 1 ? share : 1);
+        if (left < (worker ? pool.threads : 1))
+            return;
         const Body body = pool.body;
         void *context = pool.context;
         pool.next = end;
@@ -112,7 +116,6 @@ void parallel_for(Body body, void *context, int64_t n, int threads)
     pool.context = context;
     pool.next = 0;
     pool.n = n;
-    pool.grain = (n + threads * RANGES_PER_THREAD - 1) / (threads * RANGES_PER_THREAD);
     pthread_cond_broadcast(&pool.wake);
     take_ranges(0);
     while (pool.active > 0)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from binarize.float_weights import load_float_state_dict as load_float_state_dict
     from binarize.packed_product import use_packed_forward as use_packed_forward
     from binarize.packing import freeze as freeze
+    from binarize.packing import fuse as fuse
     from binarize.packing import load_packed as load_packed
     from binarize.packing import pack as pack
     from binarize.plan import Decision as Decision
@@ -62,6 +63,7 @@ _HOME = {
     "freeze": "binarize.packing",
     "load": "binarize.checkpoint",
     "load_float_state_dict": "binarize.float_weights",
+    "fuse": "binarize.packing",
     "load_packed": "binarize.packing",
     "load_rule_set": "binarize.rules",
     "load_source": "binarize.sources:load",
@@ -92,6 +94,7 @@ __all__ = [
     "export",
     "finetune",
     "freeze",
+    "fuse",
     "load",
     "load_float_state_dict",
     "load_packed",

@@ -30,12 +30,14 @@ from binarize.packed.drift import Drift, measure_drift
 from binarize.packed.file import read_file, write_file
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
 from binarize.packed.freeze import freeze as freeze_model
+from binarize.packed.fuse import fuse as fuse_model
 from binarize.packed.graph.trace import graph_of
+from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest
 from binarize.plan import Plan
 from binarize.record import has_record, read_record
 
-__all__ = ["PACKED", "Packing", "Sizes", "freeze", "load_packed", "pack"]
+__all__ = ["PACKED", "Packing", "Sizes", "freeze", "fuse", "load_packed", "pack"]
 
 PACKED = "packed.safetensors"
 # Random inputs on which the frozen model is compared with the trained one.
@@ -192,6 +194,25 @@ def load_packed(path: str | Path, *, model: nn.Module | None = None, source: str
     path = Path(path)
     file, folder = (path / PACKED, path) if path.is_dir() else (path, path.parent)
     return _loaded(file, folder, model, source)
+
+
+def fuse(model: nn.Module, example_input: Any) -> nn.Module:
+    """A packed model (from `load_packed`) as a copy with fewer passes over memory: the form that is fast.
+
+    Adds, activations and the signs of the next layer become part of a layer's kernel, norms of float layers are folded,
+    and stems run in a kernel of their own. It is for inputs of the size of `example_input`, a tensor or a tuple of
+    tensors; the batch may differ. What the kernels compute are the same bits; folded norms round otherwise, so that
+    logits agree as those of two float programs do, and an input next to a threshold may fall on its other side.
+
+    Raises: UsageError, where the model has no packed layer, or takes keyword arguments; CaptureError, where it cannot
+    be traced as a whole.
+    """
+    if not any(isinstance(module, PackedLayer) for module in model.modules()):
+        raise UsageError("fuse: the model has no packed layer; give what `binarize.load_packed` returns")
+    arguments, keywords = arguments_of(example_input)
+    if keywords:
+        raise UsageError("fuse: example_input is a dict; expected a tensor or a tuple of tensors")
+    return fuse_model(model, *arguments)
 
 
 def _loaded(file: Path, folder: Path, model: nn.Module | None, source: str | None) -> nn.Module:

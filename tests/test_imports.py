@@ -55,6 +55,7 @@ PART_OF = {
     "packed.pack": "kernels",
     "packed.reference": "kernels",
     "packed_product": "layers",
+    "pointwise": "layers",
     "packing": "checkpoint",
     "parts": "rules",
     "plan_activations": "plan",

@@ -201,6 +201,26 @@ class Remembers(nets.Body):
         return self.conv1(torch.relu(x)) * (2.0 if batch else 3.0)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_packed_model_is_fused_for_one_size_and_any_batch(
+    alone: bool, converted: Converted, tmp_path: Path
+) -> None:
+    model = converted("BasicBlocks")
+    packing = binarize.pack(saved(model, tmp_path), model=nets.BasicBlocks())
+    packed = binarize.load_packed(packing.path, model=None if alone else nets.BasicBlocks())
+    (x,) = nets.BasicBlocks().arguments(3)
+    fused = binarize.fuse(packed, x)
+    kinds = {type(module).__name__ for module in fused.modules()}
+    assert "FusedConv" in kinds and "PackedLayer" not in kinds
+    for images in (x, torch.cat([x, x + 0.01])):
+        torch.testing.assert_close(fused(images), packed(images), rtol=1e-4, atol=1e-4)
+
+
+def test_only_packed_models_are_fused(converted: Converted) -> None:
+    with pytest.raises(UsageError, match=r"no packed layer; give what `binarize\.load_packed` returns"):
+        binarize.fuse(converted("BasicBlocks"), torch.zeros(1, 3, 16, 16))
+
+
 def test_a_trace_that_is_not_the_model_is_not_stored(tmp_path: Path) -> None:
     model = nets.seeded(Remembers)
     binary = binarize.convert(model, "bnn", example_input=nets.example(model))

@@ -27,6 +27,7 @@ PUBLIC = [
     "export",
     "finetune",
     "freeze",
+    "fuse",
     "load",
     "load_float_state_dict",
     "load_packed",

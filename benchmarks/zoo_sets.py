@@ -74,8 +74,8 @@ def torchvision() -> list[str]:
 
 
 def timm_modules() -> list[str]:
-    """A small architecture of each of timm's model files."""
-    return [f"timm:{name}" for name in SMALL.split()]
+    """A small architecture of each of timm's model files, and one with very many parts."""
+    return [f"timm:{name}" for name in (*SMALL.split(), "hrnet_w64")]
 
 
 def timm_all() -> list[str]:

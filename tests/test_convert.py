@@ -330,3 +330,17 @@ def test_a_converted_model_can_be_traced_symbolically(scheme: str) -> None:
     assert set(binary_names(converted)) <= called
     with torch.no_grad():
         assert torch.equal(traced(x), converted(x))
+
+
+@pytest.mark.parametrize(
+    ("layers", "shortcuts", "hinted"), [(11, None, True), (5, None, False), (11, "missing", False)]
+)
+def test_deep_plain_networks_are_told_of_shortcuts(layers: int, shortcuts: str | None, hinted: bool) -> None:
+    chain = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)) for _ in range(layers)]
+    plan = binarize.plan(
+        nn.Sequential(*chain), "bireal", example_input=torch.zeros(1, 16, 8, 8), shortcuts=shortcuts
+    )
+    told = [hint for hint in plan.report.hints if "--add-shortcuts" in hint]
+    assert bool(told) == hinted
+    if told:
+        assert told[0].startswith(f"{layers - 2} binary convolutions")

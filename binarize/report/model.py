@@ -35,6 +35,9 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+# Binary convolutions in a row of which shortcuts pay: they brought nothing to 5, and up to two points to 15
+# (benchmarks/accuracy.py depth-*).
+DEEP = 8
 CONVENTION = (
     "MAC = one multiply and one add; FLOPs = MACs; OPs = FLOPs + BOPs / 64; norms, activations and adds "
     "are not counted. Sizes are parameters at 4 bytes a float, without buffers."
@@ -321,8 +324,25 @@ def _written(text: str, path: str | Path | None) -> str:
 
 
 def _hints(plan: Plan) -> tuple[str, ...]:
-    """`missing` finds nothing to do where the architecture has skips of its own: say what would."""
+    """What another choice of shortcuts would do for this model."""
     binary = [decision for decision in plan.decisions if decision.binary]
+    return (*_unasked(plan, binary), *_pointless(plan, binary))
+
+
+def _unasked(plan: Plan, binary: Sequence[Decision]) -> tuple[str, ...]:
+    """Signs of signs lose what a float network carries from layer to layer: the more layers, the more."""
+    never = {name for name, s in plan.schemes.items() if s.shortcut == "never" and s.input is not None}
+    plain = [d for d in binary if d.scheme in never and d.layer.skip == "none" and d.layer.kind == "conv"]
+    if len(plain) < DEEP or any(item.shortcut != "none" for item in binary):
+        return ()
+    return (
+        f"{len(plain)} binary convolutions have no skip around them; in plain networks this deep shortcuts bring "
+        "accuracy: --add-shortcuts",
+    )
+
+
+def _pointless(plan: Plan, binary: Sequence[Decision]) -> tuple[str, ...]:
+    """`missing` finds nothing to do where the architecture has skips of its own: say what would."""
     missing = {name for name, scheme in plan.schemes.items() if scheme.shortcut == "missing"}
     asked = [item for item in binary if item.scheme in missing]
     if not asked or any(item.shortcut != "none" for item in asked):

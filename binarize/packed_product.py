@@ -27,6 +27,7 @@ from binarize.errors import UsageError, did_you_mean
 from binarize.packed import kernels, native
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import training
+from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.pack import WORD
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def packed_product(
     mode = layer.packed_forward or _default_mode()
     if mode == "off" or x.dtype != torch.float32 or weight.dtype != torch.float32 or not x.is_cpu:
         return None
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu"):
+    if is_recorded() or torch.is_autocast_enabled("cpu"):
         return None
     if type(x) is not Tensor or not x.numel() or kernels.active(needed=False) is None:
         return None

@@ -26,8 +26,9 @@ def pointwise_backward(
     filters = w.flatten(1)
     if a.is_contiguous():
         g = g.contiguous()
-        pixels = a[0, 0].numel()
-        if pixels >= _PIXELS:
+        pixels, outputs, inputs = a[0, 0].numel(), g.shape[1], a.shape[1]
+        # Each sample's own product is as large as the weight: no larger than the images, or memory is lost on them.
+        if pixels >= _PIXELS and outputs * inputs <= pixels * (outputs + inputs):
             da, dw = _by_sample(g.flatten(2), a.flatten(2), filters, needs)
         else:
             da, dw = _by_channel(g.flatten(2), a.flatten(2), filters, needs)

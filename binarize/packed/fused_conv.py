@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from binarize.packed import kernels, native, ops
 from binarize.packed.kernels import Variant
+from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layout import KernelWeight
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class FusedConv(nn.Module):
     With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
     the result takes the residual's memory.
 
-    Its buffers may be written to, but not be replaced one by one: on a CPU their addresses are found out once. The
-    padding is that of an input `like` the given one, where it depends on the size.
+    On a CPU the addresses of its buffers are found out once, and again when one has moved. The padding is that of an
+    input `like` the given one, where it depends on the size.
 
     Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
     (N, H', W', ceil(O / 32)). Of a linear layer x (N, C), residual (N, O) -> (N, O), and words (N, 1, 1, ceil(O / 32)).
@@ -75,12 +76,7 @@ class FusedConv(nn.Module):
 
     def _image(self, x: Tensor, residual: Tensor | None) -> Any:
         variant = kernels.active()
-        if (
-            variant is None
-            or type(x) is not Tensor
-            or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
-        ):
+        if variant is None or type(x) is not Tensor or is_recorded():
             return self._by_operator(x, residual)
         last = _lies_last(x)
         if last is None:
@@ -89,8 +85,8 @@ class FusedConv(nn.Module):
         if (
             ready is None
             or ready.variant is not variant
-            or ready.given["shift"] is not buffers["shift"]
             or ready.version != native.version(cast(Tensor, buffers["bits"]))
+            or any(_address(buffers[name]) != address for name, address in ready.addresses)
         ):
             ready = self._prepare(variant, x, last)
         if residual is not None and (residual.shape != ready.size or not _lies_last(residual)):
@@ -152,6 +148,7 @@ class FusedConv(nn.Module):
             weight,
             native.version(self.bits),
             given,
+            [(name, _address(buffer)) for name, buffer in self._buffers.items()],
             list(fields.values()),
             _Places(*(order.index(name) for name in _Places._fields)),
             like.shape,
@@ -189,11 +186,17 @@ class _Ready:
     weight: KernelWeight
     version: int
     given: dict[str, Tensor]
+    # Of the buffers it was made of: shared memory and `tensor.data = ...` move what stays the same object.
+    addresses: list[tuple[str, int]]
     values: list[int]
     at: _Places
     size: torch.Size
     strides: tuple[int, ...]
     words: torch.Size | None
+
+
+def _address(buffer: Tensor | None) -> int:
+    return 0 if buffer is None else buffer.data_ptr()
 
 
 def _lies_last(x: Tensor) -> bool | None:

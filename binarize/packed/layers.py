@@ -25,6 +25,7 @@ from binarize.errors import CheckError, UsageError
 from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
 from binarize.packed.fused_conv import FusedConv
+from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
 
@@ -251,7 +252,7 @@ class PackedLayer(FrozenLayer):
             return super().product(x, output_size)
         linear, line = self.window.kind == "linear", len(self.window.kernel) == 1
         image = x.unsqueeze(2) if line and not linear else x
-        if type(x) is Tensor and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if type(x) is Tensor and not is_recorded():
             # Beside a small product the way through an operator is long.
             if linear:
                 y: Tensor = self._direct(x).forward(x.reshape(-1, x.shape[-1]))
@@ -271,13 +272,15 @@ class PackedLayer(FrozenLayer):
         return y.squeeze(2) if line else y
 
     def _direct(self, x: Tensor) -> FusedConv:
-        """This layer as one call of a kernel, made again when one of its buffers is another."""
+        """This layer as one call of a kernel, made again when one of its buffers is another or has moved."""
         tables = [self._buffers.get(name) for name in (*_TABLES, "bits")]
         side = x.shape[2:] if self.window.padding_mode == "same" else None
-        made, known, call = self.__dict__.get("_made") or ([], None, None)
-        if call is None or known != side or any(now is not then for now, then in zip(tables, made)):
+        key = side, [(id(table), table.data_ptr()) for table in tables if table is not None]
+        known, _, call = self.__dict__.get("_made") or (None, None, None)
+        if call is None or known != key:
             call = FusedConv(self, x)
-            self.__dict__["_made"] = (tables, side, call)
+            # The tables themselves are kept, so that no other can come to have the same number.
+            self.__dict__["_made"] = (key, tables, call)
         return call
 
     def __getstate__(self) -> dict[str, Any]:

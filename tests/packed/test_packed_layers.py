@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packed_layers import packed
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from binarize.errors import CheckError, UsageError
 from binarize.packed import kernels
@@ -226,6 +227,31 @@ def test_a_packed_linear_layer_is_recorded_as_its_operator(mode: str) -> None:
         assert torch.equal(program.module()(x), wanted)
     else:
         assert torch.equal(torch.compile(layer, fullgraph=True, backend="eager")(x), wanted)
+
+
+@pytest.mark.parametrize("window", [CONV, Window("linear", 40, 6)], ids=["conv", "linear"])
+@pytest.mark.parametrize("moved", ["shared", "shift", "threshold", "bits"])
+def test_a_packed_layer_follows_its_buffers_to_another_memory(window: Window, moved: str) -> None:
+    _, layer = both(form_of(window))
+    x = randn(3, 4, 6, 7) if window is CONV else randn(3, 40)
+    expected = layer(x)
+    if moved == "shared":
+        layer.share_memory()
+    else:
+        buffer = getattr(layer, moved)
+        old = buffer.data
+        buffer.data = old.clone()
+        old.fill_(7)  # nobody may look there any more
+    assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("window", [CONV, Window("linear", 40, 6)], ids=["conv", "linear"])
+def test_a_packed_layer_is_traced_as_its_operator(window: Window) -> None:
+    _, layer = both(form_of(window))
+    x = randn(3, 4, 6, 7) if window is CONV else randn(3, 40)
+    program = make_fx(layer)(x)
+    assert "torch.ops.binarize" in program.code
+    assert torch.equal(program(x + 1), layer(x + 1))
 
 
 def test_a_packed_layer_exports_with_its_operator() -> None:

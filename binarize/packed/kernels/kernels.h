@@ -286,7 +286,7 @@ const char *run_filters(const Variant *variant, FiltersCall *call);
 const char *run_floats(const Variant *variant, const FloatCall *call);
 
 typedef void (*Body)(void *context, int64_t begin, int64_t end, int worker);
-/* Runs body over [0, n) cut into at most `threads` ranges; worker numbers are below `threads`. */
+/* Runs body over [0, n) in ranges, on at most `threads` threads; worker numbers are below `threads`. */
 void parallel_for(Body body, void *context, int64_t n, int threads);
 
 #endif

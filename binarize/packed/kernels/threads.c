@@ -2,8 +2,8 @@
  *
  * Nobody spins, and nobody waits for a worker that has not begun: ranges are handed out one by one, the caller takes
  * them like the workers do, and at the end it waits only for ranges that are being worked on. On a machine with more
- * to do than processors a call is thus hardly slower than with one thread. Ranges become smaller towards the end, and
- * the last are the caller's own: to fall asleep for a worker's last moments would cost it more than doing them.
+ * to do than processors a call is thus hardly slower than with one thread. Ranges become smaller towards the end, so
+ * that nobody waits for long.
  *
  * One caller at a time owns the pool; a second thread that calls meanwhile does its work alone. After a fork the
  * child starts with an empty pool. */
@@ -39,11 +39,9 @@ static struct {
 /* Takes ranges until none is left. Called and left with the mutex held. */
 static void take_ranges(int worker)
 {
-    for (;;) {
-        const int64_t left = pool.n - pool.next, share = left / (SHARES * pool.threads);
-        const int64_t begin = pool.next, end = begin + (share > 1 ? share : 1);
-        if (left < (worker ? pool.threads : 1))
-            return;
+    while (pool.next < pool.n) {
+        const int64_t begin = pool.next, share = (pool.n - begin) / (SHARES * pool.threads);
+        const int64_t end = begin + (share > 1 ? share : 1);
         const Body body = pool.body;
         void *context = pool.context;
         pool.next = end;

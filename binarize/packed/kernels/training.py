@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from binarize.packed import kernels
+from binarize.packed.kernels.recording import is_recorded
 
 __all__ = [
     "Formula",
@@ -231,12 +232,7 @@ def _served(x: Tensor) -> bool:
     """Whether the kernels run on this tensor."""
     if x.dtype != torch.float32 or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
         return False
-    if (
-        torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or not x.numel()
-        or kernels.active(needed=False) is None
-    ):
+    if is_recorded() or not x.numel() or kernels.active(needed=False) is None:
         return False
     return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 

@@ -11,9 +11,9 @@ every weight and of every activation. They are cheap to make, so the backward pa
 A linear weight of more than `SLICE` elements is never two-valued as a whole: its rows are taken in slices,
 both ways.
 
-Results and gradients are those of plain autograd, bit for bit where a weight is neither sliced nor 1x1. Plain autograd it
-is where a part is not `Pure` or has hooks, where the graph is traced or compiled, and where no gradient is
-wanted.
+Results and gradients are those of plain autograd, bit for bit where a weight is neither sliced nor 1x1. Plain
+autograd it is where a part is not `Pure` or has hooks, where the graph is traced or compiled, and where no
+gradient is wanted.
 """
 
 from __future__ import annotations

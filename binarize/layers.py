@@ -22,7 +22,7 @@ from binarize.binarizers.traced import as_one_node
 from binarize.binary_product import binary_product
 from binarize.errors import UsageError
 from binarize.packed.geometry import Geometry, kernel_geometry
-from binarize.pointwise import pointwise_backward
+from binarize.pointwise import is_pointwise, pointwise_backward
 
 __all__ = [
     "BinaryConv1d",
@@ -214,8 +214,13 @@ class BinaryLayer(nn.Module):
         Linear layers, the only ones whose weights are sliced, add the first to `out[0]` and write the second to
         `out[1]`.
         """
+        geometry = self._geometry(a, size)
+        if is_pointwise(g, a, values, geometry):
+            found = pointwise_backward(g, a, values, needs)
+            if found is not None:
+                return found
         g_a, g_values, _ = torch.ops.aten.convolution_backward(
-            g, a.to(g.dtype), values.to(g.dtype), None, *self._geometry(a, size), [*needs, False]
+            g, a.to(g.dtype), values.to(g.dtype), None, *geometry, [*needs, False]
         )
         return g_a, g_values
 
@@ -275,26 +280,6 @@ class _BinaryConv(BinaryLayer):
         stride, padding, dilation, _, _, groups = self._geometry(a, size)
         function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
         return function(a, values, None, stride, padding, dilation, groups)
-
-    def multiply_backward(
-        self,
-        g: Tensor,
-        a: Tensor,
-        values: Tensor,
-        needs: tuple[bool, bool],
-        size: list[int] | None,
-        out: tuple[Tensor | None, Tensor | None] = (None, None),
-    ) -> tuple[Tensor | None, Tensor | None]:
-        found = pointwise_backward(g, a, values, needs) if self._is_pointwise(g, a, values) else None
-        return super().multiply_backward(g, a, values, needs, size, out) if found is None else found
-
-    def _is_pointwise(self, g: Tensor, a: Tensor, values: Tensor) -> bool:
-        conv = cast(Any, self)
-        if conv.groups != 1 or set(conv.kernel_size) | set(conv.stride) != {1}:
-            return False
-        if not a.is_cpu or not a.numel() or {g.dtype, a.dtype, values.dtype} != {torch.float32}:
-            return False
-        return not self._pads_itself() or not any(conv._reversed_padding_repeated_twice)
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
         conv, axes = cast(Any, self), cast(Tensor, self.weight).dim() - 2

@@ -6,13 +6,25 @@ product of pixels and filters as its tensors lie.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-__all__ = ["pointwise_backward"]
+__all__ = ["is_pointwise", "pointwise_backward"]
 
 # Pixels of a sample from which its own product pays; with fewer, those of all samples are taken together.
 _PIXELS = 64
+
+
+def is_pointwise(g: Tensor, a: Tensor, w: Tensor, geometry: tuple[Any, ...]) -> bool:
+    """Whether `pointwise_backward` serves a convolution of this geometry: (stride, padding, dilation, transposed, output
+    padding, groups).
+    """
+    stride, padding, _, transposed, _, groups = geometry
+    if transposed or groups != 1 or any(padding) or {*w.shape[2:], *stride} != {1}:
+        return False
+    return a.is_cpu and bool(a.numel()) and {g.dtype, a.dtype, w.dtype} == {torch.float32}
 
 
 def pointwise_backward(

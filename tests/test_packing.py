@@ -189,18 +189,6 @@ def test_where_the_graph_is_not_whole_the_folder_is_needed(converted: Converted,
         binarize.load_packed(moved, model=nets.DataDependent())
 
 
-class Remembers(nets.Body):
-    """Its Python code changes with the number of calls: no trace of it is the model."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.sign = nets.conv(), 1.0
-
-    def run(self, x: torch.Tensor) -> torch.Tensor:
-        batch = torch.jit.is_scripting() or isinstance(x, torch.Tensor)
-        return self.conv1(torch.relu(x)) * (2.0 if batch else 3.0)
-
-
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_packed_model_is_fused_for_one_size_and_any_batch(
     alone: bool, converted: Converted, tmp_path: Path
@@ -219,6 +207,18 @@ def test_a_packed_model_is_fused_for_one_size_and_any_batch(
 def test_only_packed_models_are_fused(converted: Converted) -> None:
     with pytest.raises(UsageError, match=r"no packed layer; give what `binarize\.load_packed` returns"):
         binarize.fuse(converted("BasicBlocks"), torch.zeros(1, 3, 16, 16))
+
+
+class Remembers(nets.Body):
+    """Its Python code changes with the number of calls: no trace of it is the model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.sign = nets.conv(), 1.0
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        batch = torch.jit.is_scripting() or isinstance(x, torch.Tensor)
+        return self.conv1(torch.relu(x)) * (2.0 if batch else 3.0)
 
 
 def test_a_trace_that_is_not_the_model_is_not_stored(tmp_path: Path) -> None:

@@ -228,11 +228,15 @@ class AdaptiveInput(Pure):
     def input_levels(self) -> Levels | None:
         if type(self) is not AdaptiveInput:
             return None
-        radius, threshold = self.alpha.detach().abs().clamp_min_(self.FLOOR), self.beta.detach()
+        radius, threshold = _guarded(self.alpha.detach(), self.FLOOR), self.beta.detach()
         return Levels(threshold, radius, threshold if self.form == "paper" else radius * threshold)
 
     def extra_repr(self) -> str:
         return f"form={self.form!r}"
+
+
+def _guarded(alpha: Tensor, floor: float) -> Tensor:
+    return alpha.abs().clamp_min_(floor)
 
 
 class _Guarded(torch.autograd.Function):
@@ -241,7 +245,7 @@ class _Guarded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, alpha: Tensor, floor: float) -> Tensor:
         ctx.save_for_backward(alpha)
-        return alpha.abs().clamp_min_(floor)
+        return _guarded(alpha, floor)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:

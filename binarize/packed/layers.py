@@ -251,7 +251,7 @@ class PackedLayer(FrozenLayer):
         if self.float_input or not native or x.dtype not in _NATIVE_TYPES:
             return super().product(x, output_size)
         linear, line = self.window.kind == "linear", len(self.window.kernel) == 1
-        image = x.unsqueeze(2) if line and not linear else x
+        image = x.unsqueeze(2) if line else x
         if type(x) is Tensor and not is_recorded():
             # Beside a small product the way through an operator is long.
             if linear:

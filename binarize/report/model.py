@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
-# Binary convolutions in a row of which shortcuts pay: they brought nothing to 5, and up to two points to 15
+# Binary convolutions outside any skip from which on shortcuts pay: they brought nothing to 5, up to two points to 15
 # (benchmarks/accuracy.py depth-*).
 DEEP = 8
 CONVENTION = (

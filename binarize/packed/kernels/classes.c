@@ -80,8 +80,7 @@ static void fill_constant(const ConvCall *call, int64_t padded, const int32_t *s
         constant[o] = border ? (border[o] * (float)sum[o] + border[n + o] * (float)count) + shift[o] : shift[o];
 }
 
-void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes,
-                  int skipped)
+void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes)
 {
     const ConvCall *call = &plan->call;
     ConvJob *job = &plan->job;
@@ -104,7 +103,7 @@ void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps 
             for (int64_t o = 0; o < padded; o++)
                 inside[o] = below_right[o] - above_right[o] - below_left[o] + above_left[o];
             const int32_t pad = (int32_t)call->pad_value;
-            if (skipped)
+            if (plan->skips)
                 fill_base(call, padded, (int32_t)(filter * height * width), inside, total, inside, pad, bases + start);
             else
                 fill_base(call, padded, (int32_t)(filter * taps), total, total, inside, pad - 1, bases + start);

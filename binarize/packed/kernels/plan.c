@@ -290,7 +290,7 @@ static void fill_border(Plan *plan)
                                             call->kernel_width, call->dilation_width, column_class, columns);
     job->row_class = row_class;
     job->column_class = column_class;
-    fill_classes(plan, rows, row_classes, columns, column_classes, plan->skips);
+    fill_classes(plan, rows, row_classes, columns, column_classes);
     fill_regions(plan, rows, row_classes, columns, column_classes);
     if (call->window_scale)
         fill_window(plan, rows, columns);

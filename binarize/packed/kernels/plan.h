@@ -41,9 +41,8 @@ typedef struct {
 int64_t most_classes(int64_t outputs, int64_t kernel);
 int64_t classify(int64_t outputs, int64_t stride, int64_t pad, int64_t length, int64_t kernel, int64_t dilation,
                  int16_t *class_of, Taps *taps);
-/* Tables over classes; with `skipped`, counts are those of the taps inside alone. */
-void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes,
-                  int skipped);
+/* Tables over classes; where the plan skips, counts are those of the taps inside alone. */
+void fill_classes(Plan *plan, const Taps *rows, int64_t row_classes, const Taps *columns, int64_t column_classes);
 
 static inline int64_t smaller(int64_t a, int64_t b)
 {

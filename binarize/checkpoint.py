@@ -266,10 +266,13 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
         raise CheckError(f"{path}: its tensors are not the ones that were saved (sha256 differs)")
     own = tensors_of(model)
     tied = {name: group[0] for group in record["tied"] for name in group[1:]}
-    absent = tuple(record["absent"])
-    missing = sorted(
-        name for name in own if tied.get(name, name) not in tensors and not name.endswith(absent)
-    )
+    absent = {
+        name: value
+        for name in own.keys() - tensors.keys()
+        for ending, value in dict(record["absent"]).items()
+        if name.endswith(ending)
+    }
+    missing = sorted(name for name in own if tied.get(name, name) not in tensors and name not in absent)
     unexpected = sorted(name for name in tensors if name not in own)
     shapes = sorted(name for name in own if name in tensors and own[name].shape != tensors[name].shape)
     if missing or unexpected or shapes:
@@ -281,6 +284,8 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
         for name, value in own.items():
             if name in tensors:
                 _set(value, tensors[name], record["strides"].get(name, tensors[name].stride()))
+            elif name in absent:
+                value.fill_(absent[name])
 
 
 def _set(value: Tensor, saved: Tensor, strides: Sequence[int]) -> None:

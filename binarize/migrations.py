@@ -15,7 +15,7 @@ FORMAT = 3
 
 def _without_widths(record: dict[str, Any]) -> dict[str, Any]:
     """Format 1 -> 2: RSign has learned a width since, which was 1 and stood in no file."""
-    return {**record, "absent": [".input_binarizer.width"]}
+    return {**record, "absent": {".input_binarizer.width": 1.0}}
 
 
 def _with_kinds(record: dict[str, Any]) -> dict[str, Any]:

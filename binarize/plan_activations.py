@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
+
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.dataflow import Flow
 from binarize.parts import Part
@@ -55,6 +57,15 @@ class ActivationChange:
     # Layers that it feeds, in execution order.
     readers: tuple[str, ...]
     label: str
+
+    @cached_property
+    def nonnegative(self) -> bool:
+        """Whether the new module starts as a function without negative values (RPReLU with slope 0)."""
+        if self.part is None:
+            return False
+        values = torch.linspace(-4, 4, 9).unsqueeze(1)
+        with torch.no_grad():
+            return bool((self.part.build(channels=1, channel_dim=1)(values) >= 0).all())
 
     def to_json(self) -> dict[str, Any]:
         """What a pass needs to build the new module."""

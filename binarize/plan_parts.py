@@ -11,6 +11,7 @@ from binarize.dataflow import Flow
 from binarize.plan_activations import ActivationChange, Choice
 from binarize.plan_edits import Edits
 from binarize.plan_homes import house_activations
+from binarize.plan_origins import Origins
 from binarize.plan_shortcuts import ShortcutChange
 from binarize.plan_thresholds import choose_threshold, unknown_threshold
 
@@ -25,7 +26,7 @@ class LayerParts:
     shortcut: ShortcutChange
     norm: str | None = None
     input_norm: str | None = None
-    # None, or the float statistics that the threshold starts from (see plan_thresholds).
+    # None, or what the threshold starts from (see plan_origins).
     threshold: dict[str, Any] | None = None
     # Whether the input binarizer holds the per-channel threshold itself (RSign).
     own_threshold: bool = False
@@ -69,18 +70,23 @@ def choose_parts(
         chosen = [layer for layer in analysis.layers if layer.name in choices]
         return {layer.name: _apart(layer, choices[layer.name], shortcuts[layer.name]) for layer in chosen}
     flow = analysis.flow
-    signs = flow.signs(lambda i: i in activations)
+    signs = flow.signs(lambda i: i in activations and not activations[i].nonnegative)
     parts: dict[str, LayerParts] = {}
+    # Filled layer by layer, in execution order: what stands in front of a layer is known when it is reached.
+    norms: dict[int, str] = {}
+    origins = Origins(flow, activations, norms, _added_values(analysis, shortcuts))
     for layer in analysis.layers:
         if layer.name not in choices:
             continue
         choice, site = choices[layer.name], analysis.nodes[layer.name][0]
         part = parts[layer.name] = LayerParts(layer, shortcuts[layer.name])
         _choose_norm(flow, layer, site, choice, activations, part)
+        if part.norm is not None:
+            norms |= dict.fromkeys(analysis.nodes[layer.name], f"{layer.name}.norm")
         inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
         if choice.signed and part.input_norm is None:
             one_sided = any(sign != "any" for sign in inputs)
-            threshold = choose_threshold(flow, site, choice.scheme.input, one_sided, activations)
+            threshold = choose_threshold(origins, site, choice.scheme.input, one_sided)
             if threshold is not None:
                 part.threshold, part.own_threshold = threshold.origin, threshold.own
                 part.threshold_word = threshold.words
@@ -94,6 +100,15 @@ def choose_parts(
         _act_inside(analysis, name, choices[name], activations, part)
         _count(choices[name], activations, part)
     return parts
+
+
+def _added_values(analysis: Analysis, shortcuts: Mapping[str, ShortcutChange]) -> dict[int, int]:
+    """Node -> the layer whose own shortcut ends there, if the shortcut leaves the channels as they are."""
+    return {
+        change.end: analysis.nodes[name][0]
+        for name, change in shortcuts.items()
+        if change.action == "own" and change.spec is not None and change.spec.keeps_channels
+    }
 
 
 def _apart(layer: Layer, choice: Choice, shortcut: ShortcutChange) -> LayerParts:

@@ -61,8 +61,8 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
         # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
         "modes": {name: module.training for name, module in model.named_modules()},
         "frozen": [name for name, parameter in model.named_parameters() if not parameter.requires_grad],
-        # Ends of names of tensors that older versions had none of; those keep what they start with.
-        "absent": [],
+        # Ends of names of tensors that older versions had none of, with the value that all of them had then.
+        "absent": {},
         # Last digits of a convolution depend on how its weight lies in memory (channels_last).
         "strides": {name: value.stride() for name, value in tensors_of(model).items() if is_permuted(value)},
     }

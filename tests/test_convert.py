@@ -15,6 +15,7 @@ import binarize
 from binarize.analysis import Layer
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers import BinaryLayer, is_binary
+from binarize.liveness import measure_liveness
 from binarize.rules import Rule
 
 
@@ -344,3 +345,22 @@ def test_deep_plain_networks_are_told_of_shortcuts(layers: int, shortcuts: str |
     assert bool(told) == hinted
     if told:
         assert told[0].startswith(f"{layers - 2} binary convolutions")
+
+
+@pytest.mark.parametrize(
+    "net, scheme",
+    [
+        *(
+            (net, scheme)
+            for net in (nets.ConvBnRelu, nets.BasicBlocks, nets.Bottlenecks)
+            for scheme in binarize.builtin_rule_sets()
+            if not scheme.startswith("binaryconnect")
+        ),
+        (nets.ConvRelu, "reactnet"),
+    ],
+)
+def test_without_a_single_image_no_binary_layer_reads_a_constant(net: type[nets.Net], scheme: str) -> None:
+    converted = binarize.convert(nets.seeded(net), scheme, input_shape=(1, 3, 16, 16))
+    shares = measure_liveness(converted, [((nets.pictures(12),), {})])
+    assert shares
+    assert {name: share for name, share in shares.items() if not 0.02 < share.share_plus < 0.98} == {}

@@ -61,6 +61,7 @@ PART_OF = {
     "plan_activations": "plan",
     "plan_edits": "plan",
     "plan_homes": "plan",
+    "plan_origins": "plan",
     "plan_parts": "plan",
     "plan_shortcuts": "plan",
     "plan_thresholds": "plan",

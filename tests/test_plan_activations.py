@@ -135,3 +135,56 @@ def axis(run: Any, **children: nn.Module) -> int:
 def test_the_channels_are_found_behind_exchanged_axes(run: Any, dim: int) -> None:
     children = {"conv": nets.conv(3, 24), "fc": nn.Linear(3, 24), "square": nets.conv(3, 16)}
     assert axis(run, **children) == dim
+
+
+@pytest.mark.parametrize(
+    "net, options, expected",
+    [
+        # Without norms: the first layer's filters, then the norms that the binary layers get.
+        (
+            nets.ConvRelu,
+            {},
+            {
+                "features.2": "mean of relu behind features.0",
+                "features.5": "mean of relu behind features.2.norm",
+                "classifier.0": "mean of relu behind features.5.norm",
+            },
+        ),
+        (nets.ConvBnRelu, {}, {"layers.3": "mean of relu behind layers.1"}),
+        (
+            nets.ConvBnRelu,
+            {"shortcuts": "missing"},
+            {"layers.6": "mean of relu behind layers.4 and what is added to it"},
+        ),
+        (
+            nets.BasicBlocks,
+            {},
+            {
+                "blocks.0.conv1": "mean of relu behind bn",
+                "blocks.1.conv1": "mean of relu behind blocks.0.bn2 and what is added to it",
+            },
+        ),
+    ],
+)
+def test_a_nonlinearity_that_starts_as_a_relu_needs_a_threshold_behind_it(
+    net: type[nets.Net], options: dict[str, Any], expected: dict[str, str]
+) -> None:
+    plan = plan_of(net(), load_rule_set("reactnet", **options))
+    assert {name: plan[name].threshold for name in expected} == {
+        name: f"per channel, {words}" for name, words in expected.items()
+    }
+
+
+def test_a_nonlinearity_with_negative_values_needs_none() -> None:
+    plan = plan_of(nets.ConvBnRelu(), load_rule_set("reactnet_paper"))
+    assert plan["layers.3"].threshold == "none"
+
+
+def test_what_nothing_tells_of_starts_at_zero_and_says_so() -> None:
+    class Unknown(nets.ConvBnRelu):
+        def forward(self, x: Tensor) -> Tensor:
+            first, last = self.layers[:3], self.layers[3:]
+            return self.head(last(F.relu(torch.cumsum(first(x), 1))))
+
+    plan = plan_of(Unknown(), load_rule_set("reactnet"))
+    assert plan["layers.3"].threshold == "per channel, 0 until calibrated"

@@ -51,8 +51,8 @@ class _RSign(torch.autograd.Function):
 class RSign(Pure):
     """sign(x - tau) with tau learned per channel; starts at 0.
 
-    The estimator is as wide as `width` says, per channel: 1 as in the paper, and after `calibrate` the channel's own
-    deviation, so that as many inputs pass a gradient whatever their size.
+    The estimator is as wide as `width` says, per channel: 1 as in the paper, and after `calibrate` or `start` the channel's
+    own deviation, so that as many inputs pass a gradient whatever their size.
     Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
     Source: the paper's ReAct-Sign; the authors' code learns -tau.
     """
@@ -75,8 +75,13 @@ class RSign(Pure):
         spread = channel_mean(
             (wide(x) - per_channel(mean, wide(x), self.channel_dim)).square(), self.channel_dim
         )
+        self.start(mean, spread.sqrt())
+
+    @torch.no_grad()
+    def start(self, mean: Tensor, deviation: Tensor) -> None:
+        """Set tau and the width, both (C,), from known moments of the input."""
         self.tau.copy_(mean)
-        self.width.copy_(spread.sqrt().clamp_min(self.NARROWEST))
+        self.width.copy_(deviation.clamp_min(self.NARROWEST))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _RSign.apply(x, self.tau, self.width, self.estimator, self.channel_dim)

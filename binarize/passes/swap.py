@@ -8,11 +8,13 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from binarize.attention import leave_fast_path
+from binarize.binarizers.reactnet import RSign
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
 from binarize.layers import BinaryLayer, Threshold, binary_class
 from binarize.parts import Part
-from binarize.passes.norm import mean_behind, new_norm, start_variance
+from binarize.passes.moments import promised
+from binarize.passes.norm import new_norm, start_variance
 from binarize.scheme import Scheme
 from binarize.shortcuts import ShortcutSpec
 
@@ -46,7 +48,7 @@ def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Sche
     if norm is not None:
         start_variance(new, norm)
     if args["threshold"] is not None:
-        _start_threshold(root, new, args["threshold"])
+        _start_threshold(root, new, in_channels, args["threshold"])
     for place in set_everywhere(root, path, new):
         leave_fast_path(root, place)
 
@@ -103,18 +105,23 @@ def _activation(args: Mapping[str, Any]) -> nn.Module | None:
     )
 
 
-def _start_threshold(root: nn.Module, layer: BinaryLayer, origin: Mapping[str, Any]) -> None:
-    """Start the threshold at the mean that the float statistics promise for the input."""
-    if origin["norm"] is None:
-        return
-    mean = mean_behind(root.get_submodule(origin["norm"]), str(origin["activation"]), int(origin["window"]))
+def _start_threshold(root: nn.Module, layer: BinaryLayer, channels: int, origin: Mapping[str, Any]) -> None:
+    """Start the threshold where the origin promises the mean of each channel."""
+    moments = promised(root, origin)
     module = layer.threshold if isinstance(layer.threshold, Threshold) else layer.input_binarizer
-    if mean is None or module is None:
+    if moments is None or module is None:
         return
-    mean = mean * float(origin["factor"])
+    positions, left = divmod(channels, len(moments[0]))
+    if left:
+        return
+    # Behind a flattening, each channel is read at so many positions.
+    mean, variance = (moment.repeat_interleave(positions) for moment in moments)
+    if isinstance(module, RSign):
+        module.start(mean, variance.sqrt())
+        return
     centre = getattr(module, "beta", None)
     for parameter in module.parameters():
-        if parameter.numel() == mean.numel():
+        if parameter.numel() == channels:
             parameter.data.copy_(mean.reshape(parameter.shape))
             return
         if parameter is centre and parameter.numel() == 1:

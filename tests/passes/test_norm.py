@@ -1,17 +1,14 @@
-"""The statistics a new norm starts with, and the mean behind a norm of the float model."""
+"""New norms, and the statistics they start with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from binarize.binarizers.bnn import SteSign
 from binarize.layers import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear
-from binarize.passes.norm import mean_behind, new_norm, start_variance
+from binarize.passes.norm import new_norm, start_variance
 
 
 @pytest.mark.parametrize(
@@ -51,37 +48,3 @@ def test_a_transposed_convolution_counts_its_own_axis() -> None:
     )
     start_variance(new, norm)
     assert torch.equal(norm.running_var, torch.full((8,), 16.0 * 4))
-
-
-@pytest.mark.parametrize(
-    "name, function",
-    [
-        ("", lambda x: x),
-        ("relu", F.relu),
-        ("relu6", F.relu6),
-        ("silu", F.silu),
-        ("gelu", F.gelu),
-        ("hardswish", F.hardswish),
-        ("sigmoid", torch.sigmoid),
-    ],
-)
-@pytest.mark.parametrize("window", [1, 9])
-def test_the_mean_behind_a_norm_is_that_of_normal_values(
-    name: str, function: Callable[[Tensor], Tensor], window: int
-) -> None:
-    torch.manual_seed(0)
-    norm = nn.BatchNorm2d(3)
-    with torch.no_grad():
-        norm.bias.copy_(torch.tensor([-1.0, 0.0, 2.0]))
-        norm.weight.copy_(torch.tensor([0.5, -2.0, 1.0]))
-    draws = torch.randn(20_000, window, 3) * norm.weight + norm.bias
-    expected = function(draws).amax(1).mean(0)
-    found = mean_behind(norm, name, window)
-    assert found is not None
-    # 64 quantiles cut the tails off; 20,000 draws have an error of 0.01.
-    torch.testing.assert_close(found, expected.detach(), rtol=0.02, atol=0.06)
-
-
-def test_a_norm_without_numbers_or_an_unknown_activation_has_no_known_mean() -> None:
-    assert mean_behind(nn.BatchNorm2d(3, affine=False), "relu") is None
-    assert mean_behind(nn.BatchNorm2d(3), "tanhshrink") is None

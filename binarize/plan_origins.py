@@ -1,0 +1,117 @@
+"""What the parameters of a model tell about the values in front of a layer, before any image is seen.
+
+An *origin* is a tree of JSON values that `binarize.passes.moments` turns into means and variances per channel:
+
+    {"norm": "features.1", "activation": "relu", "window": 4, "factor": 1.0}    a norm or a layer without one, what follows it
+    {"terms": [...], "op": "add", "activation": "relu", "window": 1, "factor": 1.0}    a sum of such; "concat" joins channels
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from binarize.dataflow import Flow
+from binarize.plan_activations import ActivationChange
+
+__all__ = ["NOTHING", "Origins", "first_path", "max_window"]
+
+# The origin of values of which nothing is known.
+NOTHING: Mapping[str, Any] = {"norm": None, "activation": "", "window": 1, "factor": 1.0}
+# A sigmoid gate at the start of training.
+_GATE_AT_START = 0.5
+# A sum of more terms is not followed: plans should stay readable. ResNet-152 has 36 blocks in a row.
+_MOST_TERMS = 64
+
+
+class Origins:
+    """The origins of the values of one recording.
+
+    `norms`      site -> path of the norm that its layer will have inside
+    `shortcuts`  node -> site of the layer whose real-valued input will be added behind it
+    """
+
+    def __init__(
+        self,
+        flow: Flow,
+        changed: Mapping[int, ActivationChange],
+        norms: Mapping[int, str],
+        shortcuts: Mapping[int, int],
+    ) -> None:
+        self.flow, self.changed, self.norms, self.shortcuts = flow, changed, norms, shortcuts
+        self._known: dict[int, dict[str, Any] | None] = {}
+
+    def in_front(self, site: int) -> dict[str, Any] | None:
+        """The origin of a layer's input; None where nothing tells it."""
+        inputs = self.flow.data_inputs[site]
+        return self.behind(inputs[0]) if inputs else None
+
+    def behind(self, i: int) -> dict[str, Any] | None:
+        """The origin of what a node yields; None where nothing tells it."""
+        if i not in self._known:
+            # Should the value ever depend on itself, that is not known.
+            self._known[i] = None
+            self._known[i] = self._followed(i)
+        return self._known[i]
+
+    def _followed(self, i: int) -> dict[str, Any] | None:
+        flow, activation, window, factor = self.flow, "", 1, 1.0
+        while True:
+            kind = flow.kinds[i]
+            window *= max_window(flow, i)
+            if kind == "gate":
+                factor *= _GATE_AT_START
+            if kind in ("activation", "norm_act") and not activation and not self._turns_signed(i):
+                activation = flow.activation_name(i)
+            around = {"activation": activation, "window": window, "factor": factor}
+            if i in self.shortcuts:
+                return _joined("add", [self._leaf(i), self.in_front(self.shortcuts[i])], around)
+            if kind in ("norm", "norm_act", "site"):
+                leaf = self._leaf(i)
+                return None if leaf is None else {**leaf, **around}
+            if kind in ("add", "concat"):
+                return _joined(kind, [self.behind(j) for j in flow.data_inputs[i]], around)
+            if kind not in ("identity", "pool", "activation", "gate") or not flow.data_inputs[i]:
+                return None
+            # A gate's other operand is the small one, one number a channel.
+            i = (
+                max(flow.data_inputs[i], key=lambda j: math.prod(flow.shape(j)))
+                if kind == "gate"
+                else flow.data_inputs[i][0]
+            )
+
+    def _turns_signed(self, i: int) -> bool:
+        return i in self.changed and not self.changed[i].nonnegative
+
+    def _leaf(self, i: int) -> dict[str, Any] | None:
+        node = self.flow.nodes[i]
+        path = self.norms.get(i) or (str(node.target) if node.op == "call_module" else None)
+        return None if path is None else {**NOTHING, "norm": path}
+
+
+def first_path(origin: Mapping[str, Any]) -> str:
+    """The first norm or layer of an origin."""
+    return first_path(origin["terms"][0]) if "terms" in origin else str(origin["norm"])
+
+
+def max_window(flow: Flow, i: int) -> int:
+    """How many values one value behind a max pooling is chosen from; 1 for anything else."""
+    op = flow.op(i).lower().replace("_", "")
+    if not op.startswith("maxpool"):
+        return 1
+    module, node = flow.module(i), flow.nodes[i]
+    size = getattr(module, "kernel_size", None) if module is not None else (node.args[1:2] or (1,))[0]
+    sizes = size if isinstance(size, (list, tuple)) else [size] * (len(flow.shape(i)) - 2)
+    return math.prod(tuple(int(n) for n in sizes if isinstance(n, int)))
+
+
+def _joined(op: str, terms: list[dict[str, Any] | None], around: Mapping[str, Any]) -> dict[str, Any] | None:
+    known = [term for term in terms if term is not None]
+    if not known or len(known) < len(terms) or sum(map(_size, known)) > _MOST_TERMS:
+        return None
+    return {"terms": known, "op": op, **around}
+
+
+def _size(origin: Mapping[str, Any]) -> int:
+    return sum(map(_size, origin["terms"])) if "terms" in origin else 1

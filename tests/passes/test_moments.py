@@ -1,0 +1,106 @@
+"""What the parameters of a model promise for its values: held against values that were drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from binarize.passes.moments import promised
+from binarize.plan_origins import NOTHING
+
+DRAWS = 20_000
+# 64 quantiles cut the tails off, which takes a hundredth of a deviation and a twentieth of a variance away.
+MEAN: dict[str, float] = {"rtol": 0.02, "atol": 0.06}
+VARIANCE: dict[str, float] = {"rtol": 0.25, "atol": 0.06}
+
+
+def origin(path: str, **more: Any) -> dict[str, Any]:
+    return {**NOTHING, "norm": path, **more}
+
+
+def norm(bias: list[float], weight: list[float]) -> nn.BatchNorm2d:
+    made = nn.BatchNorm2d(len(bias))
+    with torch.no_grad():
+        made.bias.copy_(torch.tensor(bias))
+        made.weight.copy_(torch.tensor(weight))
+    return made
+
+
+def drawn(made: nn.BatchNorm2d, *shape: int) -> Tensor:
+    return (torch.randn(DRAWS, *shape, made.num_features) * made.weight + made.bias).detach()
+
+
+def agree(found: tuple[Tensor, Tensor] | None, values: Tensor) -> None:
+    assert found is not None
+    torch.testing.assert_close(found[0], values.mean(0), **MEAN)
+    torch.testing.assert_close(found[1], values.var(0), **VARIANCE)
+
+
+@pytest.mark.parametrize(
+    "name, function",
+    [
+        ("", lambda x: x),
+        ("relu", F.relu),
+        ("relu6", F.relu6),
+        ("silu", F.silu),
+        ("gelu", F.gelu),
+        ("hardswish", F.hardswish),
+        ("sigmoid", torch.sigmoid),
+    ],
+)
+@pytest.mark.parametrize("window", [1, 9])
+def test_behind_a_norm_values_are_normal(
+    name: str, function: Callable[[Tensor], Tensor], window: int
+) -> None:
+    torch.manual_seed(0)
+    made = norm([-1.0, 0.0, 2.0], [0.5, -2.0, 1.0])
+    found = promised(nn.Sequential(made), origin("0", activation=name, window=window))
+    agree(found, function(drawn(made, window)).amax(1))
+
+
+def test_a_layer_without_a_norm_yields_what_its_filters_make_of_independent_inputs() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(16, 4)
+    with torch.no_grad():
+        found = promised(nn.Sequential(layer), origin("0", activation="relu"))
+        agree(found, F.relu(layer(torch.randn(DRAWS, 16))))
+
+
+def test_moments_of_what_is_added_are_those_of_the_sum() -> None:
+    torch.manual_seed(0)
+    root = nn.Sequential(norm([0.5, -1.0], [1.0, 2.0]), norm([1.0, 0.0], [1.0, 0.5]))
+    terms = [origin("0"), origin("1", activation="relu")]
+    found = promised(root, {**NOTHING, "terms": terms, "op": "add", "activation": "relu"})
+    agree(found, F.relu(drawn(root[0]) + F.relu(drawn(root[1]))))
+
+
+def test_joined_channels_keep_their_own_moments_in_order() -> None:
+    root = nn.Sequential(norm([1.0], [1.0]), norm([2.0, 3.0], [1.0, 1.0]))
+    terms = [origin("1"), origin("0", factor=0.5)]
+    found = promised(root, {**NOTHING, "terms": terms, "op": "concat"})
+    assert found is not None
+    torch.testing.assert_close(found[0], torch.tensor([2.0, 3.0, 0.5]))
+
+
+@pytest.mark.parametrize(
+    "made, more",
+    [
+        (nn.BatchNorm2d(3, affine=False), {}),
+        (nn.BatchNorm2d(3), {"activation": "tanhshrink"}),
+        (nn.ConvTranspose2d(3, 3, 2), {}),
+        (nn.BatchNorm2d(3), {"norm": None}),
+    ],
+)
+def test_without_numbers_nothing_is_promised(made: nn.Module, more: dict[str, Any]) -> None:
+    assert promised(nn.Sequential(made), origin("0", **more)) is None
+
+
+def test_channels_that_do_not_fit_promise_nothing() -> None:
+    root = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(4))
+    terms = [origin("0"), origin("1")]
+    assert promised(root, {**NOTHING, "terms": terms, "op": "add"}) is None

@@ -46,7 +46,7 @@ from binarize.training.distill import tree_distance
 from binarize.training.prepare import needs_preprocessing, output_classes
 from binarize.training.teachers import find_teachers
 
-__all__ = ["IMAGES", "Calibration", "calibrate", "open_images"]
+__all__ = ["IMAGES", "Calibration", "calibrate", "open_images", "record_calibration"]
 
 # Images of named data that are looked at unless another number is asked for.
 IMAGES = 2000
@@ -117,7 +117,7 @@ def calibrate(
             found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick)
             found = replace(found, reference=words)
         found = replace(found, data=name, unreadable=unreadable)
-        _report(model, found, batches, noise)
+        record_calibration(model, found, batches, noise=noise)
     return found
 
 
@@ -314,7 +314,9 @@ def _on_device(model: nn.Module, images: Images) -> Images:
     return result
 
 
-def _report(model: nn.Module, found: Calibration, batches: list[Images], noise: bool) -> None:
+def record_calibration(
+    model: nn.Module, found: Calibration, batches: list[Images], *, noise: bool = False
+) -> None:
     """Let the model's plan and report say where its thresholds come from, and what its binary inputs see now."""
     conversion = conversion_of(model)
     if conversion is None:

@@ -11,7 +11,10 @@ from binarize.errors import SourceError, UsageError, did_you_mean
 from binarize.rules import Unmatched
 from binarize.scheme import Scheme
 
-__all__ = ["Decision", "Edit", "Plan", "Unmatched"]
+__all__ = ["UNKNOWN_START", "Decision", "Edit", "Plan", "Unmatched"]
+
+# How a decision's threshold ends where nothing tells the mean of the input before an image was seen.
+UNKNOWN_START = "0 until calibrated"
 
 
 @dataclass(frozen=True)

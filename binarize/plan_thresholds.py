@@ -8,6 +8,7 @@ from typing import Any
 
 from binarize.dataflow import Flow
 from binarize.parts import Part
+from binarize.plan import UNKNOWN_START
 from binarize.plan_origins import NOTHING, Origins, first_path, max_window
 
 __all__ = ["ThresholdChoice", "choose_threshold", "unknown_threshold"]
@@ -40,14 +41,14 @@ def choose_threshold(
     origin = origins.in_front(site)
     per_channel, per_layer = _own_thresholds(input_part)
     scope = "per layer" if per_layer and not one_sided and not per_channel else "per channel"
-    start = _words(origin) if origin is not None else "0 until calibrated"
+    start = _words(origin) if origin is not None else UNKNOWN_START
     own = per_channel or (per_layer and not one_sided)
     return ThresholdChoice(origin or dict(NOTHING), own, f"{scope}, {start}")
 
 
 def unknown_threshold(input_part: Part | None) -> ThresholdChoice:
     """A threshold per channel for an input of which nothing is known."""
-    return ThresholdChoice(dict(NOTHING), _own_thresholds(input_part)[0], "per channel, 0 until calibrated")
+    return ThresholdChoice(dict(NOTHING), _own_thresholds(input_part)[0], f"per channel, {UNKNOWN_START}")
 
 
 def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:

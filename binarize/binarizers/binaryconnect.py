@@ -49,13 +49,25 @@ class StochasticSign(nn.Module):
     probability="hard":      p = clip((w + 1) / 2, 0, 1), the paper's hard sigmoid
     probability="logistic":  p = 1 / (1 + exp(-w))
 
-    Source: eq. 2 and 3.
+    A conversion scales the float weights first (`start`): as they are, a few hundredths large, they would be drawn as if
+    they were 0.
+    Source: eq. 2 and 3; the scale is our own choice.
     """
+
+    # Root mean square of the weights of a layer at the start. 1 is certainty, so a third of them is drawn as its sign from the beginning; with
+    # half of that a network ends three points lower (benchmarks/accuracy.py, 20,000 images, 5 epochs).
+    START_SIZE = 1.0
 
     def __init__(self, probability: Literal["hard", "logistic"] = "hard") -> None:
         super().__init__()
         self.probability = probability
         self.evaluated = IdentitySign()
+
+    @torch.no_grad()
+    def start(self, w: Tensor) -> None:
+        """Scale the float weights of a layer, in place; zeros stay as they are."""
+        size = w.float().square().mean().sqrt()
+        w.mul_(torch.where(size > 0, self.START_SIZE / size, 1.0).to(w.dtype))
 
     def p(self, w: Tensor) -> Tensor:
         """Probability of +1."""

@@ -115,6 +115,7 @@ def finetune(
         from binarize.training.finetune import fit_module
         from binarize.training.folder import TrainingFolder
         from binarize.training.prepare import chosen_recipe, prepare
+        from binarize.training.starts import start_thresholds
 
         fit = fit_module()
     target = TrainingFolder(out or folder)
@@ -135,7 +136,11 @@ def finetune(
     )
     with screen.stage("opening the data"):
         run = prepare(model, name, chosen, teacher=teacher, options=choice, seed=seed, stored=stored)
+    with screen.stage("looking at the thresholds"):
+        started = start_thresholds(run)
     _announce(screen, run)
+    if started is not None:
+        screen.note(started)
     bar = screen.bar()
 
     def listen(row: Row) -> None:

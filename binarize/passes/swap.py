@@ -8,6 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from binarize.attention import leave_fast_path
+from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.binarizers.reactnet import RSign
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
@@ -45,6 +46,8 @@ def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Sche
     )
     new.shortcut_inside = bool(args["shortcut_inside"])
     new.activation_inside = bool(args["activation_inside"])
+    if isinstance(new.weight_binarizer, StochasticSign):
+        new.weight_binarizer.start(new.real_weight())
     if norm is not None:
         start_variance(new, norm)
     if args["threshold"] is not None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from binarize.atomic import whole_file
 from binarize.cost import LayerCost, Totals, layer_cost, totals
 from binarize.errors import SourceError
-from binarize.plan import Decision, Plan
+from binarize.plan import UNKNOWN_START, Decision, Plan
 from binarize.report.fold import fold_names
 from binarize.report.live import LiveShare, MeasuredOn, complaints, finite
 from binarize.report.training import Training
@@ -324,9 +324,21 @@ def _written(text: str, path: str | Path | None) -> str:
 
 
 def _hints(plan: Plan) -> tuple[str, ...]:
-    """What another choice of shortcuts would do for this model."""
+    """What images, or another choice of shortcuts, would do for this model."""
     binary = [decision for decision in plan.decisions if decision.binary]
-    return (*_unasked(plan, binary), *_pointless(plan, binary))
+    return (*_unknown(binary), *_unasked(plan, binary), *_pointless(plan, binary))
+
+
+def _unknown(binary: Sequence[Decision]) -> tuple[str, ...]:
+    """Inputs that never change sign, of which nothing tells the mean before an image was seen."""
+    names = [item.layer.name for item in binary if item.threshold.endswith(UNKNOWN_START)]
+    if not names:
+        return ()
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"{names[0]}{more}: nothing tells where the values of the input lie, so the threshold is {UNKNOWN_START}: "
+        "--calibrate DATA, or finetune, which sets it from training images",
+    )
 
 
 def _unasked(plan: Plan, binary: Sequence[Decision]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from binarize.training.data import Preprocessing
 from binarize.training.folder import TrainingFolder
 from binarize.training.objective import LabelLoss
 from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.starts import start_thresholds
 from binarize.training.teachers import TeacherName
 
 __all__ = ["finetune", "fit_module"]
@@ -99,6 +100,8 @@ def finetune(
         points=points,
         stored=stored,
     )
+    # A training that is resumed finds the same; its tensors are then those of the checkpoint.
+    start_thresholds(run)
     settings = fit.Settings(
         machine=fit.Machine.here(device, devices, nodes, precision),
         workers=workers,

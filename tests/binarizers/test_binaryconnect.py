@@ -46,3 +46,15 @@ def test_share_of_plus_one_is_the_probability():
     assert (StochasticSign()(w) > 0).float().mean().item() == pytest.approx(0.7, abs=0.0073)
     assert StochasticSign()(torch.full((1000,), 1.5)).min().item() == 1
     assert StochasticSign()(torch.full((1000,), -1.5)).max().item() == -1
+
+
+def test_a_start_scales_weights_and_keeps_their_signs():
+    torch.manual_seed(0)
+    w = 0.03 * torch.randn(64, 64) + 0.01
+    before = w.clone()
+    StochasticSign().start(w)
+    torch.testing.assert_close(w.square().mean().sqrt(), torch.tensor(StochasticSign.START_SIZE))
+    torch.testing.assert_close(w, before * StochasticSign.START_SIZE / before.square().mean().sqrt())
+    zeros = torch.zeros(4, 4)
+    StochasticSign().start(zeros)
+    assert torch.equal(zeros, torch.zeros(4, 4))

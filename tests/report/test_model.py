@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from binarize.errors import SourceError
-from binarize.plan import Plan
+from binarize.plan import UNKNOWN_START, Plan
 from binarize.report.live import LiveShare
 from binarize.report.model import Agreement, Check, Report, make_report
 from binarize.report.schema import SCHEMA_FILE, report_schema
@@ -79,6 +79,17 @@ def test_missing_shortcuts_that_nothing_lacked_hint_at_every(plan: Plan) -> None
     assert "every" in make_report(replace(plan, decisions=inside)).hints[0]
     outside = tuple(replace(item, shortcut="none") for item in plan.decisions)
     assert make_report(replace(plan, decisions=outside)).hints == ()
+
+
+def test_a_threshold_of_which_nothing_is_known_is_hinted_at_by_name(plan: Plan) -> None:
+    unknown = tuple(
+        replace(item, threshold=f"per channel, {UNKNOWN_START}")
+        if item.layer.name.endswith("conv1")
+        else item
+        for item in plan.decisions
+    )
+    hint = make_report(replace(plan, decisions=unknown)).hints[0]
+    assert hint.startswith("blocks.0.conv1 and 1 more: nothing tells") and "--calibrate DATA" in hint
 
 
 def test_json_round_trip_is_exact(report: Report, plan: Plan) -> None:

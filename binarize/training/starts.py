@@ -1,0 +1,75 @@
+"""Thresholds for a model that never saw an image: from the first training images, where it could not learn without them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader
+
+from binarize.calibrate import record_calibration
+from binarize.calibration.batches import as_batches
+from binarize.calibration.starts import set_starts
+from binarize.conversion import conversion_of
+from binarize.errors import UsageError
+from binarize.liveness import Images, looks_like_noise, measure_liveness
+from binarize.report.live import complaints
+from binarize.training.data import Batch, evaluation_loader
+from binarize.training.data.seeds import seeded
+from binarize.training.prepare import Run
+
+__all__ = ["start_thresholds"]
+
+# Training images that the thresholds are set from.
+IMAGES = 512
+# Of them at a time.
+_BATCH = 256
+
+
+def start_thresholds(run: Run) -> str | None:
+    """Set thresholds, input levels and BatchNorm statistics from training images; what was done in words, or None.
+
+    Done where the model was converted without images and a layer reads something close to a constant of these: such a
+    layer learns nothing. A model that was calibrated, told not to be, or has learned elsewhere is left as it is.
+    """
+    conversion = conversion_of(run.model)
+    if conversion is None:
+        return None
+    state = str(conversion.plan.capture.get("calibration", ""))
+    if not state.startswith("none:") or state == "none: not asked for":
+        return None
+    # A loader draws a seed for its workers even where it has none.
+    with seeded(run.seed):
+        batches = _images(run)
+    if not batches or looks_like_noise(batches) is not None:
+        return None
+    dead = [name for name, live in measure_liveness(run.model, batches).items() if complaints(live)]
+    if not dead:
+        return None
+    found = set_starts(run.model, batches)
+    record_calibration(run.model, found, batches)
+    more = f" and {len(dead) - 1} more" if len(dead) > 1 else ""
+    return (
+        f"thresholds and BatchNorm statistics are set from {found.images} training images: the model was converted without "
+        f"any, and {dead[0]}{more} read little but one sign"
+    )
+
+
+def _images(run: Run) -> list[Images]:
+    """The first training images as the model takes them; none where the data is a loader, which may run only once."""
+    if isinstance(run.data.dataset, DataLoader):
+        return []
+    device = next(run.model.parameters()).device
+    batches: list[Images] = []
+    seen = 0
+    for item in evaluation_loader(run.data, run.preprocessing, batch_size=_BATCH):
+        batch = item if isinstance(item, Batch) else Batch.of(item)
+        if batch.images is not None:
+            images = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch.images)
+            try:
+                batches += as_batches([images])
+            except UsageError:
+                return []
+            seen += _BATCH
+        if seen >= IMAGES:
+            break
+    return batches

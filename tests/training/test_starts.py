@@ -1,0 +1,104 @@
+"""A model that was converted without images gets its thresholds from the images that it is trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import binarize
+from binarize.binarizers.reactnet import RSign
+from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.liveness import measure_liveness
+from binarize.report.live import complaints
+from binarize.training.data import Preprocessing
+from binarize.training.prepare import DataOptions, Run, chosen_recipe, prepare
+from binarize.training.starts import IMAGES, start_thresholds
+
+DIGITS = Preprocessing((1, 8, 8), (0.3,), (0.38,))
+
+
+def dead(**options: Any) -> nn.Module:
+    """A network each of whose signs is +1, as after a conversion that knew nothing of its inputs."""
+    shape = {"input_shape": (1, 1, 8, 8)} if "example_input" not in options else {}
+    model = binarize.convert(trained_vgg(), "reactnet", **shape, **options)
+    kill(model)
+    return model
+
+
+def kill(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, RSign):
+            module.tau.data.fill_(-100)
+
+
+def run_of(model: nn.Module, data: Any = "digits") -> Run:
+    recipe = chosen_recipe(model, {"teacher": "none"})
+    return prepare(model, data, recipe, options=DataOptions(preprocessing=DIGITS))
+
+
+def complaining(model: nn.Module) -> int:
+    images = load_digits().train_images[:256]
+    shares = measure_liveness(model, [((images,), {})])
+    return sum(1 for live in shares.values() if complaints(live))
+
+
+def test_a_dead_model_that_never_saw_an_image_gets_thresholds_from_the_training_images() -> None:
+    model: Any = dead()
+    before = complaining(model)
+    words = start_thresholds(run_of(model))
+    assert before > 1 and words is not None and f"{IMAGES} training images" in words
+    assert complaining(model) == 0
+    plan = model._binarize.plan
+    assert plan.capture["calibration"] == f"thresholds and BatchNorm statistics from {IMAGES} images"
+    assert plan.binarized[0].threshold == f"per channel, mean of {IMAGES} images"
+    assert model.report.measured_on == "calibration images"
+    # Now it has seen some: what training makes of them stays.
+    kill(model)
+    assert start_thresholds(run_of(model)) is None
+
+
+def test_it_is_the_same_each_time_so_that_a_resumed_training_finds_it_again() -> None:
+    first, second = dead(), dead()
+    start_thresholds(run_of(first))
+    torch.manual_seed(99)
+    start_thresholds(run_of(second))
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"calibrate": False, "example_input": load_digits().train_images[:32]},
+        {"example_input": load_digits().train_images[:32]},
+    ],
+    ids=["told not to", "calibrated"],
+)
+def test_a_model_that_was_calibrated_or_told_not_to_be_is_left_alone(options: dict[str, Any]) -> None:
+    model = dead(**options)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert start_thresholds(run_of(model)) is None
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_model_that_reads_both_signs_is_left_alone() -> None:
+    model = binarize.convert(trained_vgg(), "reactnet", input_shape=(1, 1, 8, 8))
+    assert complaining(model) == 0
+    assert start_thresholds(run_of(model)) is None
+
+
+def test_finetune_sets_them_before_the_first_step() -> None:
+    model: Any = dead()
+    binarize.finetune(
+        model,
+        "digits",
+        recipe={"teacher": "none"},
+        epochs=1,
+        lr=1e-9,
+        validation=False,
+        preprocessing=DIGITS,
+        progress=False,
+    )
+    assert model._binarize.plan.capture["calibration"].endswith(f"{IMAGES} images")

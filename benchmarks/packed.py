@@ -1,14 +1,14 @@
 """Packed files on whole models: python benchmarks/packed.py [exact] [sizes] [--only TEXT].
 
 exact   every shipped scheme on ResNet-18, VGG-11, MobileNetV2 and DenseNet-121 with random weights: frozen and packed
-        logits must be equal bit for bit on 32 random images, and so must those of the file read back alone; each
-        frozen layer, given what the trained one reads, must give the same within 1e-5. Prints how far the whole
-        frozen model is from the trained one: last digits turn signs, and where classes are random one sign may turn
-        the class.
+        logits must be equal bit for bit on 32 random pictures, and so must those of the file read back alone; each
+        frozen layer, given what the trained one reads, must be within 1e-5 of it in double precision, or nearer to
+        that than the trained one is itself. Prints how far the whole frozen model is from the trained one: last
+        digits turn signs, and where classes are random one sign may turn the class.
 sizes   the files that were promised, next to what their numbers alone take, and to the float, latent and int8 models.
 
 What is done already is read back from results/packed.jsonl, so that an interrupted run goes on (delete the file, or the
-line, to do it again). No accuracy is claimed: the weights are random, the norms have the statistics of noise.
+line, to do it again). No accuracy is claimed: the weights are random, the norms have the statistics of made-up pictures.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def measure_exactness(model: str, scheme: str) -> dict[str, Any]:
     binary = converted(model, CLASSES, scheme, side=SIDE)
     settle(binary)
     generator = torch.Generator().manual_seed(1)
-    images = torch.randn(IMAGES, 3, SIDE, SIDE, generator=generator)
+    images = pictures(IMAGES, generator)
     frozen = binarize.freeze(binary)
     with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         expected = frozen(images)
@@ -121,7 +121,7 @@ def measure_exactness(model: str, scheme: str) -> dict[str, Any]:
         binarize.save(binary, Path(folder) / "net")
         packing = binarize.pack(Path(folder) / "net")
         alone = packing.path.rename(Path(folder) / "alone.safetensors")
-        error = layer_error(binary, frozen, images[:8])
+        error, own = layer_error(binary, frozen, images[:8])
         layers = sum(1 for _ in packed_layers(pack_layers(frozen)))
         packed = torch.equal(frozen(images), expected)
         read = packing.needs is None and torch.equal(binarize.load_packed(alone)(images), expected)
@@ -130,6 +130,7 @@ def measure_exactness(model: str, scheme: str) -> dict[str, Any]:
         "layers": layers,
         "kept_trained": len(packing.frozen.kept),
         "layer_error": error,
+        "trained_error": own,
         "packed": packed,
         "alone": read,
         "needs": packing.needs,
@@ -138,7 +139,7 @@ def measure_exactness(model: str, scheme: str) -> dict[str, Any]:
         "same_top1": drift.same_top1,
         "classes": int(expected.argmax(1).unique().numel()),
         "over_theory": packing.sizes.over_theory,
-        "kept": packed and read and error <= LAYER_TOLERANCE,
+        "kept": packed and read and error <= max(LAYER_TOLERANCE, own),
     }
 
 
@@ -148,18 +149,28 @@ def packed_layers(model: Any) -> Any:
     return (module for module in model.modules() if isinstance(module, PackedLayer))
 
 
-def layer_error(trained: Any, frozen: Any, images: Any) -> float:
-    """The largest relative difference of a frozen layer from the trained one on the same input."""
+def layer_error(trained: Any, frozen: Any, images: Any) -> tuple[float, float]:
+    """The largest relative errors of (a frozen layer, the trained one), each beside the trained one in double precision.
+
+    With 25,088 terms a sum in float32 has lost five digits itself where its norm takes most of it away again.
+    """
+    import copy
+
     from binarize.packed.freeze import frozen_record
     from binarize.packed.layers import FrozenLayer
 
-    folded, errors = frozen_record(frozen).folded, [0.0]
+    folded, errors = frozen_record(frozen).folded, [(0.0, 0.0)]
 
     def compared(name: str, layer: Any) -> Any:
-        def hook(_: Any, read: Any, y: Any) -> None:
-            expected = trained.get_submodule(folded[name])(y) if name in folded else y
-            size = expected.abs().max().clamp_min(1e-20)
-            errors.append(((layer(*read) - expected).abs().max() / size).item())
+        def hook(module: Any, read: Any, y: Any) -> None:
+            steps = [module, *([trained.get_submodule(folded[name])] if name in folded else [])]
+            exact, own = read[0].double(), y if len(steps) == 1 else steps[1](y)
+            for step in steps:
+                wide = copy.deepcopy(step)
+                wide._forward_hooks.clear()
+                exact = wide.double()(exact)
+            size = exact.abs().max().clamp_min(1e-20)
+            errors.append(tuple(((found - exact).abs().max() / size).item() for found in (layer(*read), own)))
 
         return hook
 
@@ -171,11 +182,29 @@ def layer_error(trained: Any, frozen: Any, images: Any) -> float:
     trained(images)
     for handle in handles:
         handle.remove()
-    return max(errors)
+    # The layer furthest from what is asked of it.
+    return max(errors, key=lambda found: found[0] / max(found[1], LAYER_TOLERANCE))
+
+
+def pictures(count: int, generator: Any) -> Any:
+    """(count, 3, SIDE, SIDE): patches of colour of all sizes, no two images alike.
+
+    Of white noise every image looks the same behind a few layers: channels that hardly vary have norms that multiply
+    the last digit of a sum until it is seen.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    images = torch.zeros(count, 3, SIDE, SIDE)
+    for side in (1, 2, 4, 8, 16, SIDE):
+        images += F.interpolate(
+            torch.randn(count, 3, side, side, generator=generator), (SIDE, SIDE), mode="bilinear"
+        )
+    return images / images.std()
 
 
 def settle(model: Any) -> None:
-    """Give the norms the statistics of noise and shifts of their own, as training would have.
+    """Give the norms the statistics of pictures and shifts of their own, as training would have.
 
     Without shifts the mean over some hundred sums of +-1 may be one that occurs: the norm yields 0 for it, and of which
     sign torch's rounding decides. Nothing that was trained stands on such ties.
@@ -189,7 +218,7 @@ def settle(model: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for _ in range(4):
-            model.train()(torch.randn(32, 3, SIDE, SIDE, generator=generator))
+            model.train()(pictures(32, generator))
     for norm in norms:
         norm.momentum = 0.1
         if norm.bias is not None:
@@ -200,7 +229,8 @@ def settle(model: Any) -> None:
 def exact_line(result: dict[str, Any]) -> str:
     equal = "bit-equal" if result["packed"] else "OTHER BITS"
     alone = "file alone bit-equal" if result["alone"] else f"FILE ALONE: {result['needs']}"
-    trained = f"layers {result['layer_error']:.0e}, same class {100 * result['same_top1']:.1f} %"
+    errors = f"layers {result['layer_error']:.0e} (trained {result['trained_error']:.0e})"
+    trained = f"{errors}, same class {100 * result['same_top1']:.1f} %"
     return (
         f"{result['layers']:3d} layers {equal}, {alone}; trained: {trained}, "
         f"{result['turned']:,} of {result['signs']:,} signs differ; {100 * result['over_theory']:.2f} % over theory"

@@ -54,8 +54,8 @@ class StochasticSign(nn.Module):
     Source: eq. 2 and 3; the scale is our own choice.
     """
 
-    # Root mean square of the weights of a layer at the start. 1 is certainty, so a third of them is drawn as its sign from the beginning; with
-    # half of that a network ends three points lower (benchmarks/accuracy.py, 20,000 images, 5 epochs).
+    # Root mean square of a layer's weights at the start. 1 is certainty: a third of them is drawn as its sign from the
+    # beginning on. Half as large, a network learns less in the same time.
     START_SIZE = 1.0
 
     def __init__(self, probability: Literal["hard", "logistic"] = "hard") -> None:

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 from binarize.calibration.batches import as_batches, count, first_images
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.joint import reconstruct_jointly
+from binarize.calibration.progress import Progress
 from binarize.calibration.reconstruct import Steps
 from binarize.calibration.result import FITTED, Calibration, with_thresholds
 from binarize.calibration.settle import Settled, Tick, settle
@@ -36,6 +37,7 @@ from binarize.capture.shadow import silenced_hooks
 from binarize.checks import same_top1, undisturbed
 from binarize.conversion import conversion_of, remember
 from binarize.errors import BinarizeError, UsageError, did_you_mean
+from binarize.fingerprint import tensor_digest, tensors_of
 from binarize.float_twin import float_twin
 from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call, evaluating, measure_liveness
@@ -72,6 +74,7 @@ def calibrate(
     noise: bool = False,
     seed: int = 0,
     tick: Tick = lambda name, done, of: None,
+    progress: str | Path | None = None,
 ) -> Calibration:
     """Fit a converted model to its float model on unlabelled images, in place; the same seed gives the same model.
 
@@ -83,6 +86,8 @@ def calibrate(
     `joint_steps`  of Adam on all layers together at the end; None: twice `steps`
     `limit`        so many images of named data alone, drawn with `seed`
     `noise`        whether generated noise is taken for images; with it real images leave half the channels constant
+    `progress`     a file that keeps what the steps have trained: after an interruption the same call goes on from there.
+                   Remove it when the model is saved
 
     Raises: UsageError where there is no data, it is noise, or it does not fit the model.
 
@@ -114,7 +119,11 @@ def calibrate(
             joint = joint_steps
             if joint is None:
                 joint = 2 * steps if _is_comparable(reference, batches[0]) else 0
-            found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick)
+            kept = Progress()
+            if progress is not None:
+                options = (fit, signs, steps, joint, seed)
+                kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {options}")
+            found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick, kept)
             found = replace(found, reference=words)
         found = replace(found, data=name, unreadable=unreadable)
         record_calibration(model, found, batches, noise=noise)
@@ -186,6 +195,14 @@ def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Modu
     return teachers.teachers[0].model, str(teachers)
 
 
+def _digests(model: nn.Module, reference: nn.Module, batches: list[Images]) -> str:
+    """What was calibrated to what on which images; of many images the first and the last batch stand for all."""
+    leaves = pytree.tree_leaves((batches[0], batches[-1]))
+    images = {str(i): leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+    digests = [tensor_digest(tensors) for tensors in (tensors_of(model), tensors_of(reference), images)]
+    return " ".join([*digests, str(sum(map(count, batches)))])
+
+
 def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -> None:
     """New thresholds without new scales would ruin what was fitted to them; whoever asks for that may have it."""
     conversion = conversion_of(model)
@@ -206,6 +223,7 @@ def _fit(
     joint_steps: int,
     seed: int,
     tick: Tick,
+    progress: Progress,
 ) -> Calibration:
     own = next((p.device for p in reference.parameters()), torch.device("cpu"))
     reference.to(next(model.parameters()).device)
@@ -224,6 +242,7 @@ def _fit(
                 classifiers=_classifiers(model, targets),
                 seed=seed,
                 tick=tick,
+                progress=progress,
             )
             del targets
             others = reestimate(model, batches, leave=settled.norms)
@@ -237,6 +256,7 @@ def _fit(
                 Steps(joint_steps),
                 generator,
                 _counting(tick, joint_steps),
+                progress,
             )
         with torch.no_grad():
             agreement = same_top1(output, call(model, images))

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 import binarize
+from binarize.calibration import progress
 from binarize.cli import app
 
 RUN = CliRunner()
@@ -90,6 +92,36 @@ def test_a_killed_calibration_leaves_the_folder_as_it_was(network: str, tmp_path
     process.wait()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["net"]
+
+
+def test_an_interrupted_calibration_goes_on_when_the_same_command_is_given_again(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    words = ("--data", "digits", "--limit", "100", "--steps", "3")
+    whole, folder = tmp_path / "whole", tmp_path / "net"
+    for target in (whole, folder):
+        converted(network, target)
+    assert invoke("calibrate", str(whole), *words)[0] == 0
+
+    def interrupted(bar: object) -> Callable[[str, int, int], None]:
+        def tick(name: str, done: int, of: int) -> None:
+            if name == "all layers":
+                raise KeyboardInterrupt
+
+        return tick
+
+    before = (folder / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("binarize.commands.calibrate.progress", interrupted)
+        code, _, error = invoke("calibrate", str(folder), *words)
+        assert code == 130 and "the same command goes on from there" in " ".join(error.split())
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".net.calibration", "net", "whole"]
+    code, _, error = invoke("calibrate", str(folder), *words)
+    assert code == 0 and "the same one goes on from there" in " ".join(error.split())
+    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net", "whole"]
 
 
 @pytest.mark.parametrize(

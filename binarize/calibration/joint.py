@@ -7,6 +7,7 @@ steps are few, since the layers were settled on these.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from binarize.calibration.batches import count
+from binarize.calibration.progress import Progress
 from binarize.calibration.reconstruct import Steps
 from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call
@@ -30,8 +32,9 @@ def reconstruct_jointly(
     steps: Steps,
     generator: torch.Generator,
     tick: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> tuple[float, float]:
-    """Train the model, in evaluation mode, with the running statistics as they are.
+    """Train the model, in evaluation mode, with the running statistics as they are, or go on where `progress` stands.
 
     Returns (mean distance of the first tenth of the steps, of the last).
     """
@@ -41,10 +44,28 @@ def reconstruct_jointly(
     flags = {p: p.requires_grad for p in model.parameters()}
     total = count(images)
     losses: list[float] = []
+    progress = progress or Progress()
+
+    def state() -> dict[str, Any]:
+        return {
+            "model": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+            "optimizer": copy.deepcopy(optimizer.state_dict()),
+            "generator": generator.get_state(),
+            "losses": list(losses),
+        }
+
+    kept = progress.joint()
+    if kept is not None:
+        model.load_state_dict(kept["model"])
+        optimizer.load_state_dict(kept["optimizer"])
+        generator.set_state(kept["generator"])
+        losses += kept["losses"]
+        for _ in losses:
+            tick()
     try:
         for p in flags:
             p.requires_grad_(p.is_floating_point())
-        for step in range(steps.count):
+        for step in range(len(losses), steps.count):
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * (1 - step / steps.count)
             chosen = torch.randint(total, (min(steps.batch_size, total),), generator=generator)
@@ -57,6 +78,7 @@ def reconstruct_jointly(
                 loss.backward()
             optimizer.step()
             losses.append(loss.item())
+            progress.keep_joint(state)
             tick()
     finally:
         for p, flag in flags.items():

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from binarize.calibration.sites import Site
 from binarize.layers import BinaryLayer
 
-__all__ = ["Steps", "reconstruct", "site_output"]
+__all__ = ["Steps", "reconstruct", "site_output", "trained_parameters"]
 
 # Share of the error in front of the ReLU: what is cut off there still says in which direction it lies.
 _BEFORE = 0.1
@@ -52,7 +52,7 @@ def reconstruct(
     layer, x = site.layer, site.x
     assert isinstance(layer, BinaryLayer) and x is not None
     groups = _groups(site, steps)
-    mine = [p for group in groups for p in group["params"]]
+    mine = trained_parameters(site)
     flags = {p: p.requires_grad for p in (*layer.parameters(), *_of(site.norm))}
     for p in flags:
         p.requires_grad_(any(p is own for own in mine))
@@ -91,6 +91,11 @@ def reconstruct(
     return before, after
 
 
+def trained_parameters(site: Site) -> list[nn.Parameter]:
+    """What `reconstruct` changes, in a fixed order."""
+    return [*_latent(site), *_others(site)]
+
+
 def site_output(site: Site, x: Tensor) -> Tensor:
     """The site's value for another input: the output of its norm, or of the layer without one."""
     layer, norm = cast(nn.Module, site.layer), site.norm
@@ -111,14 +116,21 @@ def _of(norm: nn.Module | None) -> list[nn.Parameter]:
     return [] if norm is None else list(norm.parameters(recurse=False))
 
 
-def _groups(site: Site, steps: Steps) -> list[dict[str, Any]]:
+def _latent(site: Site) -> list[nn.Parameter]:
+    return [cast(nn.Parameter, cast(nn.Module, site.layer).weight)]
+
+
+def _others(site: Site) -> list[nn.Parameter]:
     layer = cast(Any, site.layer)
-    weight = cast(nn.Parameter, layer.weight)
-    magnitude = float(weight.detach().abs().mean())
     parts = (layer.threshold, layer.input_binarizer, layer.weight_binarizer, layer.scale)
     others = [p for part in parts if part is not None for p in part.parameters()]
-    others += _of(site.norm) + ([layer.bias] if layer.bias is not None else [])
+    return others + _of(site.norm) + ([layer.bias] if layer.bias is not None else [])
+
+
+def _groups(site: Site, steps: Steps) -> list[dict[str, Any]]:
+    weights = _latent(site)
+    magnitude = float(weights[0].detach().abs().mean())
     return [
-        {"params": [weight], "lr": steps.weight_lr * max(magnitude, 1e-8)},
-        {"params": others, "lr": steps.lr},
+        {"params": weights, "lr": steps.weight_lr * max(magnitude, 1e-8)},
+        {"params": _others(site), "lr": steps.lr},
     ]

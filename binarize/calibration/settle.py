@@ -21,7 +21,8 @@ from binarize.binarizers.reactnet import RPReLU
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration import closed_form
 from binarize.calibration.closed_form import Fit
-from binarize.calibration.reconstruct import Steps, reconstruct, site_output
+from binarize.calibration.progress import Progress
+from binarize.calibration.reconstruct import Steps, reconstruct, site_output, trained_parameters
 from binarize.calibration.signs import search_signs
 from binarize.calibration.sites import (
     NORMS,
@@ -78,12 +79,13 @@ def settle(
     classifiers: Mapping[str, Tensor] | None = None,
     seed: int = 0,
     tick: Tick = lambda name, done, of: None,
+    progress: Progress | None = None,
 ) -> Settled:
     """Settle the model in evaluation mode, in place; `run` calls it on the images that `targets` were recorded on.
 
     `classifiers` are the float linear layers to refit, with the float model's output of each.
     """
-    pass_ = _Pass(model, targets, fit, signs, steps, call_counts(model, run), seed, tick)
+    pass_ = _Pass(model, targets, fit, signs, steps, call_counts(model, run), seed, tick, progress)
     handles = [
         module.register_forward_pre_hook(pass_.before(name))
         for name, module in model.named_modules()
@@ -124,9 +126,11 @@ class _Pass:
         counts: Mapping[nn.Module, int],
         seed: int,
         tick: Tick,
+        progress: Progress | None,
     ) -> None:
         self.targets, self.fit, self.signs, self.steps = targets, fit, signs, steps
         self.counts, self.tick = counts, tick
+        self.progress = progress or Progress()
         self.names = {module: name for name, module in model.named_modules()}
         self.layers = sum(isinstance(module, BinaryLayer) for module in counts)
         self.generator = torch.Generator().manual_seed(seed)
@@ -235,8 +239,7 @@ class _Pass:
             self._done += 1
             self.tick(site.name, self._done, self.layers)
             if self.steps is not None:
-                errors = reconstruct(site, total, other, target.relu, self.steps, self.generator)
-                self.settled.errors[site.name] = errors
+                self.settled.errors[site.name] = self._trained(site, total, other, target.relu, self.steps)
             site.z, _ = _again(site, site.out)
         elif norm is not None:
             assert site.z is not None
@@ -245,6 +248,17 @@ class _Pass:
             site.out.copy_(_run(layer, site.x))
         if norm is not None and self.steps is not None and _keeps_statistics(norm):
             _renew(norm, site)
+
+    def _trained(
+        self, site: Site, total: Tensor, other: Tensor | None, relu: bool, steps: Steps
+    ) -> tuple[float, float]:
+        """The errors before and after the steps; what an interrupted calibration has trained is not trained again."""
+        return self.progress.layer(
+            site.name,
+            trained_parameters(site),
+            self.generator,
+            lambda: reconstruct(site, total, other, relu, steps, self.generator),
+        )
 
     def _fit_both(self, norm: nn.Module, z: Tensor, other: Tensor, total: Tensor) -> bool:
         """Fit the norm and the factor of the shortcut that is about to be added, where it has one; whether it has."""

@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
     from binarize.calibrate import Calibration
 
-__all__ = ["Images", "JointSteps", "SearchSigns", "Steps", "calibrate", "progress", "run", "show"]
+__all__ = [
+    "Images",
+    "JointSteps",
+    "SearchSigns",
+    "Steps",
+    "calibrate",
+    "progress",
+    "progress_file",
+    "run",
+    "show",
+]
 
 _DATA, _HOW, _WRITE = "Data", "Calibration", "What is written"
 
@@ -106,6 +116,7 @@ def calibrate(
         raise UsageError(f"{out} exists already; --force replaces it, -o names another")
     with screen.stage("loading the model"):
         model = checkpoint.load(folder, source=source)
+    kept = progress_file(folder)
     found = run(
         screen,
         model,
@@ -120,6 +131,7 @@ def calibrate(
         root=data_root,
         download=download,
         seed=seed,
+        progress=kept,
     )
     show(screen, found)
     target = out or folder
@@ -128,21 +140,35 @@ def calibrate(
             checkpoint.replace_model(model, folder)
         else:
             checkpoint.save(model, out, force=force)
+    kept.unlink(missing_ok=True)
     screen.note(f"wrote {target}")
     screen.note(f"next: {options.program()} eval {shlex.quote(str(target))} --data {shlex.quote(data)}")
     screen.document({"folder": str(target), "calibration": found.to_json(), "seconds": screen.seconds})
 
 
+def progress_file(target: Path) -> Path:
+    """Where a calibration keeps what its steps have trained, until what it is for is written."""
+    path = target.absolute()
+    return path.with_name(f".{path.name}.calibration")
+
+
 def run(screen: Screen, model: nn.Module, data: str, float_model: Any, **choices: Any) -> Calibration:
-    """Calibrates with a bar that shows the layer at work."""
+    """Calibrates with a bar that shows the layer at work; the same command goes on with one that was interrupted."""
     from binarize.calibrate import calibrate as fit_model
 
     bar = screen.bar()
+    if choices["progress"].is_file():
+        screen.note("a calibration was interrupted here; the same one goes on from there")
     try:
         started = time.perf_counter()
         found = fit_model(model, data, float_model, tick=progress(bar), **choices)
         screen.seconds["calibrating"] = time.perf_counter() - started
         return found
+    except KeyboardInterrupt:
+        bar.clear()
+        if choices["progress"].is_file():
+            screen.note("what its steps have trained is kept: the same command goes on from there")
+        raise
     finally:
         bar.clear()
 

@@ -122,7 +122,7 @@ def convert(
         with screen.stage("rewriting and checking"):
             # The loaded model is nobody else's: rewriting it in place saves a copy.
             converted = planned.apply(inplace=True, strict=strict)
-        found = None
+        found, kept = None, calibration.progress_file(folder)
         if calibrate is not None:
             found = calibration.run(
                 screen,
@@ -135,10 +135,12 @@ def convert(
                 root=data_root,
                 download=download,
                 seed=seed,
+                progress=kept,
             )
             refuse_warnings(strict, options.report_of(converted).warnings)
         with screen.stage("writing"):
             report = _write(converted, folder, emitted, formats, force)
+        kept.unlink(missing_ok=True)
     if "term" in formats:
         _show(screen, report, all_rows)
     if not dry_run and found is not None:

@@ -1,0 +1,100 @@
+"""What an interrupted calibration had worked out, so that the same calibration goes on from there.
+
+Steps of Adam take nearly all of a calibration's time; thresholds, statistics and fits are the same when they are computed
+again. So the file holds what each layer was trained to, and where the steps of all layers together stood. It is written
+at most every few seconds, whole or not at all, and read only by the calibration that wrote it: same model, float model,
+images and options.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from binarize.atomic import whole_file
+
+__all__ = ["Progress"]
+
+_FORMAT = 1
+# Between two writings.
+SECONDS = 10.0
+
+
+class Progress:
+    """The file, and what it holds.
+
+    `path`  None: nothing is kept
+    `key`   what tells one calibration from another; a file with another key is begun anew
+    """
+
+    def __init__(self, path: Path | None = None, key: str = "") -> None:
+        self.path, self.key = path, key
+        self._layers: dict[str, dict[str, Any]] = {}
+        self._joint: dict[str, Any] | None = None
+        self._written = time.monotonic()
+        found = self._read()
+        if found is not None:
+            self._layers, self._joint = found["layers"], found["joint"]
+
+    def layer(
+        self,
+        name: str,
+        parameters: Sequence[Tensor],
+        generator: torch.Generator,
+        train: Callable[[], tuple[float, float]],
+    ) -> tuple[float, float]:
+        """(error before, after) of a layer: `train` changes its parameters and draws from the generator, once ever."""
+        kept = self._layers.get(name)
+        if kept is not None and len(kept["parameters"]) == len(parameters):
+            with torch.no_grad():
+                for parameter, value in zip(parameters, kept["parameters"]):
+                    parameter.copy_(value)
+            generator.set_state(kept["generator"])
+            return float(kept["errors"][0]), float(kept["errors"][1])
+        errors = train()
+        if self.path is not None:
+            self._layers[name] = {
+                "parameters": [parameter.detach().cpu().clone() for parameter in parameters],
+                "generator": generator.get_state(),
+                "errors": list(errors),
+            }
+            self._write()
+        return errors
+
+    def joint(self) -> dict[str, Any] | None:
+        """What `keep_joint` was given last."""
+        return self._joint
+
+    def keep_joint(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep where the steps of all layers stand, if it is time to write again."""
+        if self.path is not None and self._is_time():
+            self._joint = state()
+            self._write()
+
+    def _is_time(self) -> bool:
+        return time.monotonic() - self._written >= SECONDS
+
+    def _write(self) -> None:
+        if self.path is None or not self._is_time():
+            return
+        self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        record = {"format": _FORMAT, "key": self.key, "layers": self._layers, "joint": self._joint}
+        with whole_file(self.path) as draft:
+            torch.save(record, draft)
+        self._written = time.monotonic()
+
+    def _read(self) -> dict[str, Any] | None:
+        """What the file holds for this calibration; None where it is another's, or damaged. Nothing in it can run code."""
+        if self.path is None or not self.path.is_file():
+            return None
+        try:
+            found = torch.load(self.path, map_location="cpu", weights_only=True)
+            same = found["format"] == _FORMAT and found["key"] == self.key
+            return found if same and isinstance(found["layers"], dict) else None
+        except Exception:  # a damaged file may raise anything; what it held is worked out again
+            return None

@@ -1,0 +1,100 @@
+"""A calibration that was interrupted goes on where it stood, and ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nets
+import pytest
+import torch
+from torch import Tensor, nn
+
+import binarize
+from binarize.calibration import progress, reconstruct, settle
+
+STEPS = {"steps": 3, "joint_steps": 4}
+
+
+class Crash(Exception):
+    """As if the process had been killed."""
+
+
+class CrashAt:
+    """Raises at the given report of progress."""
+
+    def __init__(self, report: int) -> None:
+        self.left = report
+
+    def __call__(self, name: str, done: int, of: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Crash
+
+
+@pytest.fixture(autouse=True)
+def written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+
+
+def converted() -> tuple[nn.Module, nn.Module]:
+    model = nets.seeded(nets.ConvBnRelu)
+    return binarize.convert(model, "adabin", add_shortcuts=True, example_input=nets.pictures(4)), model
+
+
+def calibrated(file: Path | None = None, **options: Any) -> dict[str, Tensor]:
+    model, float_model = converted()
+    binarize.calibrate(model, nets.pictures(8), float_model, progress=file, **{**STEPS, **options})
+    return model.state_dict()
+
+
+def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
+
+
+# Two layers report once each, the four steps of all of them once each.
+@pytest.mark.parametrize("report", range(1, 7))
+def test_killed_anywhere_it_goes_on_bit_equal(report: int, tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    with pytest.raises(Crash):
+        calibrated(file, tick=CrashAt(report))
+    assert file.is_file() == (report > 1)
+    assert_same(calibrated(file), calibrated())
+
+
+def test_what_was_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[str] = []
+
+    def counted(site: Any, *args: Any, **options: Any) -> tuple[float, float]:
+        trained.append(site.name)
+        return reconstruct.reconstruct(site, *args, **options)
+
+    monkeypatch.setattr(settle, "reconstruct", counted)
+    file = tmp_path / "kept"
+    with pytest.raises(Crash):
+        calibrated(file, tick=CrashAt(4))
+    assert trained == ["layers.3", "layers.6"]
+    reports: list[tuple[str, int]] = []
+    calibrated(file, tick=lambda name, done, of: reports.append((name, done)))
+    assert trained == ["layers.3", "layers.6"]
+    assert reports[-4:] == [("all layers", done) for done in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 2}, {"fit": "variance"}, {"joint_steps": 0}])
+def test_another_calibration_begins_anew(change: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    calibrated(file)
+    assert_same(calibrated(file, **change), calibrated(**change))
+
+
+@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+def test_a_damaged_file_is_as_good_as_none(damage: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    calibrated(file)
+    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    assert_same(calibrated(file), calibrated())
+
+
+def test_closed_forms_alone_keep_nothing(tmp_path: Path) -> None:
+    calibrated(tmp_path / "kept", steps=0, joint_steps=0)
+    assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.sign import Estimator, Levels, Pure, sign_
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel, wide
 from binarize.binarizers.traced import as_one_node
+from binarize.packed.kernels import training
 
 __all__ = ["RPReLU", "RSign"]
 
@@ -30,6 +31,9 @@ class _RSign(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, tau, width)
         ctx.estimator, ctx.channel_dim = estimator, channel_dim
+        native = training.split(x, training.plane_rows(x, channel_dim), tau)
+        if native is not None:
+            return native
         threshold, out = per_channel(tau, x, channel_dim), torch.empty_like(x)
         for at in index_blocks(x):
             out[at] = sign_(x[at] - threshold)
@@ -38,6 +42,13 @@ class _RSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, tau, width = ctx.saved_tensors
+        rows, formula = training.plane_rows(x, ctx.channel_dim), ctx.estimator.formula()
+        native = training.estimate(
+            x, g, rows, formula, centre=tau, radius=width, divisor=width, wants_sums=True
+        )
+        if native is not None and native[1] is not None:
+            by_channel = native[1].view(-1, len(tau), native[1].shape[1]).sum(0)
+            return native[0], -by_channel[:, 1].to(tau.dtype), None, None, None
         threshold, dx = per_channel(tau, x, ctx.channel_dim), torch.empty_like(x)
         narrow = per_channel(width.reciprocal(), x, ctx.channel_dim)
         dtau = torch.zeros_like(tau, dtype=torch.promote_types(x.dtype, torch.float32))
@@ -104,6 +115,9 @@ class _RPReLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gamma: Tensor, zeta: Tensor, slope: Tensor, channel_dim: int) -> Tensor:
         ctx.save_for_backward(x, gamma, slope)
         ctx.channel_dim = channel_dim
+        native = training.bend(x, training.plane_rows(x, channel_dim), None, slope, gamma, zeta)
+        if native is not None:
+            return native
         g, z, s = (per_channel(p, x, channel_dim) for p in (gamma, zeta, slope))
         out = torch.empty_like(x)
         for at in index_blocks(x):
@@ -115,6 +129,14 @@ class _RPReLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         x, gamma, slope = ctx.saved_tensors
         dim = ctx.channel_dim
+        native = training.unbend(
+            x, grad, training.plane_rows(x, dim), None, slope, gamma, negative_at_zero=True
+        )
+        if native is not None:
+            dx, (_, under, total, through) = native
+            return (
+                dx, -through.to(gamma.dtype), total.to(gamma.dtype), under.to(slope.dtype), None,
+            )  # fmt: skip
         shift, s = per_channel(gamma, x, dim), per_channel(slope, x, dim)
         dx = torch.empty_like(x)
         wider = torch.promote_types(x.dtype, torch.float32)

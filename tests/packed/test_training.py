@@ -113,6 +113,93 @@ def test_bent_lines_and_their_gradients(variant, pair, negative_at_zero):
     torch.testing.assert_close(sums[3], dx.double().sum((0, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("layout", ["planes", "pixels", "tokens"])
+class TestChannels:
+    """Numbers of each channel, wherever in memory it lies, in each type that values of layers have."""
+
+    @pytest.fixture(autouse=True)
+    def placed(self, variant, pair, layout, dtype):
+        generator = torch.Generator().manual_seed(1)
+        channels = pair[0].shape[1]
+        self.centre, self.a, self.b, self.c = torch.randn((4, channels), generator=generator)
+        self.a, self.b = self.a.abs() + 0.5, -self.b.abs() - 0.25
+        self.channel_dim = -1 if layout == "tokens" else 1
+        self.x, self.g = (t.to(dtype) for t in pair)
+        self.x[:, 0] = self.centre[0] = 0.25
+        if layout == "pixels":
+            self.x, self.g = (t.contiguous(memory_format=torch.channels_last) for t in (self.x, self.g))
+        elif layout == "tokens":
+            self.x, self.g = (t.permute(0, 2, 3, 1).contiguous() for t in (self.x, self.g))
+        self.rows = training.plane_rows(self.x, self.channel_dim)
+        self.others = [i for i in range(4) if i != self.channel_dim % 4]
+        # Half a unit in the last place of what is written; float32 has the order of sums besides.
+        self.near = {"rtol": 2**-8, "atol": 1e-6} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
+        self.sums_near = {"rtol": 1e-4, "atol": 1e-3}
+
+    def wide(self, numbers):
+        shape = [1] * 4
+        shape[self.channel_dim] = -1
+        return numbers.double().view(shape)
+
+    def summed(self, values):
+        return values.sum(self.others)
+
+    def assert_written(self, got, expected):
+        assert got.dtype == self.x.dtype and got.stride() == self.x.stride()
+        torch.testing.assert_close(got.double(), expected, **self.near)
+
+    def test_split(self):
+        got = training.split(self.x, self.rows, self.centre, (self.b, self.a))
+        below = self.x.double() < self.wide(self.centre)
+        self.assert_written(got, torch.where(below, self.wide(self.b), self.wide(self.a)))
+
+    @pytest.mark.parametrize("estimator", ESTIMATORS[:3], ids=lambda e: type(e).__name__)
+    def test_estimate(self, estimator):
+        dx, sums = training.estimate(
+            self.x, self.g, self.rows, estimator.formula(), centre=self.centre, radius=self.a, divisor=self.a,
+            wants_sums=True,
+        )  # fmt: skip
+        z = (self.x.double() - self.wide(self.centre)) / self.wide(self.a)
+        gradient = self.g.double() / self.wide(self.a)
+        expected = estimator.to(torch.float64).derivative(z) * gradient
+        estimator.to(torch.float32)
+        self.assert_written(dx, expected)
+        by_channel = sums.view(-1, len(self.a), 4).sum(0)
+        for k, values in enumerate(
+            (gradient, expected, torch.where(z < 0, -gradient, gradient) - z * expected)
+        ):
+            torch.testing.assert_close(by_channel[:, k], self.summed(values), **self.sums_near)
+
+    @pytest.mark.parametrize("negative_at_zero", [False, True])
+    def test_bend_and_unbend(self, negative_at_zero):
+        z, g = self.x.double() - self.wide(self.centre), self.g.double()
+        slope = torch.where(z > 0, self.wide(self.a), self.wide(self.b))
+        y = training.bend(self.x, self.rows, self.a, self.b, self.centre, self.c)
+        self.assert_written(y, slope * z + self.wide(self.c))
+        dx, sums = training.unbend(
+            self.x, self.g, self.rows, self.a, self.b, self.centre, negative_at_zero=negative_at_zero
+        )
+        expected = slope * g if negative_at_zero else torch.where(z == 0, 0.0, slope * g)
+        assert (z == 0).any()
+        self.assert_written(dx, expected)
+        for found, values in zip(sums, ((g * z).where(z > 0, 0), (g * z).where(z < 0, 0), g, expected)):
+            torch.testing.assert_close(found, self.summed(values), **self.sums_near)
+
+
+def test_bfloat16_is_rounded_to_even_and_keeps_nan_and_infinity(variant):
+    # Halfway between two neighbours, a little beyond, the largest, and what is no number.
+    wide = torch.tensor(
+        [1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-16, 3.4e38, float("inf"), float("nan"), -0.0]
+    )
+    factor = torch.ones(1)
+    x = torch.ones(7, 3).bfloat16()
+    for value in wide.tolist():
+        got = training.bend(x, training.whole(x), factor, factor, None, torch.tensor([value - 1]))
+        expected = torch.full((7, 3), value - 1 + 1).bfloat16()
+        torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+
+
 def test_planes_are_the_image_made_contiguous(variant, pair):
     x = pair[0].contiguous(memory_format=torch.channels_last)
     got = training.planes(x)
@@ -154,3 +241,19 @@ def test_the_layout_of_real_weights_is_that_of_their_bits(variant, shape):
 )
 def test_other_tensors_are_left_to_torch(x):
     assert training.whole(x) is None
+
+
+def test_weights_in_bfloat16_are_left_to_torch():
+    assert training.filter_rows(torch.randn(4, 6).bfloat16()) is None
+
+
+@pytest.mark.parametrize(
+    "x, channel_dim",
+    [
+        (torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last), -1),
+        (torch.randn(2, 3, 4, 5).transpose(1, 3), 1),
+        (torch.randn(5), 1),
+    ],
+)
+def test_channels_that_lie_otherwise_are_left_to_torch(x, channel_dim):
+    assert training.plane_rows(x, channel_dim) is None

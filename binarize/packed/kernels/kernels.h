@@ -137,7 +137,9 @@ typedef struct {
     int32_t *sums;                    /* [pixels][groups] */
 } WindowJob;
 
-/* Elementwise work of training. A row has numbers of its own: the `row % period`-th of each array that is given. */
+/* Elementwise work of training on float32, or on bfloat16 where `half` is set. A row has numbers of its own: the
+ * `row % period`-th of each array that is given. With `across`, a row is pixels of `period` channels, and each channel
+ * has its own numbers. */
 #define ROW_INTEGERS(FIELD)                                                                                  \
     FIELD(op)        /* ROWS_* */                                                                            \
     FIELD(kind)      /* ESTIMATE_*; for ROWS_UNBEND whether the negative slope holds at 0 too */             \
@@ -145,18 +147,20 @@ typedef struct {
     FIELD(length)    /* elements of a row */                                                                 \
     FIELD(total)     /* elements in all: the last row may be shorter */                                      \
     FIELD(period)                                                                                            \
+    FIELD(half)                                                                                              \
+    FIELD(across)                                                                                            \
     FIELD(threads)
 #define ROW_ADDRESSES(FIELD)                                                                                 \
-    FIELD(const float, x)                                                                                    \
-    FIELD(const float, g)                                                                                    \
-    FIELD(float, out)                                                                                        \
+    FIELD(const void, x)                                                                                     \
+    FIELD(const void, g)                                                                                     \
+    FIELD(void, out)                                                                                         \
     FIELD(const float, centre)                                                                               \
     FIELD(const float, radius)                                                                               \
     FIELD(const float, divisor)                                                                              \
     FIELD(const float, low)                                                                                  \
     FIELD(const float, high)                                                                                 \
     FIELD(const float, post)                                                                                 \
-    FIELD(double, sums) /* [rows][ROW_SUMS] */
+    FIELD(double, sums) /* [rows][ROW_SUMS], or [rows][period][ROW_SUMS] */
 
 typedef struct {
 #define DECLARE(name) int64_t name;

@@ -1,4 +1,5 @@
-/* Elementwise work of training: rows of float32, each with its own few numbers, one pass over memory.
+/* Elementwise work of training: rows of float32 or bfloat16, each with its own few numbers, one pass over memory.
+ * bfloat16 is widened when it is read and rounded to even when it is written; all else is float32.
  *
  * Written with vectors of 16 floats, which the compiler makes of what registers the including file's processor has;
  * sums keep 16 partial sums for 512 elements, then go on in double. Results thus do not depend on the processor or on
@@ -17,6 +18,8 @@ enum { WIDE = 16, STRIP = 512 };
 
 typedef float Floats __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t Masks __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint32_t Words __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
 
 INLINE Floats all(float a)
 {
@@ -49,6 +52,37 @@ INLINE void put(float *to, Floats a, int64_t n)
         *(Floats *)to = a;
     else
         memcpy(to, &a, (size_t)n * sizeof(float));
+}
+
+/* The same from the i-th element of an array of float32 or bfloat16. */
+INLINE Floats take_at(const void *from, int64_t i, int64_t n, int half)
+{
+    if (!half)
+        return take((const float *)from + i, n);
+    const uint16_t *at = (const uint16_t *)from + i;
+    Halves a = {0};
+    if (n >= WIDE)
+        a = *(const Halves *)at;
+    else
+        memcpy(&a, at, (size_t)n * sizeof *at);
+    return (Floats)(__builtin_convertvector(a, Words) << 16);
+}
+
+INLINE void put_at(void *to, int64_t i, Floats a, int64_t n, int half)
+{
+    if (!half) {
+        put((float *)to + i, a, n);
+        return;
+    }
+    uint16_t *at = (uint16_t *)to + i;
+    const Words bits = (Words)a, even = (bits >> 16) & 1;
+    const Words rounded = (bits + 0x7fff + even) >> 16, quiet = (bits >> 16) | 0x40;
+    const Masks number = a == a;
+    const Halves b = __builtin_convertvector(((Words)number & rounded) | (~(Words)number & quiet), Halves);
+    if (n >= WIDE)
+        *(Halves *)at = b;
+    else
+        memcpy(at, &b, (size_t)n * sizeof *at);
 }
 
 /* Statements for every WIDE elements from `from` to `stop`, and for the `left` < WIDE at the end. */
@@ -115,9 +149,23 @@ INLINE float at(const float *numbers, int64_t row, float otherwise)
     return numbers ? numbers[row] : otherwise;
 }
 
-/* dx = g / divisor * h(z), z = (x - centre) / radius, and sums of g, dx and sign(z) g - z dx */
-INLINE void estimate_row(const RowsCall *call, int64_t row, const float *x, const float *g, float *dx, int64_t n,
-                         int kind, int scaled, int summed)
+/* What is done to one vector: dx = g h(z), z = difference / radius, and what it adds to the sums of g, dx and
+ * sign(z) g - z dx. */
+INLINE Floats estimated(const RowsCall *call, int kind, Floats difference, Floats z, Floats gradient, Floats sums[3],
+                        int summed)
+{
+    const Floats d = derivative(call, kind, z) * gradient;
+    if (summed) {
+        sums[0] += gradient;
+        sums[1] += d;
+        sums[2] += choose(difference < all(0), -gradient, gradient) - z * d;
+    }
+    return d;
+}
+
+/* dx = g / divisor * h(z), z = (x - centre) / radius, and its sums */
+INLINE void estimate_row(const RowsCall *call, int64_t row, const void *x, const void *g, void *dx, int64_t n,
+                         int kind, int scaled, int summed, int half)
 {
     const int64_t k = row % call->period;
     const float centre = at(call->centre, k, 0), radius = at(call->radius, k, 1);
@@ -126,27 +174,19 @@ INLINE void estimate_row(const RowsCall *call, int64_t row, const float *x, cons
     double sums[3] = {0, 0, 0};
     for (int64_t from = 0; from < n; from += STRIP) {
         const int64_t stop = n - from < STRIP ? n : from + STRIP;
-        Floats g_sum = all(0), dx_sum = all(0), radius_sum = all(0);
+        Floats parts[3] = {all(0), all(0), all(0)};
         EACH_WIDE(i, from, stop,
-            const Floats difference = take(x + i, left) - all(centre);
+            const Floats difference = take_at(x, i, left, half) - all(centre);
             Floats z = difference;
             if (scaled)
                 z = z * inverse;
-            Floats gradient = take(g + i, left);
+            Floats gradient = take_at(g, i, left, half);
             if (call->divisor)
                 gradient = gradient * factor;
-            const Floats d = derivative(call, kind, z) * gradient;
-            put(dx + i, d, left);
-            if (summed) {
-                g_sum += gradient;
-                dx_sum += d;
-                radius_sum += choose(difference < all(0), -gradient, gradient) - z * d;
-            });
-        if (summed) {
-            sums[0] += total(g_sum);
-            sums[1] += total(dx_sum);
-            sums[2] += total(radius_sum);
-        }
+            put_at(dx, i, estimated(call, kind, difference, z, gradient, parts, summed), left, half););
+        if (summed)
+            for (int j = 0; j < 3; j++)
+                sums[j] += total(parts[j]);
     }
     if (!summed)
         return;
@@ -158,28 +198,28 @@ INLINE void estimate_row(const RowsCall *call, int64_t row, const float *x, cons
     const float shift = (float)((sums[0] - sums[1]) / (double)n);
     const float stretch = radius > (float)FILTER_EPS ? (float)(sums[2] / (double)n) : 0;
     EACH_WIDE(i, 0, n,
-        const Floats u = (take(x + i, left) - all(centre)) * inverse;
-        put(dx + i, u * all(stretch) + take(dx + i, left) + all(shift), left););
+        const Floats u = (take_at(x, i, left, half) - all(centre)) * inverse;
+        put_at(dx, i, u * all(stretch) + take_at(dx, i, left, half) + all(shift), left, half););
 }
 
-INLINE void estimate_of_kind(const RowsCall *call, int64_t row, const float *x, const float *g, float *dx, int64_t n,
-                             int kind)
+INLINE void estimate_of_kind(const RowsCall *call, int64_t row, const void *x, const void *g, void *dx, int64_t n,
+                             int kind, int half)
 {
     const int scaled = call->radius != NULL, summed = call->sums || call->op == ROWS_ESTIMATE_FILTER;
     if (summed)
-        estimate_row(call, row, x, g, dx, n, kind, scaled, 1);
+        estimate_row(call, row, x, g, dx, n, kind, scaled, 1, half);
     else
-        estimate_row(call, row, x, g, dx, n, kind, scaled, 0);
+        estimate_row(call, row, x, g, dx, n, kind, scaled, 0, half);
 }
 
 /* ---------------------------------------------------------------- values */
 
-INLINE void split_row(const RowsCall *call, int64_t row, const float *x, float *out, int64_t n)
+INLINE void split_row(const RowsCall *call, int64_t row, const void *x, void *out, int64_t n, int half)
 {
     const int64_t k = row % call->period;
     const float centre = at(call->centre, k, 0);
     const Floats low = all(at(call->low, k, -1)), high = all(at(call->high, k, 1));
-    EACH_WIDE(i, 0, n, put(out + i, choose(take(x + i, left) < all(centre), low, high), left););
+    EACH_WIDE(i, 0, n, put_at(out, i, choose(take_at(x, i, left, half) < all(centre), low, high), left, half););
 }
 
 /* mean |x| */
@@ -224,43 +264,113 @@ INLINE void deviation_row(const RowsCall *call, int64_t row, const float *x, int
 
 /* ---------------------------------------------------------------- bent lines */
 
+typedef struct {
+    Floats centre, positive, negative, middle, post;
+} Line;
+
 /* y = (positive z above 0, negative z below) + post, z = x - centre */
-INLINE void bend_row(const RowsCall *call, int64_t row, const float *x, float *y, int64_t n)
+INLINE Floats line_value(const Line *line, Floats x)
 {
-    const int64_t k = row % call->period;
-    const Floats centre = all(at(call->centre, k, 0)), post = all(at(call->post, k, 0));
-    const Floats positive = all(at(call->high, k, 1)), negative = all(at(call->low, k, 1));
-    EACH_WIDE(i, 0, n,
-        const Floats z = take(x + i, left) - centre;
-        put(y + i, z * choose(z > all(0), positive, negative) + post, left););
+    const Floats z = x - line->centre;
+    return z * choose(z > all(0), line->positive, line->negative) + line->post;
 }
 
-/* dx, and sums of g z above 0 and below, g and dx. `kind`: whether the negative slope also holds at 0. */
-INLINE void unbend_row(const RowsCall *call, int64_t row, const float *x, const float *g, float *dx, int64_t n)
+/* dx, and what it adds to the sums of g z above 0 and below, of g and of dx */
+INLINE Floats line_gradient(const Line *line, Floats x, Floats gradient, Floats sums[4])
+{
+    const Floats zero = all(0), z = x - line->centre, product = z * gradient;
+    const Masks up = z > zero, down = z < zero;
+    const Floats d = gradient * choose(up, line->positive, choose(down, line->negative, line->middle));
+    sums[0] += choose(up, product, zero);
+    sums[1] += choose(down, product, zero);
+    sums[2] += gradient;
+    sums[3] += d;
+    return d;
+}
+
+INLINE Line line_of_row(const RowsCall *call, int64_t row)
 {
     const int64_t k = row % call->period;
-    const Floats centre = all(at(call->centre, k, 0)), zero = all(0);
-    const Floats positive = all(at(call->high, k, 1)), negative = all(at(call->low, k, 1));
-    const Floats middle = call->kind ? negative : zero;
+    const Floats negative = all(at(call->low, k, 1));
+    return (Line){all(at(call->centre, k, 0)), all(at(call->high, k, 1)), negative,
+                  call->kind ? negative : all(0), all(at(call->post, k, 0))};
+}
+
+INLINE void bend_row(const RowsCall *call, int64_t row, const void *x, void *y, int64_t n, int half)
+{
+    const Line line = line_of_row(call, row);
+    EACH_WIDE(i, 0, n, put_at(y, i, line_value(&line, take_at(x, i, left, half)), left, half););
+}
+
+/* `kind`: whether the negative slope also holds at 0. */
+INLINE void unbend_row(const RowsCall *call, int64_t row, const void *x, const void *g, void *dx, int64_t n, int half)
+{
+    const Line line = line_of_row(call, row);
     double sums[4] = {0, 0, 0, 0};
     for (int64_t from = 0; from < n; from += STRIP) {
         const int64_t stop = n - from < STRIP ? n : from + STRIP;
-        Floats above = zero, under = zero, g_sum = zero, dx_sum = zero;
+        Floats parts[4] = {all(0), all(0), all(0), all(0)};
         EACH_WIDE(i, from, stop,
-            const Floats z = take(x + i, left) - centre, gradient = take(g + i, left), product = z * gradient;
-            const Masks up = z > zero, down = z < zero;
-            const Floats d = gradient * choose(up, positive, choose(down, negative, middle));
-            put(dx + i, d, left);
-            above += choose(up, product, zero);
-            under += choose(down, product, zero);
-            g_sum += gradient;
-            dx_sum += d;);
-        sums[0] += total(above);
-        sums[1] += total(under);
-        sums[2] += total(g_sum);
-        sums[3] += total(dx_sum);
+            put_at(dx, i, line_gradient(&line, take_at(x, i, left, half), take_at(g, i, left, half), parts), left, half););
+        for (int j = 0; j < 4; j++)
+            sums[j] += total(parts[j]);
     }
     memcpy(call->sums + row * ROW_SUMS, sums, sizeof sums);
+}
+
+/* ---------------------------------------------------------------- channels that are neighbours */
+
+INLINE Floats of_channels(const float *numbers, int64_t c, int64_t n, float otherwise)
+{
+    return numbers ? take(numbers + c, n) : all(otherwise);
+}
+
+/* Pixels of `period` channels, 16 channels at a time; sums keep partial sums for 512 pixels. */
+INLINE void across_row(const RowsCall *call, int64_t row, const void *x, const void *g, void *out, int64_t n, int op,
+                       int kind, int half)
+{
+    const int64_t channels = call->period;
+    for (int64_t c = 0; c < channels; c += WIDE) {
+        const int64_t left = channels - c < WIDE ? channels - c : WIDE;
+        const Floats low = of_channels(call->low, c, left, op == ROWS_SPLIT ? -1 : 1);
+        const Line line = {of_channels(call->centre, c, left, 0), of_channels(call->high, c, left, 1), low,
+                           call->kind ? low : all(0), of_channels(call->post, c, left, 0)};
+        /* Of the lanes beyond the last channel nothing is written; 1 keeps them finite. */
+        Floats inverse = all(1), factor = all(1);
+        if (op == ROWS_ESTIMATE)
+            for (int64_t j = 0; j < left; j++) {
+                inverse[j] = 1 / at(call->radius, c + j, 1);
+                factor[j] = 1 / at(call->divisor, c + j, 1);
+            }
+        double sums[ROW_SUMS][WIDE] = {{0}};
+        for (int64_t from = c; from < n; from += STRIP * channels) {
+            const int64_t stop = n - from < STRIP * channels ? n : from + STRIP * channels;
+            Floats parts[ROW_SUMS] = {all(0), all(0), all(0), all(0)};
+            for (int64_t i = from; i < stop; i += channels) {
+                const Floats value = take_at(x, i, left, half);
+                Floats result;
+                if (op == ROWS_SPLIT)
+                    result = choose(value < line.centre, low, line.positive);
+                else if (op == ROWS_BEND)
+                    result = line_value(&line, value);
+                else if (op == ROWS_UNBEND)
+                    result = line_gradient(&line, value, take_at(g, i, left, half), parts);
+                else {
+                    const Floats difference = value - line.centre;
+                    result = estimated(call, kind, difference, difference * inverse,
+                                       take_at(g, i, left, half) * factor, parts, 1);
+                }
+                put_at(out, i, result, left, half);
+            }
+            for (int k = 0; k < ROW_SUMS; k++)
+                for (int j = 0; j < WIDE; j++)
+                    sums[k][j] += (double)parts[k][j];
+        }
+        if (call->sums)
+            for (int64_t j = 0; j < left; j++)
+                for (int k = 0; k < ROW_SUMS; k++)
+                    call->sums[(row * channels + c + j) * ROW_SUMS + k] = sums[k][j];
+    }
 }
 
 /* ---------------------------------------------------------------- other layouts */
@@ -293,8 +403,8 @@ INLINE void planes_row(const RowsCall *call, int64_t row)
     const int64_t channels = call->period, pixels = call->length, blocks = (channels + WIDE - 1) / WIDE;
     const int64_t image = row / blocks, first = row % blocks * WIDE;
     const int64_t n = channels - first < WIDE ? channels - first : WIDE;
-    const float *x = call->x + image * pixels * channels + first;
-    float *out = call->out + (image * channels + first) * pixels;
+    const float *x = (const float *)call->x + image * pixels * channels + first;
+    float *out = (float *)call->out + (image * channels + first) * pixels;
     int64_t i = 0;
     for (; i + WIDE <= pixels && n == WIDE; i += WIDE)
         for (int c = 0; c < WIDE; c += 4) {
@@ -310,27 +420,56 @@ INLINE void planes_row(const RowsCall *call, int64_t row)
             out[c * pixels + i] = x[i * channels + c];
 }
 
+/* The work on one row, compiled for each type of element. */
+INLINE void one_row(const RowsCall *call, int64_t row, const void *x, const void *g, void *out, int64_t n, int half)
+{
+    const int op = (int)call->op, kind = (int)call->kind;
+    if (call->across) {
+        if (op == ROWS_SPLIT)
+            across_row(call, row, x, g, out, n, ROWS_SPLIT, 0, half);
+        else if (op == ROWS_BEND)
+            across_row(call, row, x, g, out, n, ROWS_BEND, 0, half);
+        else if (op == ROWS_UNBEND)
+            across_row(call, row, x, g, out, n, ROWS_UNBEND, 0, half);
+        else if (kind == ESTIMATE_CLIP)
+            across_row(call, row, x, g, out, n, ROWS_ESTIMATE, ESTIMATE_CLIP, half);
+        else if (kind == ESTIMATE_TRIANGLE)
+            across_row(call, row, x, g, out, n, ROWS_ESTIMATE, ESTIMATE_TRIANGLE, half);
+        else
+            across_row(call, row, x, g, out, n, ROWS_ESTIMATE, ESTIMATE_DECAY, half);
+        return;
+    }
+    switch (op) {
+    case ROWS_SPLIT: split_row(call, row, x, out, n, half); break;
+    case ROWS_BEND: bend_row(call, row, x, out, n, half); break;
+    case ROWS_UNBEND: unbend_row(call, row, x, g, out, n, half); break;
+    default: /* ROWS_ESTIMATE, ROWS_ESTIMATE_FILTER */
+        if (kind == ESTIMATE_CLIP)
+            estimate_of_kind(call, row, x, g, out, n, ESTIMATE_CLIP, half);
+        else if (kind == ESTIMATE_TRIANGLE)
+            estimate_of_kind(call, row, x, g, out, n, ESTIMATE_TRIANGLE, half);
+        else
+            estimate_of_kind(call, row, x, g, out, n, ESTIMATE_DECAY, half);
+    }
+}
+
 static TARGET void VARIANT(rows)(const RowsCall *call, int64_t begin, int64_t end)
 {
+    const int64_t size = call->half ? sizeof(uint16_t) : sizeof(float);
     for (int64_t row = begin; row < end; row++) {
         const int64_t from = row * call->length;
         const int64_t n = call->total - from < call->length ? call->total - from : call->length;
-        const float *x = call->x + from, *g = call->g ? call->g + from : NULL;
-        float *out = call->out ? call->out + from : NULL;
+        const char *x = (const char *)call->x + from * size, *g = call->g ? (const char *)call->g + from * size : NULL;
+        char *out = call->out ? (char *)call->out + from * size : NULL;
         switch (call->op) {
-        case ROWS_SPLIT: split_row(call, row, x, out, n); break;
-        case ROWS_MAGNITUDE: magnitude_row(call, row, x, n); break;
-        case ROWS_DEVIATION: deviation_row(call, row, x, n); break;
-        case ROWS_BEND: bend_row(call, row, x, out, n); break;
-        case ROWS_UNBEND: unbend_row(call, row, x, g, out, n); break;
+        case ROWS_MAGNITUDE: magnitude_row(call, row, (const float *)x, n); break;
+        case ROWS_DEVIATION: deviation_row(call, row, (const float *)x, n); break;
         case ROWS_PLANES: planes_row(call, row); break;
-        default: /* ROWS_ESTIMATE, ROWS_ESTIMATE_FILTER */
-            if (call->kind == ESTIMATE_CLIP)
-                estimate_of_kind(call, row, x, g, out, n, ESTIMATE_CLIP);
-            else if (call->kind == ESTIMATE_TRIANGLE)
-                estimate_of_kind(call, row, x, g, out, n, ESTIMATE_TRIANGLE);
+        default:
+            if (call->half)
+                one_row(call, row, x, g, out, n, 1);
             else
-                estimate_of_kind(call, row, x, g, out, n, ESTIMATE_DECAY);
+                one_row(call, row, x, g, out, n, 0);
         }
     }
 }

@@ -34,6 +34,11 @@ const char *run_rows(const Variant *variant, const RowsCall *call)
         (!call->g && (call->op == ROWS_ESTIMATE || call->op == ROWS_ESTIMATE_FILTER || call->op == ROWS_UNBEND)) ||
         (!call->sums && (call->op == ROWS_MAGNITUDE || call->op == ROWS_DEVIATION || call->op == ROWS_UNBEND)))
         return "an array is missing";
+    const int is_bent = call->op == ROWS_SPLIT || call->op == ROWS_BEND || call->op == ROWS_UNBEND;
+    if ((call->half || call->across) && !is_bent && call->op != ROWS_ESTIMATE)
+        return "this is done to rows of float32 alone";
+    if (call->across && (call->length % call->period || call->total % call->period))
+        return "the rows are not whole pixels";
     Work work = {variant, call};
     parallel_for(rows_body, &work, call->rows, (int)call->threads);
     return NULL;

@@ -1,11 +1,13 @@
 """Elementwise work of training in one pass over memory, where plain torch takes one for each operation of a formula.
 
-The kernels serve dense float32 tensors on a CPU. For anything else, for a graph that is traced or compiled, and
-where the extension was not built, the functions here that make tensors return None, and the caller goes on in torch.
+The kernels serve dense tensors on a CPU, weights in float32 and values of layers in bfloat16 too, which is widened when
+it is read and rounded when it is written. For anything else, for a graph that is traced or compiled, and where the
+extension was not built, the functions here that make tensors return None, and the caller goes on in torch.
 
 A tensor is taken as rows, in the order of memory, with numbers of their own; rows `period` apart share them. Filters
 of a weight are rows, planes (n, c) of an image are rows that share those of channel c, and a tensor with one number
-in all is cut into rows of any length.
+in all is cut into rows of any length. Where the channels of an image are neighbours in memory, a row is some pixels
+and the numbers lie across it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ _SPLIT, _MAGNITUDE, _DEVIATION, _ESTIMATE, _ESTIMATE_FILTER, _BEND, _UNBEND, _PL
 _SUMS = 4  # ROW_SUMS of kernels.h
 # Elements of a row where all rows share one number: 64 KiB.
 _PIECE = 1 << 14
+# What values of layers may be in; weights are float32.
+_VALUES = (torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Rows:
     length: int
     total: int
     period: int
+    # Whether each element of a pixel of `period` channels has its own numbers.
+    across: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def overwriting(gradients: Iterable[Tensor]) -> Iterator[None]:
 
 def whole(x: Tensor) -> Rows | None:
     """Rows that share one number."""
-    return Rows(-(-x.numel() // _PIECE), _PIECE, x.numel(), 1) if _served(x) else None
+    return Rows(-(-x.numel() // _PIECE), _PIECE, x.numel(), 1) if _served(x, _VALUES) else None
 
 
 def filter_rows(w: Tensor, axis: int = 0) -> Rows | None:
@@ -109,12 +115,20 @@ def filter_rows(w: Tensor, axis: int = 0) -> Rows | None:
 
 
 def plane_rows(x: Tensor, channel_dim: int) -> Rows | None:
-    """A row a channel of each sample; None where channels are neighbours in memory."""
-    if channel_dim != 1 or x.dim() < 3 or not x.is_contiguous() or not _served(x):
+    """A row a channel of each sample, or some pixels a row where channels are neighbours in memory."""
+    if x.dim() < 2 or not _served(x, _VALUES):
         return None
-    channels = x.shape[1]
-    length = x.numel() // (x.shape[0] * channels)
-    return Rows(x.shape[0] * channels, length, x.numel(), channels)
+    if channel_dim == 1 and x.dim() > 2:
+        channels = x.shape[1]
+        if x.is_contiguous():
+            length = x.numel() // (x.shape[0] * channels)
+            return Rows(x.shape[0] * channels, length, x.numel(), channels)
+    elif not x.is_contiguous():
+        return None
+    else:
+        channels = x.shape[-1]
+    length = max(_PIECE // channels, 1) * channels
+    return Rows(-(-x.numel() // length), length, x.numel(), channels, across=True)
 
 
 def split(
@@ -228,9 +242,9 @@ def planes(x: Tensor) -> Tensor:
     return out
 
 
-def _served(x: Tensor) -> bool:
+def _served(x: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bool:
     """Whether the kernels run on this tensor."""
-    if x.dtype != torch.float32 or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
+    if x.dtype not in dtypes or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
         return False
     if is_recorded() or not x.numel() or kernels.active(needed=False) is None:
         return False
@@ -248,7 +262,7 @@ def _alike(x: Tensor, g: Tensor) -> bool:
 
 
 def _sums(rows: Rows) -> Tensor:
-    return torch.empty((rows.count, _SUMS), dtype=torch.float64)
+    return torch.empty((rows.count * (rows.period if rows.across else 1), _SUMS), dtype=torch.float64)
 
 
 def _run(
@@ -274,7 +288,8 @@ def _run(
     assert variant is not None and module is not None
     numbers = [_numbers(one, rows) for one in (centre, radius, divisor, low, high, post)]
     module.rows(
-        variant.index, op, kind, rows.count, rows.length, rows.total, rows.period, torch.get_num_threads(),
+        variant.index, op, kind, rows.count, rows.length, rows.total, rows.period, int(x.dtype == torch.bfloat16),
+        int(rows.across), torch.get_num_threads(),
         x.data_ptr(), _address(g), _address(out), *map(_address, numbers), _address(sums), a, b,
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
     python benchmarks/step.py                                  all models, inputs and schemes
     python benchmarks/step.py --models resnet18 --schemes bireal --rounds 20
     python benchmarks/step.py --device cuda
+    python benchmarks/step.py --precision bf16 --channels-last     autocast; the limits are those of float32
 
 A step is zero_grad, forward, cross-entropy, backward. Times are medians over interleaved rounds: of the processor time
 of one thread on a CPU, of wall time between synchronisations on CUDA. Memory is the parameters and buffers and, on
@@ -47,12 +48,15 @@ class Contender:
     x: Tensor
     labels: Tensor
     seconds: list[float]
+    half: bool = False
     peak: int = 0
 
     def step(self) -> None:
         """One training step but the optimizer's own."""
         self.model.zero_grad(set_to_none=True)
-        functional.cross_entropy(self.model(self.x), self.labels).backward()
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.half):
+            loss = functional.cross_entropy(self.model(self.x), self.labels)
+        loss.backward()
 
     def measure_time(self) -> None:
         """One more sample."""
@@ -172,9 +176,9 @@ def contenders(name: str, size: tuple[int, ...], options: argparse.Namespace) ->
             print(f"  {peer}: does not convert {name} ({type(error).__name__}: {error})")
     memory_format = torch.channels_last if options.channels_last else torch.contiguous_format
     x = x.to(options.device, memory_format=memory_format)
-    labels = labels.to(options.device)
+    labels, half = labels.to(options.device), options.precision == "bf16"
     return {
-        key: Contender(model.to(options.device, memory_format=memory_format).train(), x, labels, [])
+        key: Contender(model.to(options.device, memory_format=memory_format).train(), x, labels, [], half)
         for key, model in models.items()
     }
 
@@ -202,7 +206,7 @@ def compare(name: str, size: tuple[int, ...], options: argparse.Namespace) -> bo
         ratios = [a / b for a, b in zip(one.seconds, base.seconds)]
         ratio, memory = statistics.median(one.seconds) / seconds, one.peak / base.peak
         text = f"  {key:10s} {ratio:5.2f}x time [{min(ratios):.2f}, {max(ratios):.2f}]  {memory:5.2f}x memory"
-        if limits is not None and key in options.schemes:
+        if limits is not None and key in options.schemes and options.precision == "32":
             ok = ratio <= limits[0] and memory <= limits[1]
             text += f"  limits {limits[0]:g}x, {limits[1]:g}x: {'ok' if ok else 'OVER'}"
             within = within and ok
@@ -218,13 +222,14 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--forward", choices=("auto", "on", "off"), default="auto")
+    parser.add_argument("--precision", choices=("32", "bf16"), default="32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--inputs", nargs="+", type=int, default=[0, 1], help="0: 16x3x64x64, 1: 4x3x224x224")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(
-        f"torch {torch.__version__}, {options.device}, {options.threads} thread(s), {options.rounds} rounds, "
-        f"medians; forward: {options.forward}; peers: {', '.join(installed_peers()) or 'none installed'}"
+        f"torch {torch.__version__}, {options.device}, {options.threads} thread(s), precision {options.precision}, "
+        f"{options.rounds} rounds, medians; forward: {options.forward}; peers: {', '.join(installed_peers()) or 'none installed'}"
     )
     within = [compare(name, INPUTS[i], options) for name in options.models for i in options.inputs]
     return 0 if all(within) else 1

@@ -229,7 +229,8 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     print(
         f"torch {torch.__version__}, {options.device}, {options.threads} thread(s), precision {options.precision}, "
-        f"{options.rounds} rounds, medians; forward: {options.forward}; peers: {', '.join(installed_peers()) or 'none installed'}"
+        f"{options.rounds} rounds, medians; forward: {options.forward}; "
+        f"peers: {', '.join(installed_peers()) or 'none installed'}"
     )
     within = [compare(name, INPUTS[i], options) for name in options.models for i in options.inputs]
     return 0 if all(within) else 1

@@ -3,7 +3,8 @@
 Everything goes through `binarize.convert`, `finetune` and `evaluate`, on one thread, in bf16 autocast; the final
 evaluation is in float32, once, on the test images. A row that needs a float network trains it first, once a seed. A
 killed run goes on where it was when the same command is given again. Results are lines of
-benchmarks/results/accuracy.jsonl; --table prints them all, --list the rows.
+benchmarks/results/accuracy.jsonl; --table prints them all, --list the rows; --depth FILE.svg what
+shortcuts bring to plain networks of several depths.
 
 The data: `apt-get install dataset-fashion-mnist`, and the four original IDX files of MNIST in a folder (--mnist).
 
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accuracy_depth import depth_table, draw_depth
 from accuracy_rows import ROWS, Row
 from accuracy_table import table
 from networks import SIDES, make
@@ -53,8 +55,13 @@ def main() -> int:
         for name in (name for name in ROWS if fnmatch(name, arguments.all)):
             say(runner.run(name, ROWS[name], arguments.seed))
         return 0
-    if arguments.list or (arguments.row is None and not arguments.table):
+    if arguments.list or (arguments.row is None and not (arguments.table or arguments.depth)):
         print("\n".join(f"{name:44s} {row.describe()}" for name, row in ROWS.items()))
+        return 0
+    if arguments.depth is not None:
+        found = [line for line in stored(arguments.results) if _is_current(line)]
+        print(depth_table(found))
+        draw_depth(found, arguments.depth)
         return 0
     if arguments.table:
         print(table([line for line in stored(arguments.results) if _is_current(line)]))
@@ -84,6 +91,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("row", nargs="?")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="print the recorded results")
+    parser.add_argument(
+        "--depth", type=Path, metavar="SVG", help="print what shortcuts bring by depth, and draw it"
+    )
     parser.add_argument("--all", metavar="GLOB", help="all rows of such names, one after another")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))

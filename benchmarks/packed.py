@@ -229,7 +229,9 @@ def settle(model: Any) -> None:
 def exact_line(result: dict[str, Any]) -> str:
     equal = "bit-equal" if result["packed"] else "OTHER BITS"
     alone = "file alone bit-equal" if result["alone"] else f"FILE ALONE: {result['needs']}"
-    errors = f"layers {result['layer_error']:.0e} (trained {result['trained_error']:.0e})"
+    # Results of older versions do not say how exact the trained layer is itself.
+    own = f" (trained {result['trained_error']:.0e})" if "trained_error" in result else ""
+    errors = f"layers {result['layer_error']:.0e}{own}"
     trained = f"{errors}, same class {100 * result['same_top1']:.1f} %"
     return (
         f"{result['layers']:3d} layers {equal}, {alone}; trained: {trained}, "

@@ -11,6 +11,8 @@ Without a float model thresholds, levels and BatchNorm statistics are set, and n
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -37,10 +39,11 @@ from binarize.capture.shadow import silenced_hooks
 from binarize.checks import same_top1, undisturbed
 from binarize.conversion import conversion_of, remember
 from binarize.errors import BinarizeError, UsageError, did_you_mean
-from binarize.fingerprint import tensor_digest, tensors_of
+from binarize.fingerprint import machine, tensor_digest, tensors_of
 from binarize.float_twin import float_twin
 from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call, evaluating, measure_liveness
+from binarize.record import versions
 from binarize.report.model import Agreement, make_report
 from binarize.training.data import Batch, Preprocessing, evaluation_loader, open_data, preprocessing_of
 from binarize.training.data.named import limited
@@ -120,8 +123,8 @@ def calibrate(
             if joint is None:
                 joint = 2 * steps if _is_comparable(reference, batches[0]) else 0
             kept = Progress()
-            if progress is not None:
-                options = (fit, signs, steps, joint, seed)
+            if progress is not None and (steps or joint):
+                options = (fit, signs, steps, joint, seed, torch.get_num_threads())
                 kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {options}")
             found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick, kept)
             found = replace(found, reference=words)
@@ -196,11 +199,15 @@ def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Modu
 
 
 def _digests(model: nn.Module, reference: nn.Module, batches: list[Images]) -> str:
-    """What was calibrated to what on which images; of many images the first and the last batch stand for all."""
-    leaves = pytree.tree_leaves((batches[0], batches[-1]))
+    """What is calibrated, to what, on which images, by which code: all that the result depends on but the options."""
+    leaves = pytree.tree_leaves(batches)
     images = {str(i): leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
     digests = [tensor_digest(tensors) for tensors in (tensors_of(model), tensors_of(reference), images)]
-    return " ".join([*digests, str(sum(map(count, batches)))])
+    conversion = conversion_of(model)
+    plan = None if conversion is None else conversion.plan.to_json()
+    # Schemes that start from the same tensors differ in their plans; modules say in words what they are.
+    words = json.dumps([plan, str(model), str(reference), machine(), versions()], default=str)
+    return " ".join([*digests, hashlib.sha256(words.encode()).hexdigest()])
 
 
 def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -> None:

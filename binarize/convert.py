@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from binarize.analysis import Analysis
+from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.calibration.batches import as_batches
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.starts import set_starts
@@ -219,10 +220,9 @@ class PlannedConversion:
         torch.manual_seed(self.seed)
         hashes = rewrite(model, plan)
         moved = float_names(model)
-        plan = replace(
-            plan,
-            capture={**plan.capture, MARK: float_mark(model, [moved.get(name, name) for name in names])},
-        )
+        if not any(isinstance(module, StochasticSign) for module in model.modules()):
+            mark = float_mark(model, [moved.get(name, name) for name in names])
+            plan = replace(plan, capture={**plan.capture, MARK: mark})
         plan = replace(plan, warnings=(*plan.warnings, *_unheard_hooks(model, plan)))
         calibration = self._calibrate(model, calibration_data)
         plan = self._settled(model, plan, hashes, calibration, calibrate)

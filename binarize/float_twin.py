@@ -25,7 +25,8 @@ def float_mark(model: nn.Module, names: list[str]) -> str:
     The bits of each tensor are summed as integers: half of a model's memory speed instead of a hash's.
     """
     own = model.state_dict()
-    sums = [f"{name}={_bits(own[name])}" for name in sorted(names)]
+    # A module's extra state may be no tensor.
+    sums = [f"{name}={_bits(own[name])}" for name in sorted(names) if isinstance(own[name], Tensor)]
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
 
@@ -39,7 +40,7 @@ def _bits(tensor: Tensor) -> int:
 def float_twin(model: nn.Module) -> nn.Module | None:
     """The float model, from the latent weights, norms and biases of a model that was only converted since.
 
-    None where it was calibrated or trained: its weights are the float model's no longer.
+    None where it was calibrated or trained, or its scheme scaled them: its weights are the float model's no longer.
     """
     conversion = conversion_of(model)
     if conversion is None or MARK not in conversion.plan.capture:
@@ -58,5 +59,7 @@ def float_twin(model: nn.Module) -> nn.Module | None:
         return None
     if float_mark(model, list(names.values())) != conversion.plan.capture[MARK]:
         return None
-    twin.load_state_dict({name: own[source].clone() for name, source in names.items()}, assign=True)
+    copies = {name: own[source] for name, source in names.items()}
+    copies = {name: v.clone() if isinstance(v, Tensor) else v for name, v in copies.items()}
+    twin.load_state_dict(copies, assign=True)
     return twin.eval()

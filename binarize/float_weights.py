@@ -40,6 +40,8 @@ def float_names(model: nn.Module) -> dict[str, str]:
 def load_float_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
     """Load a state dict of the float model into a converted model, in place, bit-equal.
 
+    Weights that a conversion scaled (`binaryconnect_stochastic`) have the float model's size again.
+
     Returns the names of the converted model that the float one has no value for: thresholds, levels, new norms.
 
     Raises: UsageError, where a tensor of the state dict has no place or another shape; nothing is loaded then.

@@ -21,11 +21,11 @@ from binarize.parts import Part
 from binarize.rules import Rule
 from binarize.scheme import Scheme
 
-__all__ = ["ActivationChange", "Choice", "change_activations", "channel_dim"]
+__all__ = ["EXCHANGES", "ActivationChange", "Choice", "change_activations", "channel_dim"]
 
 
 # Operations that may move the channels to another axis.
-_EXCHANGES = frozenset({"permute", "transpose", "movedim", "swapaxes", "swapdims", "mT", "T"})
+EXCHANGES = frozenset({"permute", "transpose", "movedim", "swapaxes", "swapdims", "mT", "T"})
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,10 @@ class ActivationChange:
         """Whether the new module starts as a function without negative values (RPReLU with slope 0)."""
         if self.part is None:
             return False
-        values = torch.linspace(-4, 4, 9).unsqueeze(1)
-        with torch.no_grad():
-            return bool((self.part.build(channels=1, channel_dim=1)(values) >= 0).all())
+        # Numbers are needed even where all new tensors lie on the meta device.
+        with torch.no_grad(), torch.device("cpu"):
+            values = torch.linspace(-4, 4, 9).unsqueeze(1).expand(9, self.channels)
+            return bool((self.part.build(channels=self.channels, channel_dim=1)(values) >= 0).all())
 
     def to_json(self) -> dict[str, Any]:
         """What a pass needs to build the new module."""
@@ -116,7 +117,7 @@ def channel_dim(flow: Flow, i: int) -> int:
     # (node, whether axes were exchanged between it and node i)
     seen, queue = {i}, [(i, False)]
     for node, exchanged in queue:
-        exchanged ^= flow.op(node) in _EXCHANGES
+        exchanged ^= flow.op(node) in EXCHANGES
         for j in flow.data_inputs[node]:
             if flow.kinds[j] == "site":
                 module = flow.module(j)

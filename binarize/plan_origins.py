@@ -3,7 +3,9 @@
 An *origin* is a tree of JSON values that `binarize.passes.moments` turns into means and variances per channel:
 
     {"norm": "features.1", "activation": "relu", "window": 4, "factor": 1.0}    a norm or a layer without one, what follows it
-    {"terms": [...], "op": "add", "activation": "relu", "window": 1, "factor": 1.0}    a sum of such; "concat" joins channels
+    {"terms": [...], "op": "add", "activation": "relu", "window": 1, "factor": 1.0}    a sum of such
+
+"concat" joins the channels of its terms, "repeat" and "mean" do with the channels of one what a shortcut does: `times`.
 """
 
 from __future__ import annotations
@@ -12,13 +14,23 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from binarize.dataflow import Flow
-from binarize.plan_activations import ActivationChange
+from torch import Tensor, nn
 
-__all__ = ["NOTHING", "Origins", "first_path", "max_window"]
+from binarize.dataflow import Flow
+from binarize.plan_activations import EXCHANGES, ActivationChange
+from binarize.shortcuts import ShortcutSpec
+
+__all__ = ["KNOWN_ACTIVATIONS", "NOTHING", "Origins", "first_path", "max_window", "tells"]
 
 # The origin of values of which nothing is known.
 NOTHING: Mapping[str, Any] = {"norm": None, "activation": "", "window": 1, "factor": 1.0}
+_PLAIN: Mapping[str, Any] = {"activation": "", "window": 1, "factor": 1.0}
+# Activations whose moments are known.
+KNOWN_ACTIVATIONS = frozenset(
+    {
+        "", "relu", "relu6", "silu", "gelu", "hardswish", "mish", "elu", "sigmoid", "hardsigmoid", "leakyrelu",
+    }
+)  # fmt: skip
 # A sigmoid gate at the start of training.
 _GATE_AT_START = 0.5
 # A sum of more terms is not followed: plans should stay readable. ResNet-152 has 36 blocks in a row.
@@ -28,8 +40,8 @@ _MOST_TERMS = 64
 class Origins:
     """The origins of the values of one recording.
 
-    `norms`      site -> path of the norm that its layer will have inside
-    `shortcuts`  node -> site of the layer whose real-valued input will be added behind it
+    `norms`      site -> path of the norm that its layer will have inside; may be filled layer by layer
+    `shortcuts`  node -> (site of the layer whose real-valued input will be added behind it, in what form)
     """
 
     def __init__(
@@ -37,13 +49,16 @@ class Origins:
         flow: Flow,
         changed: Mapping[int, ActivationChange],
         norms: Mapping[int, str],
-        shortcuts: Mapping[int, int],
+        shortcuts: Mapping[int, tuple[int, ShortcutSpec]],
     ) -> None:
         self.flow, self.changed, self.norms, self.shortcuts = flow, changed, norms, shortcuts
         self._known: dict[int, dict[str, Any] | None] = {}
 
     def in_front(self, site: int) -> dict[str, Any] | None:
-        """The origin of a layer's input; None where nothing tells it."""
+        """The origin of a layer's input; None where nothing tells it. Layers are asked about in execution order."""
+        # In order, so that no chain of adds is followed deeper than to the one before.
+        for i in range(len(self._known), site):
+            self.behind(i)
         inputs = self.flow.data_inputs[site]
         return self.behind(inputs[0]) if inputs else None
 
@@ -56,7 +71,7 @@ class Origins:
         return self._known[i]
 
     def _followed(self, i: int) -> dict[str, Any] | None:
-        flow, activation, window, factor = self.flow, "", 1, 1.0
+        flow, activation, window, factor, flattened = self.flow, "", 1, 1.0, False
         while True:
             kind = flow.kinds[i]
             window *= max_window(flow, i)
@@ -64,9 +79,11 @@ class Origins:
                 factor *= _GATE_AT_START
             if kind in ("activation", "norm_act") and not activation and not self._turns_signed(i):
                 activation = flow.activation_name(i)
+                if activation not in KNOWN_ACTIVATIONS:
+                    return None
             around = {"activation": activation, "window": window, "factor": factor}
             if i in self.shortcuts:
-                return _joined("add", [self._leaf(i), self.in_front(self.shortcuts[i])], around)
+                return _joined("add", [self._leaf(i), self._carried(*self.shortcuts[i])], around)
             if kind in ("norm", "norm_act", "site"):
                 leaf = self._leaf(i)
                 return None if leaf is None else {**leaf, **around}
@@ -74,6 +91,12 @@ class Origins:
                 return _joined(kind, [self.behind(j) for j in flow.data_inputs[i]], around)
             if kind not in ("identity", "pool", "activation", "gate") or not flow.data_inputs[i]:
                 return None
+            if kind == "identity":
+                before, after = flow.shape(flow.data_inputs[i][0]), flow.shape(i)
+                # Where channels are cut apart, or flattened in another order than theirs, nobody follows them.
+                flattened = flattened or len(after) < len(before)
+                if math.prod(before) != math.prod(after) or (flattened and flow.op(i) in EXCHANGES):
+                    return None
             # A gate's other operand is the small one, one number a channel.
             i = (
                 max(flow.data_inputs[i], key=lambda j: math.prod(flow.shape(j)))
@@ -84,15 +107,38 @@ class Origins:
     def _turns_signed(self, i: int) -> bool:
         return i in self.changed and not self.changed[i].nonnegative
 
+    def _carried(self, site: int, spec: ShortcutSpec) -> dict[str, Any] | None:
+        """The origin of what a shortcut adds: of a projection only that its norm is new."""
+        if spec.conv:
+            return {"terms": [], "op": "unit", **_PLAIN}
+        origin = self.in_front(site)
+        for op, times in (("repeat", spec.repeat), ("mean", spec.mean)):
+            if origin is not None and times > 1:
+                origin = {"terms": [origin], "op": op, "times": times, **_PLAIN}
+        return origin
+
     def _leaf(self, i: int) -> dict[str, Any] | None:
-        node = self.flow.nodes[i]
-        path = self.norms.get(i) or (str(node.target) if node.op == "call_module" else None)
-        return None if path is None else {**NOTHING, "norm": path}
+        if i in self.norms:
+            return {**NOTHING, "norm": self.norms[i]}
+        node, module = self.flow.nodes[i], self.flow.module(i)
+        return {**NOTHING, "norm": str(node.target)} if module is not None and tells(module) else None
+
+
+def tells(module: nn.Module) -> bool:
+    """Whether a norm or layer tells the moments of its output channel by channel."""
+    weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+    if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)):
+        return not getattr(module, "transposed", False)
+    if weight is None and bias is None:
+        return getattr(module, "num_features", getattr(module, "num_channels", None)) is not None
+    if not isinstance(weight, Tensor) or not isinstance(bias, Tensor):
+        return False
+    return weight.shape == bias.shape and bias.dim() == 1
 
 
 def first_path(origin: Mapping[str, Any]) -> str:
     """The first norm or layer of an origin."""
-    return first_path(origin["terms"][0]) if "terms" in origin else str(origin["norm"])
+    return first_path(origin["terms"][0]) if origin.get("terms") else str(origin["norm"])
 
 
 def max_window(flow: Flow, i: int) -> int:
@@ -114,4 +160,4 @@ def _joined(op: str, terms: list[dict[str, Any] | None], around: Mapping[str, An
 
 
 def _size(origin: Mapping[str, Any]) -> int:
-    return sum(map(_size, origin["terms"])) if "terms" in origin else 1
+    return sum(map(_size, origin["terms"])) if origin.get("terms") else 1

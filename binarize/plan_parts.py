@@ -14,6 +14,7 @@ from binarize.plan_homes import house_activations
 from binarize.plan_origins import Origins
 from binarize.plan_shortcuts import ShortcutChange
 from binarize.plan_thresholds import choose_threshold, unknown_threshold
+from binarize.shortcuts import ShortcutSpec
 
 __all__ = ["LayerParts", "choose_parts"]
 
@@ -102,12 +103,14 @@ def choose_parts(
     return parts
 
 
-def _added_values(analysis: Analysis, shortcuts: Mapping[str, ShortcutChange]) -> dict[int, int]:
-    """Node -> the layer whose own shortcut ends there, if the shortcut leaves the channels as they are."""
+def _added_values(
+    analysis: Analysis, shortcuts: Mapping[str, ShortcutChange]
+) -> dict[int, tuple[int, ShortcutSpec]]:
+    """Node -> the layer whose own shortcut ends there, and the shortcut."""
     return {
-        change.end: analysis.nodes[name][0]
+        change.end: (analysis.nodes[name][0], change.spec)
         for name, change in shortcuts.items()
-        if change.action == "own" and change.spec is not None and change.spec.keeps_channels
+        if change.action == "own" and change.spec is not None
     }
 
 

@@ -26,7 +26,7 @@ from binarize.fingerprint import (
 from binarize.migrations import FORMAT, migrate
 from binarize.sources.structure import tied_tensors
 
-__all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record"]
+__all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record", "versions"]
 
 RECORD = "binarize.json"
 # What the file has to hold beside its format.
@@ -51,7 +51,7 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
     """What is written about a converted model, as JSON values."""
     record: dict[str, Any] = {
         "format": FORMAT,
-        "versions": _versions(),
+        "versions": versions(),
         "source": conversion.source.to_json(),
         "plan": conversion.plan.to_json(),
         "rules": conversion.rules.to_json(),
@@ -112,7 +112,8 @@ def read_json(path: Path) -> Any:
         raise SourceError(f"{path}: damaged or missing: {error}") from error
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this package and of what computes for it."""
     import torch
 
     found = {

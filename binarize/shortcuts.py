@@ -52,11 +52,6 @@ class ShortcutSpec:
             steps.append("conv1x1")
         return "+".join(steps or ["identity"]) + ("+scale" if self.scale else "")
 
-    @property
-    def keeps_channels(self) -> bool:
-        """Whether each channel of the output comes from that channel of the input alone."""
-        return self.repeat == self.mean == 1 and not self.conv
-
     def to_json(self) -> dict[str, Any]:
         """JSON values that `from_json` takes back."""
         return {

@@ -349,3 +349,13 @@ def test_a_model_is_not_its_own_float_model() -> None:
     _, binary = converted("ConvBnRelu", "adabin")
     with pytest.raises(UsageError, match="cannot be its own float model"):
         calibrate(binary, nets.pictures(8), binary)
+
+
+@pytest.mark.parametrize("scheme", binarize.builtin_rule_sets())
+def test_a_twin_is_the_float_model_or_none(scheme: str) -> None:
+    model = nets.seeded(nets.ConvBnRelu)
+    converted = binarize.convert(model, scheme, example_input=nets.pictures(4), calibrate=False)
+    twin = float_twin(converted)
+    assert (twin is None) == (scheme == "binaryconnect_stochastic")
+    if twin is not None:
+        assert torch.equal(twin(nets.pictures(4)), model(nets.pictures(4)))

@@ -15,6 +15,7 @@ from binarize.analysis import analyse
 from binarize.capture import capture
 from binarize.dataflow import Flow
 from binarize.plan_activations import channel_dim
+from binarize.planner import make_plan
 from binarize.rules import load_rule_set
 
 
@@ -188,3 +189,36 @@ def test_what_nothing_tells_of_starts_at_zero_and_says_so() -> None:
 
     plan = plan_of(Unknown(), load_rule_set("reactnet"))
     assert plan["layers.3"].threshold == "per channel, 0 until calibrated"
+
+
+def test_where_channels_are_cut_apart_nothing_is_promised() -> None:
+    class Halved(nets.ConvBnRelu):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers[3] = nets.conv(8, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            first, _ = self.layers[:3](x).chunk(2, 1)
+            return self.head(self.layers[3:](first))
+
+    plan = plan_of(Halved(), load_rule_set("reactnet"))
+    assert plan["layers.3"].threshold == "per channel, 0 until calibrated"
+
+
+def test_a_long_chain_of_adds_is_followed_without_recursion() -> None:
+    class Deep(nets.ConvBnRelu):
+        def forward(self, x: Tensor) -> Tensor:
+            y = start = self.layers[:3](x)
+            for _ in range(600):
+                y = F.relu(y + start)
+            return self.head(self.layers[3:](y))
+
+    assert plan_of(Deep(), load_rule_set("reactnet"))["layers.3"].threshold.startswith("per channel, ")
+
+
+def test_a_plan_is_made_under_the_meta_device_too() -> None:
+    model = nets.ConvBnRelu()
+    graph = capture(model, model.arguments())
+    with torch.device("meta"):
+        plan = make_plan(analyse(graph), load_rule_set("reactnet"))
+    assert plan["layers.3"].threshold.startswith("per channel, mean of relu")

@@ -66,8 +66,9 @@ class StochasticSign(nn.Module):
     @torch.no_grad()
     def start(self, w: Tensor) -> None:
         """Scale the float weights of a layer, in place; zeros stay as they are."""
-        size = w.float().square().mean().sqrt()
-        w.mul_(torch.where(size > 0, self.START_SIZE / size, 1.0).to(w.dtype))
+        wide_w = wide(w)
+        size = wide_w.square().mean().sqrt()
+        w.copy_(wide_w * torch.where(size > 0, self.START_SIZE / size, 1.0))
 
     def p(self, w: Tensor) -> Tensor:
         """Probability of +1."""

@@ -48,7 +48,11 @@ def reconstruct_jointly(
 
     def state() -> dict[str, Any]:
         return {
-            "model": {name: value.detach().cpu().clone() for name, value in model.state_dict().items()},
+            "model": {
+                name: value.detach().cpu().clone()
+                for name, value in model.state_dict().items()
+                if isinstance(value, Tensor)
+            },
             "optimizer": copy.deepcopy(optimizer.state_dict()),
             "generator": generator.get_state(),
             "losses": list(losses),
@@ -56,7 +60,7 @@ def reconstruct_jointly(
 
     kept = progress.joint()
     if kept is not None:
-        model.load_state_dict(kept["model"])
+        model.load_state_dict(kept["model"], strict=False)
         optimizer.load_state_dict(kept["optimizer"])
         generator.set_state(kept["generator"])
         losses += kept["losses"]

@@ -9,6 +9,7 @@ images and options.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from binarize.atomic import whole_file
 __all__ = ["Progress"]
 
 _FORMAT = 1
-# Between two writings.
+# Between two writings at least, and so many times what the last one took.
 SECONDS = 10.0
+_SHARE = 20
 
 
 class Progress:
@@ -36,7 +38,7 @@ class Progress:
         self.path, self.key = path, key
         self._layers: dict[str, dict[str, Any]] = {}
         self._joint: dict[str, Any] | None = None
-        self._written = time.monotonic()
+        self._written, self._pause = time.monotonic(), SECONDS
         found = self._read()
         if found is not None:
             self._layers, self._joint = found["layers"], found["joint"]
@@ -77,16 +79,23 @@ class Progress:
             self._write()
 
     def _is_time(self) -> bool:
-        return time.monotonic() - self._written >= SECONDS
+        return time.monotonic() - self._written >= self._pause
 
     def _write(self) -> None:
         if self.path is None or not self._is_time():
             return
-        self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()
         record = {"format": _FORMAT, "key": self.key, "layers": self._layers, "joint": self._joint}
-        with whole_file(self.path) as draft:
-            torch.save(record, draft)
+        try:
+            self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(self.path) as draft:
+                torch.save(record, draft)
+        except (OSError, RuntimeError) as error:  # torch's writer has errors of its own for a full disk
+            warnings.warn(f"{self.path}: the calibration goes on without being kept: {error}", stacklevel=2)
+            self.path = None
         self._written = time.monotonic()
+        # A large model takes long to write; it may not take long from the work.
+        self._pause = max(SECONDS, _SHARE * (self._written - begun)) if SECONDS else 0.0
 
     def _read(self) -> dict[str, Any] | None:
         """What the file holds for this calibration; None where it is another's, or damaged. Nothing in it can run code."""

@@ -116,7 +116,7 @@ def calibrate(
         raise UsageError(f"{out} exists already; --force replaces it, -o names another")
     with screen.stage("loading the model"):
         model = checkpoint.load(folder, source=source)
-    kept = progress_file(folder)
+    kept = progress_file(out or folder)
     found = run(
         screen,
         model,

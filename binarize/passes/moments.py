@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.plan_origins import KNOWN_ACTIVATIONS, tells
+
 __all__ = ["promised"]
 
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,6 +31,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "hardsigmoid": F.hardsigmoid,
     "leakyrelu": F.leaky_relu,
 }
+assert _FUNCTIONS.keys() == KNOWN_ACTIVATIONS
 # Points of a standard normal distribution, equally probable: enough for a start that calibration will refine.
 _QUANTILES = 64
 
@@ -55,27 +58,37 @@ def promised(root: nn.Module, origin: Mapping[str, Any]) -> tuple[Tensor, Tensor
 def _of_module(root: nn.Module, path: str | None) -> tuple[Tensor, Tensor] | None:
     if path is None:
         return None
-    module = root.get_submodule(path)
-    bias, weight = getattr(module, "bias", None), getattr(module, "weight", None)
-    if not isinstance(weight, Tensor) or getattr(module, "transposed", False):
+    module: Any = root.get_submodule(path)
+    if not tells(module):
         return None
+    weight, bias = module.weight, module.bias
+    if weight is None:
+        channels = getattr(module, "num_features", getattr(module, "num_channels", 0))
+        return torch.zeros(channels), torch.ones(channels)
     spread = weight.float().square()
     if weight.dim() > 1:
         spread = spread.flatten(1).sum(1)
-        bias = torch.zeros_like(spread) if bias is None else bias
-    if not isinstance(bias, Tensor) or bias.shape != spread.shape:
-        return None
-    return bias.float(), spread
+    return torch.zeros_like(spread) if bias is None else bias.float(), spread
 
 
 def _joined(root: nn.Module, origin: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    terms = [promised(root, term) for term in origin["terms"]]
+    terms = [promised(root, term) for term in origin["terms"] if term.get("op") != "unit"]
     known = [term for term in terms if term is not None]
-    if len(known) < len(terms):
+    if len(known) < len(terms) or not known:
         return None
     means, variances = [mean for mean, _ in known], [variance for _, variance in known]
     if origin["op"] == "concat":
         return torch.cat(means), torch.cat(variances)
+    if origin["op"] in ("repeat", "mean"):
+        times = int(origin["times"])
+        if origin["op"] == "repeat":
+            return means[0].repeat(times), variances[0].repeat(times)
+        if len(means[0]) % times:
+            return None
+        mean, variance = (moment.unflatten(0, (times, -1)).mean(0) for moment in (means[0], variances[0]))
+        return mean, variance / times
     if len({len(mean) for mean in means}) > 1:
         return None
-    return torch.stack(means).sum(0), torch.stack(variances).sum(0)
+    # A new norm behind a projection adds nothing to the mean and 1 to the variance.
+    units = len(origin["terms"]) - len(terms)
+    return torch.stack(means).sum(0), torch.stack(variances).sum(0) + units

@@ -1,10 +1,10 @@
-"""Thresholds for a model that never saw an image: from the first training images, where it could not learn without them."""
+"""Thresholds for a model that never saw an image: from training images, where it could not learn without them."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from binarize.calibrate import record_calibration
 from binarize.calibration.batches import as_batches
@@ -14,6 +14,7 @@ from binarize.errors import UsageError
 from binarize.liveness import Images, looks_like_noise, measure_liveness
 from binarize.report.live import complaints
 from binarize.training.data import Batch, evaluation_loader
+from binarize.training.data.named import limited
 from binarize.training.data.seeds import seeded
 from binarize.training.prepare import Run
 
@@ -32,7 +33,7 @@ def start_thresholds(run: Run) -> str | None:
     layer learns nothing. A model that was calibrated, told not to be, or has learned elsewhere is left as it is.
     """
     conversion = conversion_of(run.model)
-    if conversion is None:
+    if conversion is None or conversion.report.training is not None:
         return None
     state = str(conversion.plan.capture.get("calibration", ""))
     if not state.startswith("none:") or state == "none: not asked for":
@@ -55,13 +56,14 @@ def start_thresholds(run: Run) -> str | None:
 
 
 def _images(run: Run) -> list[Images]:
-    """The first training images as the model takes them; none where the data is a loader, which may run only once."""
-    if isinstance(run.data.dataset, DataLoader):
+    """Some training images as the model takes them; none where the data is a stream, which may run only once."""
+    if isinstance(run.data.dataset, (DataLoader, IterableDataset)):
         return []
     device = next(run.model.parameters()).device
     batches: list[Images] = []
-    seen = 0
-    for item in evaluation_loader(run.data, run.preprocessing, batch_size=_BATCH):
+    # In folders the first ones are all of one class.
+    some = limited(run.data, IMAGES, run.seed)
+    for item in evaluation_loader(some, run.preprocessing, batch_size=_BATCH):
         batch = item if isinstance(item, Batch) else Batch.of(item)
         if batch.images is not None:
             images = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch.images)
@@ -69,7 +71,4 @@ def _images(run: Run) -> list[Images]:
                 batches += as_batches([images])
             except UsageError:
                 return []
-            seen += _BATCH
-        if seen >= IMAGES:
-            break
     return batches

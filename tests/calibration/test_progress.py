@@ -87,6 +87,24 @@ def test_another_calibration_begins_anew(change: dict[str, Any], tmp_path: Path)
     assert_same(calibrated(file, **change), calibrated(**change))
 
 
+def test_a_scheme_that_starts_from_the_same_tensors_is_another_calibration(tmp_path: Path) -> None:
+    def of(scheme: str, file: Path | None) -> dict[str, Tensor]:
+        model = nets.seeded(nets.ConvBnRelu)
+        converted = binarize.convert(model, scheme, example_input=nets.pictures(4))
+        binarize.calibrate(converted, nets.pictures(8), model, progress=file, **STEPS)
+        return converted.state_dict()
+
+    of("xnor", tmp_path / "kept")
+    assert_same(of("bireal", tmp_path / "kept"), of("bireal", None))
+
+
+def test_where_nothing_can_be_kept_the_calibration_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.warns(UserWarning, match="goes on without being kept"):
+        found = calibrated(tmp_path / "file" / "kept")
+    assert_same(found, calibrated())
+
+
 @pytest.mark.parametrize("damage", [b"", b"nonsense", None])
 def test_a_damaged_file_is_as_good_as_none(damage: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "kept"

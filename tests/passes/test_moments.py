@@ -10,10 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.channels import MeanChannels, RepeatChannels
 from binarize.passes.moments import promised
 from binarize.plan_origins import NOTHING
 
 DRAWS = 20_000
+
+
+class Scalar(nn.Module):
+    """A norm with one number for all channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(())), nn.Parameter(torch.zeros(()))
+
+
 # 64 quantiles cut the tails off, which takes a hundredth of a deviation and a twentieth of a variance away.
 MEAN: dict[str, float] = {"rtol": 0.02, "atol": 0.06}
 VARIANCE: dict[str, float] = {"rtol": 0.25, "atol": 0.06}
@@ -90,7 +101,9 @@ def test_joined_channels_keep_their_own_moments_in_order() -> None:
 @pytest.mark.parametrize(
     "made, more",
     [
-        (nn.BatchNorm2d(3, affine=False), {}),
+        (nn.LayerNorm((3, 4, 4), bias=False), {}),
+        (nn.LayerNorm((3, 4)), {}),
+        (Scalar(), {}),
         (nn.BatchNorm2d(3), {"activation": "tanhshrink"}),
         (nn.ConvTranspose2d(3, 3, 2), {}),
         (nn.BatchNorm2d(3), {"norm": None}),
@@ -104,3 +117,28 @@ def test_channels_that_do_not_fit_promise_nothing() -> None:
     root = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(4))
     terms = [origin("0"), origin("1")]
     assert promised(root, {**NOTHING, "terms": terms, "op": "add"}) is None
+
+
+def test_a_shortcut_repeats_or_averages_channels_as_its_module_does() -> None:
+    root = nn.Sequential(norm([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 1.0, 2.0]))
+    for op, module in (("repeat", RepeatChannels(2)), ("mean", MeanChannels(2))):
+        terms = [origin("0")]
+        found = promised(root, {**NOTHING, "terms": terms, "op": op, "times": 2})
+        assert found is not None
+        torch.testing.assert_close(found[0], module(root[0].bias.detach().unsqueeze(0))[0])
+        torch.testing.assert_close(found[1].shape, found[0].shape)
+
+
+def test_a_norm_without_numbers_yields_standard_values() -> None:
+    found = promised(nn.Sequential(nn.BatchNorm2d(3, affine=False)), origin("0"))
+    assert found is not None
+    torch.testing.assert_close(found, (torch.zeros(3), torch.ones(3)), atol=0.05, rtol=0)
+
+
+def test_a_projection_adds_a_variance_of_one() -> None:
+    root = nn.Sequential(norm([1.0, 2.0], [1.0, 2.0]))
+    unit = {**NOTHING, "terms": [], "op": "unit"}
+    found = promised(root, {**NOTHING, "terms": [origin("0"), unit], "op": "add"})
+    assert found is not None
+    torch.testing.assert_close(found[0], torch.tensor([1.0, 2.0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], torch.tensor([2.0, 5.0]), atol=0, rtol=0.05)

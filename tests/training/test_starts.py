@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 
 import binarize
 from binarize.binarizers.reactnet import RSign
@@ -87,6 +89,29 @@ def test_a_model_that_reads_both_signs_is_left_alone() -> None:
     model = binarize.convert(trained_vgg(), "reactnet", input_shape=(1, 1, 8, 8))
     assert complaining(model) == 0
     assert start_thresholds(run_of(model)) is None
+
+
+def test_a_model_that_was_trained_is_left_alone() -> None:
+    model = binarize.convert(trained_vgg(), "reactnet", input_shape=(1, 1, 8, 8))
+    options: dict[str, Any] = {"epochs": 1, "lr": 1e-9, "validation": False, "preprocessing": DIGITS}
+    binarize.finetune(model, "digits", recipe={"teacher": "none"}, limit=64, progress=False, **options)
+    kill(model)
+    assert start_thresholds(run_of(model)) is None
+
+
+def test_a_stream_is_not_begun() -> None:
+    class Stream(IterableDataset[Any]):
+        drawn = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            for image, label in zip(load_digits().train_images, load_digits().train_labels):
+                self.drawn += 1
+                yield image, int(label)
+
+    stream, model = Stream(), dead()
+    run = run_of(model, stream)
+    before = stream.drawn
+    assert start_thresholds(run) is None and stream.drawn == before
 
 
 def test_finetune_sets_them_before_the_first_step() -> None:

@@ -35,6 +35,7 @@ KNOWN_ACTIVATIONS = frozenset(
 _GATE_AT_START = 0.5
 # A sum of more terms is not followed: plans should stay readable. ResNet-152 has 36 blocks in a row.
 _MOST_TERMS = 64
+_MOST_CARRIED = 16
 
 
 class Origins:
@@ -82,11 +83,15 @@ class Origins:
                 if activation not in KNOWN_ACTIVATIONS:
                     return None
             around = {"activation": activation, "window": window, "factor": factor}
-            if i in self.shortcuts:
-                return _joined("add", [self._leaf(i), self._carried(*self.shortcuts[i])], around)
-            if kind in ("norm", "norm_act", "site"):
+            if i in self.shortcuts or kind in ("norm", "norm_act", "site"):
                 leaf = self._leaf(i)
-                return None if leaf is None else {**leaf, **around}
+                if leaf is None:
+                    return None
+                carried = self._carried(*self.shortcuts[i]) if i in self.shortcuts else None
+                # What a shortcut of ours adds may be too much to follow; the norm alone tells most of it.
+                if carried is None or _size(carried) > _MOST_CARRIED:
+                    return {**leaf, **around}
+                return _joined("add", [leaf, carried], around)
             if kind in ("add", "concat"):
                 return _joined(kind, [self.behind(j) for j in flow.data_inputs[i]], around)
             if kind not in ("identity", "pool", "activation", "gate") or not flow.data_inputs[i]:

@@ -222,3 +222,15 @@ def test_a_plan_is_made_under_the_meta_device_too() -> None:
     with torch.device("meta"):
         plan = make_plan(analyse(graph), load_rule_set("reactnet"))
     assert plan["layers.3"].threshold.startswith("per channel, mean of relu")
+
+
+def test_a_deep_chain_of_shortcuts_knows_where_each_threshold_starts() -> None:
+    class Deep(nets.ConvBnRelu):
+        def __init__(self) -> None:
+            super().__init__()
+            units = [nn.Sequential(nets.conv(), nn.BatchNorm2d(16), nn.ReLU()) for _ in range(40)]
+            self.layers.extend(units)
+
+    plan = plan_of(Deep(), load_rule_set("reactnet", shortcuts="missing"))
+    assert len(plan.binarized) > 40
+    assert not [d.layer.name for d in plan.binarized if d.threshold.endswith("0 until calibrated")]

@@ -45,13 +45,28 @@ from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call, evaluating, measure_liveness
 from binarize.record import versions
 from binarize.report.model import Agreement, make_report
-from binarize.training.data import Batch, Preprocessing, evaluation_loader, open_data, preprocessing_of
+from binarize.training.data import (
+    Batch,
+    ImageData,
+    Preprocessing,
+    evaluation_loader,
+    open_data,
+    preprocessing_of,
+)
 from binarize.training.data.named import limited
 from binarize.training.distill import tree_distance
 from binarize.training.prepare import needs_preprocessing, output_classes
 from binarize.training.teachers import find_teachers
 
-__all__ = ["IMAGES", "Calibration", "calibrate", "open_images", "record_calibration"]
+__all__ = [
+    "IMAGES",
+    "Calibration",
+    "calibrate",
+    "image_batches",
+    "on_device",
+    "open_images",
+    "record_calibration",
+]
 
 # Images of named data that are looked at unless another number is asked for.
 IMAGES = 2000
@@ -113,7 +128,7 @@ def calibrate(
             stack.enter_context(silenced_hooks(module))
             stack.enter_context(evaluating(module))
         torch.manual_seed(seed)
-        batches = [_on_device(model, images) for images in batches]
+        batches = [on_device(model, images) for images in batches]
         if reference is None:
             _refuse_undoing(model, float_model, words)
             found = set_starts(model, batches, noise=noise)
@@ -159,18 +174,26 @@ def open_images(
     if opened is None:
         raise UsageError(f"data {data}: holds no images")
     opened = limited(opened, limit or IMAGES, seed)
-    unreadable: list[str] = []
-    batches: list[Images] = []
-    for item in evaluation_loader(opened, preprocessing, batch_size=batch_size):
-        batch = item if isinstance(item, Batch) else Batch.of(item)
-        unreadable += batch.unreadable
-        if batch.images is not None:
-            batches += as_batches([batch.images])
+    batches, unreadable = image_batches(opened, preprocessing, batch_size)
     if not batches:
         raise UsageError(
             f"data {opened.name}: none of its {len(unreadable)} images can be read: {unreadable[0]}"
         )
-    return batches, opened.name, tuple(unreadable)
+    return batches, opened.name, unreadable
+
+
+def image_batches(
+    data: ImageData, preprocessing: Preprocessing | None, batch_size: int
+) -> tuple[list[Images], tuple[str, ...]]:
+    """(every image of the data as the model takes it, in order, without labels; those that could not be read)."""
+    unreadable: list[str] = []
+    batches: list[Images] = []
+    for item in evaluation_loader(data, preprocessing, batch_size=batch_size):
+        batch = item if isinstance(item, Batch) else Batch.of(item)
+        unreadable += batch.unreadable
+        if batch.images is not None:
+            batches += as_batches([batch.images])
+    return batches, tuple(unreadable)
 
 
 def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Module | None, str]:
@@ -335,7 +358,8 @@ def _counting(tick: Tick, of: int) -> Callable[[], None]:
     return lambda: tick("all layers", next(done), of)
 
 
-def _on_device(model: nn.Module, images: Images) -> Images:
+def on_device(model: nn.Module, images: Images) -> Images:
+    """The images on the model's device."""
     parameter = next(model.parameters())
     result: Images = pytree.tree_map_only(Tensor, lambda t: t.to(parameter.device), images)
     return result

@@ -59,7 +59,7 @@ def float_twin(model: nn.Module) -> nn.Module | None:
         return None
     if float_mark(model, list(names.values())) != conversion.plan.capture[MARK]:
         return None
-    copies = {name: own[source] for name, source in names.items()}
-    copies = {name: v.clone() if isinstance(v, Tensor) else v for name, v in copies.items()}
+    values = ((name, own[source]) for name, source in names.items())
+    copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in values}
     twin.load_state_dict(copies, assign=True)
     return twin.eval()

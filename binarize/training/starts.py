@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, IterableDataset
 
-from binarize.calibrate import record_calibration
-from binarize.calibration.batches import as_batches
+from binarize.calibrate import image_batches, on_device, record_calibration
 from binarize.calibration.starts import set_starts
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.liveness import Images, looks_like_noise, measure_liveness
 from binarize.report.live import complaints
-from binarize.training.data import Batch, evaluation_loader
 from binarize.training.data.named import limited
 from binarize.training.data.seeds import seeded
 from binarize.training.prepare import Run
@@ -59,16 +55,10 @@ def _images(run: Run) -> list[Images]:
     """Some training images as the model takes them; none where the data is a stream, which may run only once."""
     if isinstance(run.data.dataset, (DataLoader, IterableDataset)):
         return []
-    device = next(run.model.parameters()).device
-    batches: list[Images] = []
     # In folders the first ones are all of one class.
     some = limited(run.data, IMAGES, run.seed)
-    for item in evaluation_loader(some, run.preprocessing, batch_size=_BATCH):
-        batch = item if isinstance(item, Batch) else Batch.of(item)
-        if batch.images is not None:
-            images = pytree.tree_map_only(Tensor, lambda t: t.to(device), batch.images)
-            try:
-                batches += as_batches([images])
-            except UsageError:
-                return []
-    return batches
+    try:
+        batches, _ = image_batches(some, run.preprocessing, _BATCH)
+    except UsageError:
+        return []
+    return [on_device(run.model, images) for images in batches]

@@ -3,8 +3,9 @@
 Everything goes through `binarize.convert`, `finetune` and `evaluate`, on one thread, in bf16 autocast; the final
 evaluation is in float32, once, on the test images. A row that needs a float network trains it first, once a seed. A
 killed run goes on where it was when the same command is given again. Results are lines of
-benchmarks/results/accuracy.jsonl; --table prints them all, --list the rows; --depth FILE.svg what
-shortcuts bring to plain networks of several depths.
+benchmarks/results/accuracy.jsonl; --table prints them all, --list the rows, --depth FILE.svg what shortcuts bring to plain
+networks of several depths; --page docs/accuracy.md writes the tables of that page anew, from these results, those of
+calibration.py and, with --study FOLDER, of `binarize study examples/studies/schemes.yaml`.
 
 The data: `apt-get install dataset-fashion-mnist`, and the four original IDX files of MNIST in a folder (--mnist).
 
@@ -29,6 +30,7 @@ from typing import Any
 
 import torch
 from accuracy_depth import depth_table, draw_depth
+from accuracy_page import update_page
 from accuracy_rows import ROWS, Row
 from accuracy_table import table
 from networks import SIDES, make
@@ -55,13 +57,22 @@ def main() -> int:
         for name in (name for name in ROWS if fnmatch(name, arguments.all)):
             say(runner.run(name, ROWS[name], arguments.seed))
         return 0
-    if arguments.list or (arguments.row is None and not (arguments.table or arguments.depth)):
+    if arguments.list or (
+        arguments.row is None and not (arguments.table or arguments.depth or arguments.page)
+    ):
         print("\n".join(f"{name:44s} {row.describe()}" for name, row in ROWS.items()))
         return 0
     if arguments.depth is not None:
         found = [line for line in stored(arguments.results) if _is_current(line)]
         print(depth_table(found))
         draw_depth(found, arguments.depth)
+        return 0
+    if arguments.page is not None:
+        found = [line for line in stored(arguments.results) if _is_current(line)]
+        calibrations = stored(arguments.results, "calibration.jsonl")
+        print(
+            f"{arguments.page}: {', '.join(update_page(arguments.page, found, calibrations, arguments.study))}"
+        )
         return 0
     if arguments.table:
         print(table([line for line in stored(arguments.results) if _is_current(line)]))
@@ -93,6 +104,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--table", action="store_true", help="print the recorded results")
     parser.add_argument(
         "--depth", type=Path, metavar="SVG", help="print what shortcuts bring by depth, and draw it"
+    )
+    parser.add_argument("--page", type=Path, metavar="MD", help="write the tables of this page anew")
+    parser.add_argument(
+        "--study", type=Path, metavar="FOLDER", help="the study of the page's table of schemes"
     )
     parser.add_argument("--all", metavar="GLOB", help="all rows of such names, one after another")
     parser.add_argument("--list", action="store_true", help="name the rows")
@@ -306,9 +321,9 @@ def _plain(row: Row) -> dict[str, Any]:
     return data
 
 
-def stored(folder: Path) -> list[dict[str, Any]]:
+def stored(folder: Path, name: str = "accuracy.jsonl") -> list[dict[str, Any]]:
     """The results recorded in a folder."""
-    path = folder / "accuracy.jsonl"
+    path = folder / name
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["depth_table", "draw_depth"]
+__all__ = ["depth_table", "draw_depth", "spread"]
 
 NETWORKS: Mapping[str, str] = {
     "plain6": "6",
@@ -36,8 +36,8 @@ def depth_table(results: Iterable[Mapping[str, Any]]) -> str:
             gains = [modes["missing"][seed] - modes["never"][seed] for seed in both]
             if not modes:
                 continue
-            never, missing = (_spread(list(modes.get(mode, {}).values())) for mode in ("never", "missing"))
-            start, gain = _spread(list(floats[network].values())), _spread(gains, sign=True)
+            never, missing = (spread(list(modes.get(mode, {}).values())) for mode in ("never", "missing"))
+            start, gain = spread(list(floats[network].values())), spread(gains, sign=True)
             lines.append(
                 f"| {words} | `{scheme}` | {relu} | {start} | {never} | {missing} | {gain} | {len(both) or 1} |"
             )
@@ -86,7 +86,7 @@ def _found(results: list[Mapping[str, Any]]) -> Found:
     return found
 
 
-def _spread(values: list[float], *, sign: bool = False) -> str:
+def spread(values: list[float], *, sign: bool = False) -> str:
     """The mean, and the least and the most where there are several."""
     if not values:
         return ""

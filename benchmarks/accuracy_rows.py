@@ -92,6 +92,7 @@ def _rows() -> dict[str, Row]:
     rows = {
         "fashion-w1a1": default,
         "fashion-w1a1-30": replace(default, epochs=30),
+        "fashion-w1a1-adabin": _binary(**_USUAL),
         "fashion-w1a32": _binary(scheme="bireal", overrides=("body.use=weights-only:bireal",)),
         "fashion-binaryconnect": _binary(scheme="binaryconnect"),
     }

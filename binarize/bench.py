@@ -72,6 +72,8 @@ class Bench:
     # Why there is no fused form, if so.
     unfused: str | None = None
     missing: tuple[str, ...] = field(default=())
+    # Why, where more is known than that it is not installed.
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def glue(self) -> float:
@@ -162,11 +164,12 @@ def _bench(
         for name, layer in layers.items()
         if name in inputs
     ]
+    reasons: dict[str, str] = {}
     runs: dict[str, Run | None] = {
         "float32": rivals.float32(float_model, x),
         "bfloat16": rivals.bfloat16(float_model, x),
-        "int8": rivals.int8(float_model, x),
-        "openvino float32": rivals.openvino(float_model, x, threads),
+        "int8": rivals.int8(float_model, x, reasons),
+        "openvino float32": rivals.openvino(float_model, x, threads, reasons),
         "packed": lambda: packed(x),
     }
     fused, unfused = None, None
@@ -193,6 +196,7 @@ def _bench(
         "plain torch" if variant is None else variant.name,
         unfused,
         tuple(name for name, run in runs.items() if run is None),
+        reasons,
     )
 
 

@@ -41,6 +41,7 @@ from binarize.conversion import conversion_of, remember
 from binarize.errors import BinarizeError, UsageError, did_you_mean
 from binarize.fingerprint import machine, tensor_digest, tensors_of
 from binarize.float_twin import float_twin
+from binarize.float_weights import float_names
 from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call, evaluating, measure_liveness
 from binarize.record import versions
@@ -122,6 +123,8 @@ def calibrate(
         batches, name, unreadable = as_batches(data), None, ()
     check_calibration(model, batches, noise=noise)
     reference, words = _reference(model, float_model)
+    if reference is not None:
+        _check_reference(model, reference, words)
     with ExitStack() as stack:
         stack.enter_context(undisturbed(model))
         for module in (model, *([reference] if reference is not None else [])):
@@ -219,6 +222,22 @@ def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Modu
             raise UsageError(f"calibrate: there is no float model to fit to: {teachers.why_none}")
         return None, teachers.why_none
     return teachers.teachers[0].model, str(teachers)
+
+
+def _check_reference(model: nn.Module, reference: nn.Module, words: str) -> None:
+    """Raises: UsageError, where no binary layer has a counterpart, so that nothing could be fitted."""
+    moved = float_names(model)
+    theirs = {moved.get(name, name): value.shape for name, value in reference.state_dict().items()}
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)]
+    if layers and not any(theirs.get(f"{name}.weight") == layer.weight.shape for name, layer in layers):
+        name, layer = layers[0]
+        weight: Any = layer.weight
+        there = theirs.get(f"{name}.weight")
+        raise UsageError(
+            f"{words} is not the float model of this one: none of its layers fits, "
+            f"{name} has a weight {tuple(weight.shape)}, and there "
+            f"{'is none of that name' if there is None else f'it is {tuple(there)}'}"
+        )
 
 
 def _digests(model: nn.Module, reference: nn.Module, batches: list[Images]) -> str:

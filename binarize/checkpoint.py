@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from binarize.atomic import check_place, whole_folder
@@ -40,6 +40,7 @@ from binarize.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
+from binarize.tensor_file import save_tensors
 
 __all__ = ["float_model_of", "load", "read_record", "read_report", "rebuild", "replace_model", "save"]
 
@@ -162,12 +163,8 @@ def _conversion_to_save(model: nn.Module) -> Conversion:
 
 
 def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
-    try:
-        save_file(
-            unique_tensors(model), folder / _WEIGHTS, metadata={"format": "pt", "binarize": str(FORMAT)}
-        )
-    except SafetensorError as error:  # what it makes of a full disk
-        raise OSError(f"{folder.parent}: {error}") from error
+    texts = {"format": "pt", "binarize": str(FORMAT)}
+    save_tensors(unique_tensors(model), folder / _WEIGHTS, texts)
     if conversion.skeleton is not None:
         save_structure(conversion.skeleton, folder / _STRUCTURE)
     (folder / RECORD).write_text(json.dumps(make_record(model, conversion), indent=1), "utf-8")

@@ -11,7 +11,7 @@ from binarize.attention import ExplicitAttention
 from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
 
-__all__ = ["float_names", "load_float_state_dict"]
+__all__ = ["fill_float_model", "float_names", "load_float_state_dict"]
 
 
 def float_names(model: nn.Module) -> dict[str, str]:
@@ -66,3 +66,19 @@ def load_float_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) ->
         for name, target in targets.items():
             own[target].copy_(state_dict[name])
     return sorted(set(own) - set(targets.values()))
+
+
+@torch.no_grad()
+def fill_float_model(float_model: nn.Module, model: nn.Module) -> None:
+    """Give the float model that a model was converted from the numbers that the converted one has, in place.
+
+    Its own may be uninitialised memory. What conversion left no counterpart of becomes 1 where it multiplies (a norm's
+    weight, a variance) and 0 elsewhere.
+    """
+    moved, own = float_names(model), model.state_dict()
+    for name, tensor in float_model.state_dict(keep_vars=True).items():
+        value = own.get(moved.get(name, name))
+        if value is not None and value.shape == tensor.shape:
+            tensor.copy_(value)
+        else:
+            tensor.fill_(name.endswith(("weight", "running_var")) and tensor.dim() == 1)

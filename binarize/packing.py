@@ -132,9 +132,10 @@ def pack(
         raise CheckError(
             f"{path}: the kernels compute something else than the frozen model\n  BINARIZE_KERNELS=reference goes without"
         )
-    drift = None if example is None else _drift(trained, packed, example)
     graph = _graph(packed, example)
     contents = contents_of(packed, rest, {} if isinstance(graph, str) else graph[1])
+    # Of the numbers that the file has: what stays float is rounded to `rest` by now.
+    drift = None if example is None else _drift(trained, packed, example)
     about = {**contents.about, "record": _record_digest(read_record(path))}
     with whole_file(target) as draft:
         needs = graph if isinstance(graph, str) else None

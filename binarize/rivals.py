@@ -1,6 +1,7 @@
 """What a packed layer or model is measured against: the fastest forms that other libraries give the float one.
 
-Each function makes a callable without arguments, ready to be timed, or None where the library cannot.
+Each function makes a callable without arguments, ready to be timed, or None where the library cannot; `reasons` then
+says under the contender's name why.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def bfloat16(model: nn.Module, x: Tensor) -> Run:
     return lambda: best(image)
 
 
-def int8(model: nn.Module, x: Tensor) -> Run | None:
+def int8(model: nn.Module, x: Tensor, reasons: dict[str, str] | None = None) -> Run | None:
     """Torch's static quantization, calibrated on the input itself; float in and out."""
     engines = torch.backends.quantized.supported_engines
     wanted = next((name for name in ("x86", "qnnpack") if name in engines), None)
@@ -58,14 +59,15 @@ def int8(model: nn.Module, x: Tensor) -> Run | None:
             quantized = convert_fx(prepared)
             image = _channels_last(x)
             quantized(image)
-    except Exception:  # what cannot be quantized raises anything
+    except Exception as error:  # what cannot be quantized raises anything
+        _tell(reasons, "int8", error)
         return None
     finally:
         torch.backends.quantized.engine = before
     return lambda: quantized(image)
 
 
-def openvino(model: nn.Module, x: Tensor, threads: int) -> Run | None:
+def openvino(model: nn.Module, x: Tensor, threads: int, reasons: dict[str, str] | None = None) -> Run | None:
     """OpenVINO in float32, where it is installed."""
     if importlib.util.find_spec("openvino") is None:
         return None
@@ -75,7 +77,8 @@ def openvino(model: nn.Module, x: Tensor, threads: int) -> Run | None:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             converted = ov.convert_model(copy.deepcopy(model).eval(), example_input=x, input=[tuple(x.shape)])
-    except Exception:  # what its frontend does not know raises anything
+    except Exception as error:  # what its frontend does not know raises anything
+        _tell(reasons, "openvino float32", error)
         return None
     return _compiled(ov, converted, x, threads)
 
@@ -109,6 +112,12 @@ def openvino_binary(layer: PackedLayer, x: Tensor, threads: int) -> Run | None:
         "xnor-popcount", 0.0,
     )  # fmt: skip
     return _compiled(ov, ov.Model([product], [image]), x, threads)
+
+
+def _tell(reasons: dict[str, str] | None, name: str, error: Exception) -> None:
+    if reasons is not None:
+        text = " ".join(str(error).split())
+        reasons[name] = f"cannot run this model here ({type(error).__name__}: {text[:160]})"
 
 
 def _compiled(ov: Any, model: Any, x: Tensor, threads: int) -> Run:

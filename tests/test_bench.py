@@ -90,6 +90,16 @@ def test_openvino_is_not_timed_where_its_sums_are_wrong():
     assert rivals.openvino_binary(packed, torch.randn(1, 12, 9, 9), 1) is None
 
 
+def test_what_a_contender_cannot_do_is_told_with_the_reason():
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    reasons: dict[str, str] = {}
+    assert rivals.int8(Odd(), torch.ones(1, 3, 4, 4), reasons) is None
+    assert list(reasons) == ["int8"] and "TraceError" in reasons["int8"]
+
+
 def test_the_command_prints_tables_and_json(tmp_path):
     torch.manual_seed(0)
     model = binarize.convert(net(), "bireal", example_input=torch.randn(1, 3, 8, 8))

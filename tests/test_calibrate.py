@@ -156,6 +156,16 @@ def test_noise_is_refused_unless_asked_for() -> None:
     assert calibrate(model, torch.randn(8, 3, 16, 16), noise=True).images == 8
 
 
+def test_images_that_are_not_finite_are_refused() -> None:
+    bnn = binarize.convert(nets.seeded(nets.ALL["ConvRelu"]), "bnn")
+    images = nets.pictures(8)
+    images[5, 0, 0, 0] = torch.nan
+    before = {name: value.clone() for name, value in bnn.state_dict().items()}
+    with pytest.raises(UsageError, match="image 6 of the calibration data holds numbers"):
+        binarize.calibrate(bnn, list(images.split(4)))
+    assert all(torch.equal(value, before[name]) for name, value in bnn.state_dict().items())
+
+
 def test_a_float_model_cannot_be_calibrated() -> None:
     with pytest.raises(UsageError, match="has no binary layer; convert it first"):
         calibrate(nets.ConvRelu(), nets.pictures(2))
@@ -343,6 +353,12 @@ def test_mistakes_are_answered(arguments: dict[str, Any], message: str) -> None:
     model, binary = converted("ConvBnRelu", "adabin")
     with pytest.raises(UsageError, match=message):
         calibrate(binary, **{"data": nets.pictures(8), "float_model": model, **arguments})
+
+
+def test_a_float_model_of_other_sizes_is_refused() -> None:
+    bnn = binarize.convert(nets.seeded(nets.ALL["ConvRelu"]), "bnn")
+    with pytest.raises(UsageError, match="is not the float model of this one: none of its layers fits"):
+        binarize.calibrate(bnn, nets.pictures(8), nets.seeded(nets.ALL["Mlp"]))
 
 
 def test_a_model_is_not_its_own_float_model() -> None:

@@ -57,6 +57,7 @@ PART_OF = {
     "packed_product": "layers",
     "pointwise": "layers",
     "packing": "checkpoint",
+    "tensor_file": "errors",
     "parts": "rules",
     "plan_activations": "plan",
     "plan_edits": "plan",

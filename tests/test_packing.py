@@ -91,6 +91,16 @@ def test_a_rounded_rest_is_what_the_file_says_and_close_by(
     assert_equal(run(rounded), run(again))
 
 
+@pytest.mark.parametrize("rest", ["fp32", "fp16", "int8"])
+def test_the_drift_told_is_that_of_the_file(rest: Any, converted: Converted, tmp_path: Path) -> None:
+    model = converted("BasicBlocks", "reactnet")
+    packing = binarize.pack(saved(model, tmp_path), rest=rest, model=nets.BasicBlocks())
+    example = conversion_of(model).source.inputs(model, batch=packing.drift.inputs)
+    loaded = binarize.load_packed(tmp_path / "net", model=nets.BasicBlocks())
+    assert packing.drift == measure_drift(model, loaded, *example)
+    assert (packing.drift.turned > 0) == (rest == "int8") or rest == "fp16"
+
+
 @pytest.mark.parametrize("change", ["half", "double", "channels_last"])
 def test_types_and_order_in_memory_come_back(change: str, converted: Converted, tmp_path: Path) -> None:
     model = converted("BasicBlocks", "bireal")

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from binarize.calibration.batches import count
 from binarize.calibration.result import Calibration
@@ -36,7 +37,7 @@ def set_starts(model: nn.Module, batches: Sequence[Images], *, noise: bool = Fal
 
 
 def check_calibration(model: nn.Module, batches: Sequence[Images], *, noise: bool = False) -> None:
-    """Refuse a model that is not converted, and images that are noise unless `noise` asks for them.
+    """Refuse a model that is not converted, images with NaN, and ones that are noise unless `noise` asks for them.
 
     With noise the signs look balanced while real images leave half the channels constant.
     """
@@ -45,5 +46,14 @@ def check_calibration(model: nn.Module, batches: Sequence[Images], *, noise: boo
         raise UsageError(
             f"the calibration data is {reason}\n  give real images; calibrate(..., noise=True) uses it all the same"
         )
+    done = 0
+    for images in batches:
+        for leaf in tree_leaves(images):
+            if isinstance(leaf, Tensor) and not bool(torch.isfinite(leaf).all()):
+                first = int((~torch.isfinite(leaf)).reshape(len(leaf), -1).any(1).nonzero()[0])
+                raise UsageError(
+                    f"image {done + first + 1} of the calibration data holds numbers that are not finite; leave it out"
+                )
+        done += count(images)
     if not any(isinstance(module, BinaryLayer) for module in model.modules()):
         raise UsageError("calibrate: the model has no binary layer; convert it first")

@@ -43,9 +43,11 @@ def bench(
 
         from binarize.bench import bench as measure
         from binarize.checkpoint import float_model_of, load
+        from binarize.float_weights import fill_float_model
     with screen.stage("loading"):
         model = load(folder, source=source)
         twin, origin = float_model_of(folder, source=source)
+        fill_float_model(twin, model)
     inputs = origin.inputs(model, batch=batch)
     if inputs is None or len(inputs[0]) != 1 or inputs[1] or not isinstance(inputs[0][0], torch.Tensor):
         raise UsageError(f"{folder}: bench times models of one input; this one was converted with several")
@@ -58,7 +60,7 @@ def bench(
     for line in _facts(found):
         screen.show(line)
     for name in found.missing:
-        screen.note(f"{name}: cannot run this model here")
+        screen.note(f"{name}: {found.reasons.get(name, 'is not there')}")
     if found.unfused:
         screen.note(f"not fused: {found.unfused}")
     screen.document(found.to_json())

@@ -120,6 +120,8 @@ def _check_out(out: Path | None, force: bool) -> None:
         return
     if out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {out}: expected a name that ends in .md or .json")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it")
 

@@ -23,7 +23,7 @@ from binarize.export import Written
 from binarize.export.onnx_check import check_file
 from binarize.export.onnx_graph import record_graph, save_graph
 from binarize.export.onnx_layers import Nodes, spell_out
-from binarize.export.program import kept_layers
+from binarize.export.program import kept_layers, refuse_bfloat16
 from binarize.export.theory import constants_in_theory
 from binarize.packed.freeze import Example
 from binarize.packed.pack import pack_bits
@@ -41,6 +41,7 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     Raises: UsageError, naming the layer and the reason, for what ONNX does not express; CheckError, where the file
     computes something else.
     """
+    refuse_bfloat16(model, "onnx", "ONNX Runtime")
     recorded = record_graph(model, example, "onnx", OPSET, any_batch=True)
     probes = spell_out(recorded, Standard(), "onnx")
     save_graph(recorded.model, path)

@@ -24,11 +24,12 @@ from binarize.errors import UsageError
 from binarize.export import Written
 from binarize.export.openvino_check import check_file
 from binarize.export.openvino_graph import Translated, translate
-from binarize.export.program import kept_layers, record_program, tensors_of, with_rows
+from binarize.export.program import kept_layers, record_program, refuse_bfloat16, tensors_of, with_rows
 from binarize.export.pt2 import slim
 from binarize.export.theory import constants_in_theory
 from binarize.openvino_limits import why_float
 from binarize.packed.freeze import Example
+from binarize.packed.layers import PackedLayer
 from binarize.report.units import plural, size
 
 __all__ = ["write"]
@@ -47,6 +48,7 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
         raise UsageError(
             f"export openvino: {path.name}: its name must end in .xml, the weights stand beside it in .bin"
         )
+    refuse_bfloat16(model, "openvino", "OpenVINO's frontend")
     program = record_program(model, example, "openvino")
     slim(program.exported)
     translated = translate(program.exported)
@@ -64,31 +66,46 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
         path.with_suffix(".bin").stat().st_size,
         path.stat().st_size,
     )
+    reasons = _float_products(model, translated)
     binary = sum(why_float(call.geometry) is None for call in translated.calls)
     facts = {
         "bytes": weights + graph,
         "theory": theory,
         "any_batch": program.any_batch,
         "binary_convolutions": binary,
-        "float_products": {
-            call.path: why_float(call.geometry) for call in translated.calls if why_float(call.geometry)
-        },
+        "float_products": reasons,
         **checked.to_json(),
     }
     over = f"theory {size(theory)}: one bit a binary weight, and numbers"
     table = (("weights", size(weights), over), ("graph", size(graph), path.name))
-    return Written(table, (*_lines(translated, binary), *checked.lines()), kept_layers(model), facts)
+    lines = (*_lines(binary, reasons, _weights_alone(model)), *checked.lines())
+    return Written(table, lines, kept_layers(model), facts)
 
 
-def _lines(translated: Translated, binary: int) -> tuple[str, ...]:
+def _float_products(model: nn.Module, translated: Translated) -> dict[str, str]:
+    """Path -> why a layer with a binary input is a convolution in float."""
+    reasons = {call.path: why_float(call.geometry) for call in translated.calls}
+    for path, layer in model.named_modules():
+        # Others do not come as one call: a product of signs, then scales, in torch's operators.
+        if isinstance(layer, PackedLayer) and not layer.float_input and path not in reasons:
+            window = layer.window
+            odd = "transposed" if window.kind != "conv" else f"{len(window.kernel)} dimensions"
+            reasons[path] = f"{odd}, scaled like a float layer: within 1e-4"
+    return {path: reason for path, reason in reasons.items() if reason}
+
+
+def _weights_alone(model: nn.Module) -> int:
+    return sum(isinstance(layer, PackedLayer) and layer.float_input for layer in model.modules())
+
+
+def _lines(binary: int, reasons: dict[str, str], weights_alone: int) -> tuple[str, ...]:
     lines = [f"{plural(binary, 'BinaryConvolution')}."] if binary else []
-    reasons = [(call.path, why_float(call.geometry)) for call in translated.calls]
-    told = [f"{path}: {reason}" for path, reason in reasons if reason]
+    told = [f"{path}: {reason}" for path, reason in reasons.items()]
     if told:
         more = f" and {len(told) - 3} more" if len(told) > 3 else ""
         lines.append(f"As convolutions of +-1 in float: {'; '.join(told[:3])}{more}.")
-    if translated.signs:
+    if weights_alone:
         lines.append(
-            f"{plural(translated.signs, 'layer')} with binary weights alone: float, weights kept as bits."
+            f"{plural(weights_alone, 'layer')} with binary weights alone: float, weights kept as bits."
         )
     return tuple(lines)

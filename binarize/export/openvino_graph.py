@@ -40,11 +40,10 @@ _CONV = torch.ops.binarize.conv.default
 
 @dataclass
 class Translated:
-    """The model, its packed layers in the order of the program, and how many float layers keep signs as bits."""
+    """The model, and its packed layers in the order of the program."""
 
     model: ov.Model
     calls: list[Call] = field(default_factory=list)
-    signs: int = 0
 
 
 def translate(program: ExportedProgram) -> Translated:
@@ -69,7 +68,7 @@ def translate(program: ExportedProgram) -> Translated:
         model = frontend.convert(frontend.load(decoder))
     except Exception as error:  # the frontend's own, of no type of their own
         raise _refused(graph_module, str(error)) from error
-    return Translated(model, calls, len(signs))
+    return Translated(model, calls)
 
 
 def layer_name(index: int) -> str:

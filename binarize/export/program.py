@@ -21,7 +21,15 @@ from binarize.capture.shadow import silenced_hooks
 from binarize.errors import UsageError
 from binarize.packed.freeze import Example, frozen_record
 
-__all__ = ["Program", "answers", "kept_layers", "record_program", "tensors_of", "with_rows"]
+__all__ = [
+    "Program",
+    "answers",
+    "kept_layers",
+    "record_program",
+    "refuse_bfloat16",
+    "tensors_of",
+    "with_rows",
+]
 
 # Rows of the batch that an open program is recorded with: 0 and 1 would be taken for special cases.
 _ROWS = 3
@@ -52,8 +60,18 @@ def record_program(model: nn.Module, example: Example, format: str, *, any_batch
         except Exception as error:  # anything can come out of a user's forward run on symbols
             raise UsageError(
                 f"export {format}: {_failing_layer(model, example)}: torch.export cannot record it "
-                f"({type(error).__name__}: {_first_line(error)}); rewrite what it names, or try --format c"
+                f"({type(error).__name__}: {_first_line(error)}); rewrite what it names"
             ) from error
+
+
+def refuse_bfloat16(model: nn.Module, format: str, runtime: str) -> None:
+    """Raises: UsageError, naming a tensor, where the model holds numbers that a runtime does not compute with."""
+    for name, tensor in model.state_dict().items():
+        if tensor.dtype == torch.bfloat16:
+            raise UsageError(
+                f"export {format}: {name} is in bfloat16, which {runtime} does not compute with; "
+                "convert the model to float32 first (model.float()), or try --format pt2"
+            )
 
 
 def with_rows(example: Example, rows: int, seed: int) -> Example:

@@ -26,12 +26,12 @@ from typing import Any, cast, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import KINDS, SCALE, Rest, Tables, layer_tables, narrow, take_layer, take_rest
+from binarize.tensor_file import save_tensors
 
 __all__ = ["FORMAT", "PackedModel", "read_file", "write_file"]
 
@@ -76,10 +76,7 @@ def write_file(path: str | Path, model: PackedModel, rest: Rest = "fp32") -> Non
     index = {"layers": described, "rest": kept, "about": dict(model.about)}
     tensors["index"] = _deflated(index)
     texts = {"format": FORMAT, "sha256": _digest(FORMAT, tensors)}
-    try:
-        save_file(tensors, path, metadata=texts)
-    except SafetensorError as error:  # what it makes of a full disk
-        raise OSError(f"{path}: {error}") from error
+    save_tensors(tensors, Path(path), texts)
 
 
 def read_file(path: str | Path) -> PackedModel:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as lightning
 from pytorch_lightning import Trainer
@@ -77,7 +77,7 @@ class Signals:
         return self
 
     def install(self) -> None:
-        """From now on; the trainer sets handlers of its own between the entry and this."""
+        """From now on. The trainer sets a handler of its own around one that it finds, so that this is said again."""
         if threading.current_thread() is threading.main_thread():
             for number in self.NOTED:
                 signal.signal(number, self._note)
@@ -116,9 +116,12 @@ class Checkpoints(lightning.Callback):
         self._saved = time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
-        # After the trainer has set its own handlers.
         self.signals.install()
         self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, module: lightning.LightningModule) -> None:
+        # The trainer has set handlers of its own in between, by which it ends at some points without a word.
+        self.signals.install()
 
     def on_train_batch_end(
         self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -160,6 +163,16 @@ class Checkpoints(lightning.Callback):
         trainer.strategy.barrier("checkpoint")
         module.last_checkpoint = str(self.path)
         self._saved = time.monotonic()
+
+    def interrupted(self) -> NoReturn:
+        """For an end that the trainer chose, before the first batch: nothing new is to be saved.
+
+        Raises: StoppedError.
+        """
+        kept = self.path is not None and self.path.is_file()
+        where = f"{self.path} is as it was" if kept else "nothing was saved"
+        again = f"\n  {self.how_to_resume}" if self.how_to_resume else ""
+        raise StoppedError(f"interrupted by SIGTERM before a step was taken; {where}{again}")
 
     def _stop(self, trainer: Trainer) -> None:
         name = (

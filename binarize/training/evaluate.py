@@ -27,7 +27,7 @@ from binarize.training.data import (
     preprocessing_of,
 )
 from binarize.training.data.batch import count
-from binarize.training.data.named import limited
+from binarize.training.data.named import limited, without_empty_classes
 from binarize.training.data.seeds import seeded
 from binarize.training.distill import Taps, Teacher, class_dim, logits_of
 from binarize.training.objective import IGNORED, check_labels, label_loss
@@ -114,7 +114,7 @@ def _open(
         found = open_data(data, "train" if split == "validation" else "validation", **options)
     if found is None:
         raise UsageError(f"data {data}: holds no {split} images")
-    return found
+    return without_empty_classes(found, lambda: output_classes(model, size))
 
 
 class _Pass:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from binarize.errors import UsageError
@@ -173,13 +174,16 @@ class _Part:
         """Train; the rows of its epochs."""
         self.rows.file = file
         with quiet(), self.checkpoints.signals:
-            self.trainer.fit(
-                self.task,
-                train_dataloaders=self.batches,
-                val_dataloaders=self.held,
-                ckpt_path=self.begins_at,
-                weights_only=True,
-            )
+            try:
+                self.trainer.fit(
+                    self.task,
+                    train_dataloaders=self.batches,
+                    val_dataloaders=self.held,
+                    ckpt_path=self.begins_at,
+                    weights_only=True,
+                )
+            except SIGTERMException:  # a SystemExit without a code
+                self.checkpoints.interrupted()
         return self.rows.rows
 
     def end(self) -> Ending:

@@ -53,20 +53,28 @@ class TrainingFolder:
     def open(self, resume: bool, force: bool = False) -> dict[str, Any] | None:
         """What the checkpoint to resume from says of its training; None for a new training.
 
-        Raises: UsageError where there is nothing to resume, or an unfinished training or other files would be lost.
+        Raises: UsageError where there is nothing to resume, or a training or other files would be lost.
         """
         if resume:
             record = self.record()
             if not record:
                 raise UsageError(f"{self.path}: holds no training to resume (no {self._record.name})")
             if record.get("finished"):
-                raise UsageError(f"{self.path}: its training is finished; without resume a new one begins")
+                raise UsageError(
+                    f"{self.path}: its training is finished; --force (force=True) begins a new one over it, "
+                    "another folder (-o) keeps it"
+                )
             # One that was killed before its first checkpoint begins anew, as it was meant to be.
             return self.stored() if self.checkpoint.is_file() else {"record": record, "stage": 1, "step": 0}
         if self.checkpoint.is_file() and not self.record().get("finished") and not force:
             raise UsageError(
                 f"{self.path}: holds an unfinished training\n"
                 "  --resume (resume=True) goes on with it, --force (force=True) begins anew"
+            )
+        if self.record().get("finished") and not force:
+            raise UsageError(
+                f"{self.path}: holds a finished training, which would be lost\n"
+                "  another folder (-o, out=...) keeps it, --force (force=True) begins a new one over it"
             )
         foreign = self.path.exists() and not any((self.path / name).is_file() for name in _OURS)
         if foreign and not (self.path.is_dir() and not any(self.path.iterdir())):

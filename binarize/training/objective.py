@@ -130,7 +130,10 @@ class Objective:
         return self
 
     def __call__(self, model: nn.Module, images: Any, labels: Any = None) -> tuple[Losses, Any]:
-        """(losses, output of the model)."""
+        """(losses, output of the model).
+
+        Raises: UsageError, where there is nothing to learn from, or labels are no classes of the model.
+        """
         if labels is None and not self.teachers:
             raise UsageError("the data has no labels and there is no teacher: nothing to learn from")
         points = self.points(model)
@@ -176,7 +179,12 @@ class Objective:
     def _label(self, output: Any, labels: Any) -> Tensor:
         if self.loss is not None:
             return self.loss(output, labels)
-        return label_loss(logits_of(output), labels, self.recipe)
+        logits = logits_of(output)
+        try:
+            return label_loss(logits, labels, self.recipe)
+        except (IndexError, RuntimeError):
+            check_labels(labels, logits)
+            raise
 
     def _distance(self, output: Any, wanted: Any, labels: Any) -> Tensor:
         """The divergence of class scores; the tree's distance where the output is none, or has a loss of the user's own."""

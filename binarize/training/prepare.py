@@ -23,7 +23,7 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.named import divided, limited
+from binarize.training.data.named import divided, limited, numbered, without_empty_classes
 from binarize.training.data.seeds import seeded
 from binarize.training.distill import class_dim, logits_of
 from binarize.training.objective import LabelLoss, check_labels
@@ -215,6 +215,8 @@ def _open(
     found = open_data(data, **common)
     if found is None:
         raise UsageError(f"data {data}: holds no training images; expected a folder train beside the others")
+    found = without_empty_classes(found, lambda: output_classes(model, size))
+    names = found.classes
     found = limited(found, options.limit, seed)
     validation = options.validation
     if validation is False:
@@ -223,8 +225,10 @@ def _open(
         return divided(found, validation, seed)
     if validation is None:
         other = open_data(data, "validation", **common)
+        other = other if other is None else numbered(other, names)
         return _chosen_by(found, seed) if other is not None and other.is_test else (found, other)
-    return found, open_data(validation, "validation", **common) or open_data(validation, **common)
+    other = open_data(validation, "validation", **common) or open_data(validation, **common)
+    return found, other if other is None else numbered(other, names)
 
 
 def _chosen_by(found: ImageData, seed: int) -> tuple[ImageData, ImageData | None]:

@@ -262,7 +262,8 @@ class FineTuning(lightning.LightningModule):
         epoch = self.trainer.current_epoch + 1
         return (
             f"training stopped at step {step} (epoch {epoch}, learning rate {self._rate:.3g}): {what}{kept}"
-            "\n  ways out: a lower lr, a longer warmup, clip_gradients, precision 32"
+            "\n  ways out: --resume with precision 32, or a new training (--force, or another folder) with a lower lr, "
+            "a longer warmup or clip_gradients"
         )
 
 

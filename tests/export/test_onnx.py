@@ -232,6 +232,12 @@ def test_half_precision(tmp_path: Path) -> None:
 # --- what it refuses
 
 
+def test_bfloat16_is_refused_by_name(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(20, 40).bfloat16(), linear(40, 10)).eval()
+    with pytest.raises(UsageError, match=r"0\.weight is in bfloat16.*convert the model to float32 first"):
+        write(model, ((torch.randn(2, 20).bfloat16(),), {}), tmp_path / "net.onnx")
+
+
 class Untranslated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.special.bessel_j0(x)

@@ -8,7 +8,7 @@ from pathlib import Path
 import nets
 import pytest
 import torch
-from packed_layers import KINDS, Beside, Made, conv, linear
+from packed_layers import KINDS, Beside, Made, conv, linear, packed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +18,7 @@ from binarize.export.prepare import prepared
 from binarize.export.program import answers, record_program
 from binarize.packed.freeze import Example
 from binarize.packed.geometry import Geometry
+from binarize.packed.window import Window
 
 pytest.importorskip("openvino")
 
@@ -85,6 +86,39 @@ def test_weights_take_one_bit(tmp_path: Path) -> None:
     assert done.lines[0] == "2 BinaryConvolutions."
     assert done.lines[1] == "As convolutions of +-1 in float: 2: 63 input channels are no multiple of 8."
     assert done.lines[2] == "1 layer with binary weights alone: float, weights kept as bits."
+
+
+TRANSPOSED = Window("conv_transpose", 16, 8, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "why"),
+    [
+        (lambda: packed(TRANSPOSED), (16, 5, 4), "transposed"),
+        (lambda: conv(16, 8, axes=3, pad=1), (16, 4, 5, 4), "3 dimensions"),
+    ],
+)
+def test_layers_that_do_not_come_as_one_call_are_told(
+    layer: Callable[[], nn.Module], shape: tuple[int, ...], why: str, tmp_path: Path
+) -> None:
+    model = nn.Sequential(layer(), nn.ReLU()).eval()
+    done = write(model, ((torch.randn(2, *shape),), {}), tmp_path / "net.xml")
+    assert done.facts["float_products"]["0"].startswith(why)
+    assert not any("weights alone" in line for line in done.lines)
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), conv(16, 8), nn.Conv2d(8, 4, 3)).eval()
+    for i in (0, 2):
+        model[i].half()
+    done = write(model, ((torch.randn(2, 3, 12, 12).half(),), {}), tmp_path / "net.xml")
+    assert done.facts["layers"] == 1
+
+
+def test_bfloat16_is_refused_by_name(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 16, 3).bfloat16(), conv(16, 8)).eval()
+    with pytest.raises(UsageError, match=r"0\.weight is in bfloat16.*convert the model to float32 first"):
+        write(model, ((torch.randn(2, 3, 12, 12).bfloat16(),), {}), tmp_path / "net.xml")
 
 
 @pytest.mark.parametrize(

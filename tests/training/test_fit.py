@@ -59,13 +59,17 @@ def train(
     resume: bool = False,
     loss: Any = None,
     teacher: Any = None,
+    validated: bool = False,
     **changes: Any,
 ) -> list[Row]:
     """A training with a checkpoint after every step."""
     target = None if folder is None else TrainingFolder(folder)
     stored = None if target is None else target.open(resume)
     recipe = chosen_recipe(model, {**RECIPE, **changes}, stored=stored)
-    run = prepare(model, DATA, recipe, loss=loss or crash_at(0), teacher=teacher, stored=stored)
+    options = DataOptions(DATA if validated else None)
+    run = prepare(
+        model, DATA, recipe, loss=loss or crash_at(0), teacher=teacher, stored=stored, options=options
+    )
     rows = fit(run, Settings(checkpoint_steps=1), target, stored)
     if target is not None:
         target.finish(model, run.record())
@@ -198,6 +202,29 @@ def test_a_signal_saves_and_says_how_to_go_on(
     assert str(tmp_path / "net" / "checkpoints" / "last.ckpt") in str(caught.value)
     resumed = converted("ConvRelu")
     train(resumed, tmp_path / "net", resume=True)
+    assert_bit_equal(weights(resumed), weights(undisturbed))
+
+
+@pytest.mark.parametrize("step", [3, "validation"], ids=str)
+def test_sigterm_at_the_end_of_an_epoch_saves_too(
+    converted: Converted, tmp_path: Path, step: int | str
+) -> None:
+    undisturbed = converted("ConvRelu")
+    train(undisturbed, validated=True)
+    calls = 0
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += torch.is_grad_enabled()
+        # Not in the run before the training that tries the validation.
+        if calls == 3 and torch.is_grad_enabled() == (step == 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return nn.functional.cross_entropy(output, labels)
+
+    with pytest.raises(StoppedError, match=r"interrupted by SIGTERM after step 3 (.|\n)*resume=True"):
+        train(converted("ConvRelu"), tmp_path / "net", loss=loss, validated=True)
+    resumed = converted("ConvRelu")
+    train(resumed, tmp_path / "net", resume=True, validated=True)
     assert_bit_equal(weights(resumed), weights(undisturbed))
 
 
@@ -358,7 +385,9 @@ def test_folders_that_hold_other_things_are_left_alone(converted: Converted, tmp
     train(converted("ConvRelu"), tmp_path / "net", epochs=1)
     with pytest.raises(UsageError, match="its training is finished"):
         TrainingFolder(tmp_path / "net").open(resume=True)
-    assert TrainingFolder(tmp_path / "net").open(resume=False) is None
+    with pytest.raises(UsageError, match="holds a finished training, which would be lost"):
+        TrainingFolder(tmp_path / "net").open(resume=False)
+    assert TrainingFolder(tmp_path / "net").open(resume=False, force=True) is None
 
 
 def test_training_in_the_models_own_folder_keeps_what_else_is_there(tmp_path: Path) -> None:

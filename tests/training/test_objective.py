@@ -133,6 +133,12 @@ def test_segmentation_ignores_pixels_of_no_class() -> None:
     check_labels(labels, logits)
 
 
+def test_a_step_on_a_label_that_is_no_class_says_so() -> None:
+    model = nn.Linear(4, 10)
+    with pytest.raises(UsageError, match="the data has 15 classes and the model 10 outputs"):
+        Objective(Recipe())(model, torch.randn(3, 4), torch.tensor([0, 14, 2]))
+
+
 @pytest.mark.parametrize(
     "labels, shape, message",
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from binarize.errors import UsageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["SPLITS", "FolderImages", "is_test", "split_folder"]
+__all__ = ["SPLITS", "FolderImages", "class_names", "is_test", "split_folder"]
 
 # Names of subfolders that hold a split, the first that exists counts.
 SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "validation", "test", "eval")}
@@ -28,12 +28,13 @@ class FolderImages(Dataset["tuple[Image, int]"]):
         self.root = root
         # As PIL calls it: "RGB", "L".
         self.mode = mode
-        self.classes = tuple(sorted(path.name for path in root.iterdir() if path.is_dir()))
+        self.classes = class_names(root)
         self.files: list[tuple[Path, int]] = []
         self.others = 0
         empty = []
         for label, name in enumerate(self.classes):
-            paths = sorted(path for path in (root / name).rglob("*") if path.is_file())
+            # A link that leads nowhere is an image that cannot be read.
+            paths = sorted(path for path in (root / name).rglob("*") if not path.is_dir())
             images = [path for path in paths if path.suffix.lower() in _EXTENSIONS]
             self.others += len(paths) - len(images)
             self.files += [(path, label) for path in images]
@@ -46,6 +47,22 @@ class FolderImages(Dataset["tuple[Image, int]"]):
             raise UsageError(
                 f"{root}: its {len(self.classes)} folders hold no image ({', '.join(_EXTENSIONS)})"
             )
+
+    def number_as(self, classes: Sequence[str]) -> None:
+        """Number the classes as in this list, such as that of the training images, whatever folders there are here.
+
+        Raises: UsageError, where a folder with images is none of them.
+        """
+        numbers = {name: label for label, name in enumerate(classes)}
+        strange = [name for name in self.classes if name not in numbers and name not in self.empty]
+        if strange:
+            raise UsageError(
+                f"{self.root}: its folder {strange[0]} is no class of the training images "
+                f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
+            )
+        self.files = [(path, numbers[self.classes[label]]) for path, label in self.files]
+        self.empty = tuple(name for name in self.empty if name in numbers)
+        self.classes = tuple(classes)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -76,6 +93,11 @@ class FolderImages(Dataset["tuple[Image, int]"]):
                 "a model trained with timm numbers them naturally"
             )
         return tuple(found)
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """The names of the class folders, in the order of their numbers; hidden folders are none."""
+    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from binarize.demo_data.digits import load_digits
 from binarize.errors import SourceError, UsageError, did_you_mean
-from binarize.training.data.folders import FolderImages, is_test, split_folder
+from binarize.training.data.folders import FolderImages, class_names, is_test, split_folder
 from binarize.training.data.idx import find_idx, read_idx
 from binarize.training.data.seeds import generator
 from binarize.training.data.tensors import TensorImages, to_size
 
-__all__ = ["ImageData", "divided", "limited", "open_data"]
+__all__ = ["ImageData", "divided", "limited", "numbered", "open_data", "without_empty_classes"]
 
 _NAMES = ("digits", "fake")
 # What timm opens, and the package that it needs for that.
@@ -95,6 +95,25 @@ def open_data(
     )
 
 
+def numbered(data: ImageData, classes: Sequence[str]) -> ImageData:
+    """The same images with classes numbered as in the list; other data than a folder as it is.
+
+    Raises: UsageError, where the folder has a class that is not in the list.
+    """
+    if not isinstance(data.dataset, FolderImages) or data.classes == tuple(classes):
+        return data
+    data.dataset.number_as(classes)
+    return replace(data, classes=data.dataset.classes)
+
+
+def without_empty_classes(data: ImageData, outputs: Callable[[], int]) -> ImageData:
+    """A folder without class folders that hold no image, where with them there are more classes than a model's outputs."""
+    files = data.dataset
+    if not isinstance(files, FolderImages) or not files.empty or len(files.classes) <= outputs():
+        return data
+    return numbered(data, [name for name in files.classes if name not in files.empty])
+
+
 def _named(
     name: str, split: str, size: Sequence[int], classes: int, root: Path, download: bool
 ) -> ImageData | None:
@@ -122,6 +141,9 @@ def _named(
     if folder is None:
         return None
     files = FolderImages(folder, "L" if size[0] == 1 else "RGB")
+    training = split_folder(Path(name), "train") if split != "train" else None
+    if training is not None:
+        files.number_as(class_names(training))
     return ImageData(name, files, files.classes, notes=files.notes(), is_test=is_test(folder.name))
 
 

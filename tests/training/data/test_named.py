@@ -20,7 +20,7 @@ from binarize.training.data import (
     open_data,
     training_loader,
 )
-from binarize.training.data.named import divided, limited
+from binarize.training.data.named import divided, limited, without_empty_classes
 from binarize.training.data.samples import Samples
 from binarize.training.data.tensors import TensorImages
 
@@ -139,6 +139,37 @@ def test_empty_folders_and_other_files_are_noted(tmp_path: Path) -> None:
     (tmp_path / "a" / "readme.txt").write_text("x")
     notes = opened(str(tmp_path)).notes
     assert "no image in 1 class folders: c" in notes[0] and "1 files are no images" in notes[1]
+
+
+def test_validation_images_are_numbered_as_the_training_images(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", "a", "b", "c")
+    pictures(tmp_path / "val", "b", "c")
+    (tmp_path / "val" / ".ipynb_checkpoints").mkdir()
+    data = opened(str(tmp_path), "validation")
+    assert data.classes == ("a", "b", "c")
+    assert [data.dataset[i][1] for i in range(6)] == [1, 1, 1, 2, 2, 2]
+    pictures(tmp_path / "val", "d")
+    with pytest.raises(UsageError, match="its folder d is no class of the training images"):
+        open_data(str(tmp_path), "validation")
+
+
+@pytest.mark.parametrize(("outputs", "labels"), [(3, [0, 2]), (2, [0, 1])])
+def test_empty_classes_are_none_where_a_model_has_no_outputs_for_them(
+    outputs: int, labels: list[int], tmp_path: Path
+) -> None:
+    pictures(tmp_path, "a", "c", count=1)
+    (tmp_path / "b").mkdir()
+    data = without_empty_classes(opened(str(tmp_path)), lambda: outputs)
+    assert [data.dataset[i][1] for i in range(2)] == labels
+    assert len(data.classes) == outputs
+
+
+def test_a_link_that_leads_nowhere_is_an_unreadable_image(tmp_path: Path) -> None:
+    pictures(tmp_path, "a", "b")
+    (tmp_path / "a" / "9.png").symlink_to(tmp_path / "gone.png")
+    batches = list(evaluation_loader(opened(str(tmp_path)), RGB, batch_size=4))
+    (unreadable,) = (name for batch in batches for name in batch.unreadable)
+    assert unreadable.startswith(str(tmp_path / "a" / "9.png")) and "No such file" in unreadable
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:

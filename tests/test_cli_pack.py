@@ -59,7 +59,7 @@ def test_pack_as_json(folder: Path) -> None:
     assert document["sizes"]["file"] == (folder / "packed.safetensors").stat().st_size
     drift = document["drift"]
     assert (drift["inputs"], drift["signs"]) == (4, 12288)
-    assert 0 <= drift["turned"] <= 0.01 * drift["signs"] and 0 <= drift["same_top1"] <= 1
+    assert 0 < drift["turned"] <= 0.05 * drift["signs"] and 0 <= drift["same_top1"] <= 1
     assert document["frozen"]["folded"] == {"3": "4", "6": "7", "9": "10"}
     assert document["needs"] is None
 

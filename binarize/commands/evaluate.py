@@ -174,6 +174,11 @@ def _tables(result: Evaluation, all_rows: bool) -> list[RenderableType]:
         for _, cells in rows:
             classes.add_row(*cells)
         found += ["", classes]
+        if pairs := result.confused_rows():
+            confused = grid("confused most often", "taken for", "times")
+            for pair in pairs if all_rows else pairs[:_SHOWN]:
+                confused.add_row(*pair)
+            found += ["", confused]
     if result.correlation:
         pairs = list(result.correlation.items())
         shown = pairs if all_rows else sorted(pairs, key=lambda pair: pair[1])[:_SHOWN]

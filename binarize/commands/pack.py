@@ -96,4 +96,8 @@ def _facts(packing: Packing) -> list[str]:
     text = f"Against the trained model on {plural(drift.inputs, 'random input')}: "
     if drift.same_top1 is not None:
         text += f"same class on {percent(drift.same_top1)}, "
-    return [*lines, f"{text}{drift.turned:,} of {drift.signs:,} signs differ."]
+    text += f"{drift.turned:,} of {drift.signs:,} signs differ"
+    return [
+        *lines,
+        f"{text}." if packing.rest == "fp32" else f"{text}; most of it is what {packing.rest} rounds.",
+    ]

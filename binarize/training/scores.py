@@ -109,6 +109,11 @@ class Evaluation:
             for ours, other in zip(self.model.classes, theirs)
         ]
 
+    def confused_rows(self) -> list[tuple[str, str, str]]:
+        """(class, what it was taken for, how often), the most frequent mistakes of the binary model first."""
+        pairs = () if self.model is None else self.model.confused[:_MOST_CONFUSED]
+        return [(name, other, f"{times:,}") for name, other, times in pairs]
+
     def to_markdown(self) -> str:
         """The evaluation in GitHub's Markdown, ending with a newline."""
         lines = [f"# {plural(self.images, 'image')} of {self.data}", ""]
@@ -120,8 +125,7 @@ class Evaluation:
                 "",
                 *_table(("class", "images", "float", "binary"), self.class_rows()),
             ]
-            if self.model.confused:
-                pairs = [(a, b, f"{n:,}") for a, b, n in self.model.confused[:_MOST_CONFUSED]]
+            if pairs := self.confused_rows():
                 lines += ["", "## Confused most often", "", *_table(("class", "taken for", "times"), pairs)]
         if self.correlation:
             rows = [(f"`{name}`", f"{value:.3f}") for name, value in self.correlation.items()]

@@ -60,6 +60,7 @@ def test_finetune_then_eval(folder: Path) -> None:
         "says the same as the float model",
         "correlation with float",
         "OPs",
+        "confused most often",
     ):
         assert text in result.stdout
     assert "## Classes" in (folder.parent / "digits.md").read_text()

@@ -97,7 +97,5 @@ def _facts(packing: Packing) -> list[str]:
     if drift.same_top1 is not None:
         text += f"same class on {percent(drift.same_top1)}, "
     text += f"{drift.turned:,} of {drift.signs:,} signs differ"
-    return [
-        *lines,
-        f"{text}." if packing.rest == "fp32" else f"{text}; most of it is what {packing.rest} rounds.",
-    ]
+    rounded = "" if packing.rest == "fp32" else f", with what stays float as {packing.rest}"
+    return [*lines, f"{text}{rounded}."]

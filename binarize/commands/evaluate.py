@@ -174,10 +174,10 @@ def _tables(result: Evaluation, all_rows: bool) -> list[RenderableType]:
         for _, cells in rows:
             classes.add_row(*cells)
         found += ["", classes]
-        if pairs := result.confused_rows():
+        if mistakes := result.confused_rows():
             confused = grid("confused most often", "taken for", "times")
-            for pair in pairs if all_rows else pairs[:_SHOWN]:
-                confused.add_row(*pair)
+            for mistake in mistakes if all_rows else mistakes[:_SHOWN]:
+                confused.add_row(*mistake)
             found += ["", confused]
     if result.correlation:
         pairs = list(result.correlation.items())

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from binarize.atomic import check_place, whole_folder
+from binarize.calibration.result import FITTED
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
 from binarize.errors import CheckError, RewriteError, RuleError, SourceError, UntrustedSourceError, UsageError
 from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
@@ -65,7 +66,7 @@ def save(
     _check_target(target, force)
     with whole_folder(target) as draft:
         _write(model, conversion, draft)
-        _write_reports(conversion.report, draft, target, reports)
+        _write_reports(conversion, draft, target, reports)
     return target
 
 
@@ -77,7 +78,7 @@ def replace_model(model: nn.Module, folder: str | Path) -> None:
     conversion, target = _conversion_to_save(model), Path(folder)
     with whole_folder(target, keep=True) as draft:
         _write(model, conversion, draft)
-        _write_reports(conversion.report, draft, target, REPORTS)
+        _write_reports(conversion, draft, target, REPORTS)
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, source: str | None = None) -> nn.Module:
@@ -171,10 +172,13 @@ def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
     (folder / "rules.yaml").write_text(conversion.rules.to_yaml(), "utf-8")
 
 
-def _write_reports(report: Report, folder: Path, target: Path, forms: Collection[str]) -> None:
+def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Collection[str]) -> None:
     """The report with what only now is known: the sizes of the files, and the commands that go on from here."""
+    report = conversion.report
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    report = replace(report, files=files, next_commands=next_commands(target))
+    fitted = bool(conversion.plan.capture.get(FITTED))
+    commands = next_commands(target, calibrated=fitted, trained=report.training is not None)
+    report = replace(report, files=files, next_commands=commands)
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
     if "md" in forms:
         (folder / "report.md").write_text(to_markdown(report), "utf-8")

@@ -199,13 +199,18 @@ def _write(
     import torch
 
     from binarize.atomic import whole_file
+    from binarize.calibration.result import FITTED
     from binarize.checkpoint import read_report, save
+    from binarize.conversion import conversion_of
     from binarize.report.next_steps import next_commands
 
     report = options.report_of(model)
     if "folder" in emitted:
         save(model, folder, force=force, reports=formats)
-        report = replace(read_report(folder), next_commands=next_commands(folder, options.program()))
+        conversion = conversion_of(model)
+        fitted = conversion is not None and bool(conversion.plan.capture.get(FITTED))
+        commands = next_commands(folder, options.program(), calibrated=fitted)
+        report = replace(read_report(folder), next_commands=commands)
     if "pt" in emitted:
         with whole_file(_targets(folder, emitted)[-1]) as draft:
             torch.save(model, draft)

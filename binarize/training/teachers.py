@@ -66,9 +66,16 @@ def find_teachers(
             module = _named(one) if isinstance(one, (str, Path)) else one
         if module is model:
             raise UsageError("the model cannot be its own teacher; give the float model, or a copy")
-        found.append(_teacher(module, preprocessing))
+        # The model's own source was trained on what the user says the images are like, whatever its configuration says.
+        found.append(Teacher(module) if _is_source(one, module, model) else _teacher(module, preprocessing))
         names.append(type(one).__name__ if isinstance(one, nn.Module) else str(one))
     return Teachers(tuple(found), tuple(names), why)
+
+
+def _is_source(name: TeacherName, module: nn.Module, model: nn.Module) -> bool:
+    conversion = conversion_of(model)
+    original = None if conversion is None or conversion.original is None else conversion.original()
+    return name == "source" or module is original
 
 
 def _source(model: nn.Module) -> tuple[nn.Module | None, str]:

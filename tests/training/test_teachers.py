@@ -100,3 +100,16 @@ def test_a_teacher_with_another_normalization_sees_the_same_pixels() -> None:
     with torch.no_grad():
         wanted = taught(normalized(own))
     torch.testing.assert_close(teacher(normalized(student)), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_the_source_sees_images_as_its_conversion_does() -> None:
+    float_model = nets.seeded(nets.ALL["ConvRelu"])
+    float_model.pretrained_cfg = {"input_size": (3, 16, 16), "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
+    model = binarize.convert(float_model, "bnn")
+    said = Preprocessing((3, 16, 16), (0.5,) * 3, (0.5,) * 3)
+    (own,) = find_teachers(model, [float_model], said).teachers
+    assert own.scale is None and own.shift is None
+    other = nets.seeded(nets.ALL["ConvRelu"], 1)
+    other.pretrained_cfg = float_model.pretrained_cfg
+    (another,) = find_teachers(model, [other], said).teachers
+    assert another.scale is not None

@@ -23,6 +23,7 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
+from binarize.training.data.folders import FolderImages
 from binarize.training.data.named import divided, limited, numbered, without_empty_classes
 from binarize.training.data.seeds import seeded
 from binarize.training.distill import class_dim, logits_of
@@ -216,7 +217,8 @@ def _open(
     if found is None:
         raise UsageError(f"data {data}: holds no training images; expected a folder train beside the others")
     found = without_empty_classes(found, lambda: output_classes(model, size))
-    names = found.classes
+    # Other data than folders may call its classes otherwise.
+    names = found.classes if isinstance(found.dataset, FolderImages) else ()
     found = limited(found, options.limit, seed)
     validation = options.validation
     if validation is False:

@@ -54,14 +54,15 @@ class FolderImages(Dataset["tuple[Image, int]"]):
         Raises: UsageError, where a folder with images is none of them.
         """
         numbers = {name: label for label, name in enumerate(classes)}
-        strange = [name for name in self.classes if name not in numbers and name not in self.empty]
+        used = dict.fromkeys(self.classes[label] for _, label in self.files)
+        strange = [name for name in used if name not in numbers]
         if strange:
             raise UsageError(
                 f"{self.root}: its folder {strange[0]} is no class of the training images "
                 f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
             )
         self.files = [(path, numbers[self.classes[label]]) for path, label in self.files]
-        self.empty = tuple(name for name in self.empty if name in numbers)
+        self.empty = tuple(name for name in classes if name not in used)
         self.classes = tuple(classes)
 
     def __len__(self) -> int:

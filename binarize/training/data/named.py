@@ -96,20 +96,22 @@ def open_data(
 
 
 def numbered(data: ImageData, classes: Sequence[str]) -> ImageData:
-    """The same images with classes numbered as in the list; other data than a folder as it is.
+    """The same images with classes numbered as in the list; other data than a folder, or without a list, as it is.
 
     Raises: UsageError, where the folder has a class that is not in the list.
     """
-    if not isinstance(data.dataset, FolderImages) or data.classes == tuple(classes):
+    if not isinstance(data.dataset, FolderImages) or not classes or data.classes == tuple(classes):
         return data
     data.dataset.number_as(classes)
     return replace(data, classes=data.dataset.classes)
 
 
 def without_empty_classes(data: ImageData, outputs: Callable[[], int]) -> ImageData:
-    """A folder without class folders that hold no image, where with them there are more classes than a model's outputs."""
+    """A folder without class folders that hold no image, where a model has one output for each of the others."""
     files = data.dataset
-    if not isinstance(files, FolderImages) or not files.empty or len(files.classes) <= outputs():
+    if not isinstance(files, FolderImages) or not files.empty:
+        return data
+    if len(files.classes) - len(files.empty) != outputs():
         return data
     return numbered(data, [name for name in files.classes if name not in files.empty])
 

@@ -20,7 +20,7 @@ from binarize.training.data import (
     open_data,
     training_loader,
 )
-from binarize.training.data.named import divided, limited, without_empty_classes
+from binarize.training.data.named import divided, limited, numbered, without_empty_classes
 from binarize.training.data.samples import Samples
 from binarize.training.data.tensors import TensorImages
 
@@ -162,6 +162,17 @@ def test_empty_classes_are_none_where_a_model_has_no_outputs_for_them(
     data = without_empty_classes(opened(str(tmp_path)), lambda: outputs)
     assert [data.dataset[i][1] for i in range(2)] == labels
     assert len(data.classes) == outputs
+
+
+def test_a_class_that_is_empty_in_training_may_be_missing_in_validation(tmp_path: Path) -> None:
+    pictures(tmp_path / "train", "a", "c", count=1)
+    (tmp_path / "train" / "b").mkdir()
+    pictures(tmp_path / "val", "c", "a", count=1)
+    train = without_empty_classes(opened(str(tmp_path)), lambda: 2)
+    held = numbered(opened(str(tmp_path), "validation"), train.classes)
+    assert held.classes == train.classes == ("a", "c")
+    assert [held.dataset[i][1] for i in range(2)] == [0, 1]
+    assert numbered(held, ()) is held
 
 
 def test_a_link_that_leads_nowhere_is_an_unreadable_image(tmp_path: Path) -> None:

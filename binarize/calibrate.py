@@ -30,7 +30,7 @@ from binarize.calibration.closed_form import Fit
 from binarize.calibration.joint import reconstruct_jointly
 from binarize.calibration.progress import Progress
 from binarize.calibration.reconstruct import Steps
-from binarize.calibration.result import FITTED, Calibration, with_thresholds
+from binarize.calibration.result import Calibration, is_fitted, with_thresholds
 from binarize.calibration.settle import Settled, Tick, settle
 from binarize.calibration.sites import Targets, record_targets
 from binarize.calibration.starts import check_calibration, set_starts
@@ -255,7 +255,7 @@ def _digests(model: nn.Module, reference: nn.Module, batches: list[Images]) -> s
 def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -> None:
     """New thresholds without new scales would ruin what was fitted to them; whoever asks for that may have it."""
     conversion = conversion_of(model)
-    if asked is None and conversion is not None and conversion.plan.capture.get(FITTED):
+    if asked is None and conversion is not None and is_fitted(conversion.plan):
         raise UsageError(
             f"the model was fitted to its float model before, which is needed to fit it anew: {why}\n"
             "  name it: --float SRC (float_model=...); or none, to set thresholds and statistics alone"

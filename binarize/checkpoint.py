@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from binarize.atomic import check_place, whole_folder
-from binarize.calibration.result import FITTED
+from binarize.calibration.result import is_fitted
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
 from binarize.errors import CheckError, RewriteError, RuleError, SourceError, UntrustedSourceError, UsageError
 from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
@@ -176,8 +176,9 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
     """The report with what only now is known: the sizes of the files, and the commands that go on from here."""
     report = conversion.report
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    fitted = bool(conversion.plan.capture.get(FITTED))
-    commands = next_commands(target, calibrated=fitted, trained=report.training is not None)
+    commands = next_commands(
+        target, calibrated=is_fitted(conversion.plan), trained=report.training is not None
+    )
     report = replace(report, files=files, next_commands=commands)
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
     if "md" in forms:

@@ -11,10 +11,9 @@ from torch import nn
 from binarize.layers import BinaryLayer
 from binarize.plan import Plan
 
-__all__ = ["FITTED", "Calibration", "with_thresholds"]
+__all__ = ["Calibration", "is_fitted", "with_thresholds"]
 
-# Where the plan keeps whether outputs were fitted to the float model's.
-FITTED = "fitted"
+_FITTED = "fitted"
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,13 @@ def with_thresholds(plan: Plan, model: nn.Module, calibration: Calibration) -> P
         else d
         for d in plan.decisions
     )
-    capture = {**plan.capture, "calibration": str(calibration), FITTED: bool(calibration.fitted)}
+    capture = {**plan.capture, "calibration": str(calibration), _FITTED: bool(calibration.fitted)}
     return replace(plan, decisions=decisions, capture=capture)
+
+
+def is_fitted(plan: Plan) -> bool:
+    """Whether a calibration fitted the model's outputs to the float model's."""
+    return bool(plan.capture.get(_FITTED))
 
 
 def _scope(model: nn.Module, name: str) -> str:

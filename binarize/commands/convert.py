@@ -199,7 +199,7 @@ def _write(
     import torch
 
     from binarize.atomic import whole_file
-    from binarize.calibration.result import FITTED
+    from binarize.calibration.result import is_fitted
     from binarize.checkpoint import read_report, save
     from binarize.conversion import conversion_of
     from binarize.report.next_steps import next_commands
@@ -208,7 +208,7 @@ def _write(
     if "folder" in emitted:
         save(model, folder, force=force, reports=formats)
         conversion = conversion_of(model)
-        fitted = conversion is not None and bool(conversion.plan.capture.get(FITTED))
+        fitted = conversion is not None and is_fitted(conversion.plan)
         commands = next_commands(folder, options.program(), calibrated=fitted)
         report = replace(read_report(folder), next_commands=commands)
     if "pt" in emitted:

@@ -171,8 +171,7 @@ class Checkpoints(lightning.Callback):
         """
         kept = self.path is not None and self.path.is_file()
         where = f"{self.path} is as it was" if kept else "nothing was saved"
-        again = f"\n  {self.how_to_resume}" if self.how_to_resume else ""
-        raise StoppedError(f"interrupted by SIGTERM before a step was taken; {where}{again}")
+        raise StoppedError(f"interrupted by SIGTERM before a step was taken; {where}{self._again()}")
 
     def _stop(self, trainer: Trainer) -> None:
         name = (
@@ -183,10 +182,14 @@ class Checkpoints(lightning.Callback):
             if self.path is not None
             else "nothing was saved: no folder was given (out=...)"
         )
-        again = f"\n  {self.how_to_resume}" if self.path is not None and self.how_to_resume else ""
         raise StoppedError(
-            f"interrupted by {name} after step {trainer.global_step} (epoch {trainer.current_epoch + 1}); {where}{again}"
+            f"interrupted by {name} after step {trainer.global_step} (epoch {trainer.current_epoch + 1}); {where}"
+            f"{self._again()}"
         )
+
+    def _again(self) -> str:
+        """How to go on, where there is a folder to go on in."""
+        return f"\n  {self.how_to_resume}" if self.path is not None and self.how_to_resume else ""
 
 
 def _agreed(trainer: Trainer, mine: bool) -> bool:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
-from binarize.calibration.batches import as_batches, count, first_images
+from binarize.calibration.batches import as_batches, count, spread_images
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.joint import reconstruct_jointly
 from binarize.calibration.progress import Progress
@@ -72,7 +72,7 @@ __all__ = [
 # Images of named data that are looked at unless another number is asked for.
 IMAGES = 2000
 # What the float model's values at all layers may take, in bytes: so many images are settled on.
-_MEMORY = 1 << 30
+_MEMORY = 2 << 30
 _FITS = ("least-squares", "variance")
 
 
@@ -279,7 +279,7 @@ def _fit(
     generator = torch.Generator().manual_seed(seed)
     try:
         with torch.no_grad():
-            images = first_images(batches, _affordable(reference, batches))
+            images = spread_images(batches, _affordable(reference, batches))
             targets, output = record_targets(reference, lambda: call(reference, images))
             settled = settle(
                 model,
@@ -300,7 +300,7 @@ def _fit(
             distances = reconstruct_jointly(
                 model,
                 reference,
-                first_images(batches, sum(count(images) for images in batches)),
+                spread_images(batches, sum(count(images) for images in batches)),
                 tree_distance,
                 Steps(joint_steps),
                 generator,
@@ -343,7 +343,7 @@ def _result(
 
 def _affordable(reference: nn.Module, batches: list[Images]) -> int:
     """How many images the float model's values of can be held."""
-    few = first_images(batches, 2)
+    few = spread_images(batches, 2)
     with torch.no_grad():
         targets, _ = record_targets(reference, lambda: call(reference, few))
     held = [t for target in targets.values() for t in (target.out, target.total) if t is not None]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.calibrate import calibrate
-from binarize.calibration.batches import as_batches, count, first_images
+from binarize.calibration.batches import as_batches, count, spread_images
 from binarize.errors import UsageError
 from binarize.float_twin import float_twin
 
@@ -173,9 +173,18 @@ def test_a_float_model_cannot_be_calibrated() -> None:
 
 def test_batches_are_joined_up_to_a_number_of_images() -> None:
     batches = as_batches([nets.pictures(3), nets.pictures(2), nets.pictures(4)])
-    assert [count(first_images(batches, most)) for most in (2, 4, 100)] == [2, 4, 9]
+    assert [count(spread_images(batches, most)) for most in (2, 4, 100)] == [2, 4, 9]
     two_sizes = as_batches([torch.zeros(3, 1, 4, 4), torch.zeros(2, 1, 5, 5)])
-    assert count(first_images(two_sizes, 5)) == 3
+    assert [count(spread_images(two_sizes, most)) for most in (2, 5)] == [2, 3]
+
+
+def test_few_images_are_taken_from_all_batches() -> None:
+    numbers = torch.arange(12.0)[:, None]
+    batches = as_batches([numbers[:5], numbers[5:7], numbers[7:]])
+    (few,), _ = spread_images(batches, 4)
+    assert few.flatten().tolist() == [0, 3, 6, 9]
+    (all_of_them,), _ = spread_images(batches, 12)
+    assert torch.equal(all_of_them, numbers)
 
 
 def converted(name: str, scheme: str, shortcuts: str = "never") -> tuple[nn.Module, Any]:

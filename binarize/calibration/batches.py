@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from binarize.errors import UsageError
 from binarize.liveness import Images
 
-__all__ = ["as_batches", "count", "first_images"]
+__all__ = ["as_batches", "count", "images_at", "spread_images"]
 
 
 def as_batches(data: Tensor | Iterable[Any]) -> list[Images]:
@@ -58,15 +58,21 @@ def count(images: Images) -> int:
     return int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 0
 
 
-def first_images(batches: Sequence[Images], most: int) -> Images:
-    """The first `most` images of all batches as one batch; the first batch alone where batches cannot be joined."""
-    chosen = []
-    left = most
-    for images in batches:
-        if left <= 0:
-            break
-        chosen.append(_part(images, left))
-        left -= count(images)
+def spread_images(batches: Sequence[Images], most: int) -> Images:
+    """At most `most` images of all batches, evenly spaced, as one batch; of the first alone where they cannot be joined.
+
+    Data often come in an order, of classes or of scenes: the first images would be of one kind.
+    """
+    sizes = [count(images) for images in batches]
+    total = sum(sizes)
+    few = min(most, total)
+    places = torch.arange(few) * total // max(few, 1)
+    chosen, start = [], 0
+    for images, size in zip(batches, sizes):
+        inside = places[(places >= start) & (places < start + size)] - start
+        start += size
+        if len(inside):
+            chosen.append(images if len(inside) == size else images_at(images, inside))
     if len(chosen) == 1:
         return chosen[0]
     leaves = [pytree.tree_flatten(images)[0] for images in chosen]
@@ -78,18 +84,17 @@ def first_images(batches: Sequence[Images], most: int) -> Images:
         if tensors and len({value.shape[1:] for value in column}) == 1:
             joined.append(torch.cat(column))
         elif tensors:
-            return chosen[0]
+            return spread_images(batches[:1], most)
         else:
             joined.append(column[0])
     result: Images = pytree.tree_unflatten(joined, spec)
     return result
 
 
-def _part(images: Images, most: int) -> Images:
+def images_at(images: Images, places: Tensor) -> Images:
+    """These images of a batch."""
     size = count(images)
-    if size <= most:
-        return images
     result: Images = pytree.tree_map_only(
-        Tensor, lambda t: t[:most] if t.dim() and t.shape[0] == size else t, images
+        Tensor, lambda t: t[places.to(t.device)] if t.dim() and t.shape[0] == size else t, images
     )
     return result

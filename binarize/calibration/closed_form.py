@@ -3,7 +3,7 @@
 With u the normalized output of the binary layer and t the float layer's, per channel over images and positions:
 
     least squares    scale = cov(u, t) / var(u)           the smallest squared error
-    variance         scale = sqrt(var(t) / var(u))        the float layer's own spread
+    variance         scale = ±sqrt(var(t) / var(u))       the float layer's own spread, with the sign of cov(u, t)
     shift = mean(t) - scale mean(u)                       in both
 
 Where a shortcut v with a factor of its own is added, least squares fits both factors: C [scale, factor] = c, with C the
@@ -53,7 +53,8 @@ def affine(u: Tensor, t: Tensor, dim: int, fit: Fit = "least-squares") -> tuple[
     if fit == "least-squares":
         scale = covariance / divisor
     else:
-        scale = (var_b / divisor).sqrt()
+        # The channel may run against the float one: a norm's own scale may be negative.
+        scale = torch.where(covariance < 0, -1.0, 1.0) * (var_b / divisor).sqrt()
     scale = torch.where(alive, scale, torch.ones_like(scale))
     return scale, mean_b - scale * mean_a, alive
 

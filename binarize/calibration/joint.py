@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from binarize.calibration.batches import count
+from binarize.calibration.batches import count, images_at
 from binarize.calibration.progress import Progress
 from binarize.calibration.reconstruct import Steps
 from binarize.layers import BinaryLayer
@@ -73,7 +72,7 @@ def reconstruct_jointly(
             for group, rate in zip(optimizer.param_groups, rates):
                 group["lr"] = rate * (1 - step / steps.count)
             chosen = torch.randint(total, (min(steps.batch_size, total),), generator=generator)
-            batch = _chosen(images, chosen, total)
+            batch = images_at(images, chosen)
             with torch.no_grad():
                 wanted = call(float_model, batch)
             with torch.enable_grad():
@@ -102,10 +101,3 @@ def _groups(model: nn.Module, steps: Steps) -> list[dict[str, Any]]:
         groups.append({"params": [weight], "lr": steps.weight_lr * magnitude})
     others = [p for p in model.parameters() if p not in ours and p.is_floating_point()]
     return [*groups, {"params": others, "lr": steps.lr}]
-
-
-def _chosen(images: Images, chosen: Tensor, total: int) -> Images:
-    result: Images = pytree.tree_map_only(
-        Tensor, lambda t: t[chosen.to(t.device)] if t.dim() and t.shape[0] == total else t, images
-    )
-    return result

@@ -74,14 +74,15 @@ class Site:
 class SiteFollower(TorchFunctionMode):
     """Tells of every site of a model, at the moment in which its value is first read.
 
-    `reached(site, other)` is called before that reading: `other` is what is about to be added, or None. It may change
-    `site.out` in place. `passed(site, total, reader)` is called when the sum is read in turn, by the function of that name.
+    `reached(sites, other)` is called before that reading, with all sites that are read at once: `other` is what is about to
+    be added to the last of them, or None. It may change every `site.out` in place. `passed(site, total, reader)` is called
+    when the sum is read in turn, by the function of that name.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        reached: Callable[[Site, Tensor | None], None],
+        reached: Callable[[list[Site], Tensor | None], None],
         passed: Callable[[Site, Tensor, str], None],
     ) -> None:
         super().__init__()
@@ -147,9 +148,7 @@ class SiteFollower(TorchFunctionMode):
         other = _other_operand(name, args, sites[-1].out)
         self._busy = True
         try:
-            for site in sites[:-1]:
-                self.reached(site, None)
-            self.reached(sites[-1], other)
+            self.reached(sites, other)
         finally:
             self._busy = False
         if other is None:
@@ -253,7 +252,13 @@ def record_targets(model: nn.Module, run: Callable[[], Any]) -> tuple[Targets, A
     targets: Targets = {}
     current: dict[str, Site] = {}
 
-    def reached(site: Site, other: Tensor | None) -> None:
+    def reached(sites: list[Site], other: Tensor | None) -> None:
+        # The sum is that of every site in it: which of them is the last one depends on what is binary in the other model.
+        total = None if other is None else sites[-1].out + other
+        for site in sites:
+            keep(site, total)
+
+    def keep(site: Site, total: Tensor | None) -> None:
         if site.name not in targets:
             act = activation_of(site.norm)
             if act is not None:
@@ -264,7 +269,7 @@ def record_targets(model: nn.Module, run: Callable[[], Any]) -> tuple[Targets, A
                 return
             # A copy: an in-place activation may overwrite it.
             out = site.out.clone()
-            targets[site.name] = Target(out, None if other is None else out + other)
+            targets[site.name] = Target(out, total)
             current[site.name] = site
 
     def passed(site: Site, total: Tensor, reader: str) -> None:

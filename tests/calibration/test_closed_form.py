@@ -20,9 +20,14 @@ def test_least_squares_finds_the_line_and_variance_its_spread() -> None:
     scale, shift, alive = affine(u, 2 * u - 1, 1)
     torch.testing.assert_close((scale, shift), (torch.tensor([2.0]).double(), torch.tensor([-1.0]).double()))
     assert alive.all()
-    # Reversed, the line falls; the ratio of deviations does not know that.
+    # Reversed, the line falls.
     torch.testing.assert_close(affine(u, -u, 1)[0], torch.tensor([-1.0]).double())
-    torch.testing.assert_close(affine(u, -u, 1, "variance")[0], torch.tensor([1.0]).double())
+    torch.testing.assert_close(affine(u, -u, 1, "variance")[0], torch.tensor([-1.0]).double())
+    # Least squares shrinks what is only partly alike; variance keeps the spread.
+    alike = torch.tensor([[-1.0], [-1.0], [1.0], [1.0]])
+    t = alike + torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+    torch.testing.assert_close(affine(alike, t, 1)[0], torch.tensor([1.0]).double())
+    torch.testing.assert_close(affine(alike, t, 1, "variance")[0], torch.tensor([2.0]).double().sqrt())
 
 
 def test_a_constant_channel_gets_the_float_mean() -> None:
@@ -86,6 +91,29 @@ def test_descent_finds_the_best_of_all_signs_when_inputs_are_independent() -> No
     found = descend(torch.ones(1, 4), torch.eye(4), cross)
     best = max(itertools.product((-1.0, 1.0), repeat=4), key=lambda b: (torch.tensor(b) @ cross[0]).item())
     assert found[0].tolist() == list(best)
+
+
+def test_descent_keeps_no_flip_that_other_images_speak_against() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, others = torch.randn(20, 30, generator=generator), torch.randn(500, 30, generator=generator)
+    start = torch.where(torch.rand(8, 30, generator=generator) < 0.5, -1.0, 1.0)
+    # The start is the truth, and most of what few images say is noise.
+    noise = 10 * torch.randn(520, 8, generator=generator)
+    seen, judge = (
+        (a.t() @ a / len(a), (a @ start.t() + n).t() @ a / len(a))
+        for a, n in ((x, noise[:20]), (others, noise[20:]))
+    )
+
+    def fraction(b: torch.Tensor, gram: torch.Tensor, cross: torch.Tensor) -> torch.Tensor:
+        product = (b * cross).sum(1)
+        return product * product.abs() / (b * (b @ gram)).sum(1)
+
+    blind, judged = descend(start, *seen), descend(start, *seen, judge)
+    assert (fraction(judged, *judge) >= fraction(start, *judge) * (1 - 1e-5)).all()
+    assert (fraction(judged, *judge) >= fraction(blind, *judge) * (1 - 1e-5)).all()
+    assert (blind != start).sum() > 2 * (judged != start).sum()
+    # Judged by what it sees, every flip is for the better.
+    assert torch.equal(descend(start, *seen, seen), blind)
 
 
 def test_a_search_recovers_the_filters_that_made_the_output() -> None:

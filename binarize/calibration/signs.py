@@ -30,6 +30,8 @@ _LARGEST_FILTER = 8192
 _ROWS = 1 << 14
 # One image of so many is held out.
 _HELD_OUT = 5
+# Magnitudes are no smaller than this share of their mean.
+_LEAST = 1e-3
 # A flip has to make the fraction larger by this share.
 _GAIN = 1e-6
 
@@ -132,17 +134,39 @@ def _signs(layer: BinaryLayer, weight: Tensor) -> Tensor | None:
 
 
 def _set_signs(layer: BinaryLayer, signs: Tensor) -> bool:
-    """Give the latent weight these signs: its own magnitudes if the binarizer then reads them so, else equal ones."""
+    """Give the latent weight these signs; of three sets of magnitudes the first that the binarizer then reads so.
+
+    Its own; its distances from its mean, balanced so that the new mean is zero, for AdaBin, whose centre it is; equal ones.
+    """
     weight = cast(Tensor, layer.weight).data
     kept = weight.clone()
-    mean = kept.abs().flatten(1).mean(1).reshape(-1, *[1] * (kept.dim() - 1))
-    for candidate in (kept.abs().clamp_min(1e-3 * mean) * signs, mean * signs):
+    scale = kept.abs().flatten(1).mean(1).reshape(-1, *[1] * (kept.dim() - 1))
+    for candidate in (
+        kept.abs().clamp_min(_LEAST * scale) * signs,
+        _balanced(kept.flatten(1), signs.flatten(1)).reshape(kept.shape),
+        scale * signs,
+    ):
         weight.copy_(candidate)
         found = _signs(layer, weight)
         if found is not None and torch.equal(found, signs.flatten(1)):
             return True
     weight.copy_(kept)
     return False
+
+
+def _balanced(weight: Tensor, signs: Tensor) -> Tensor:
+    """(O, K) -> (O, K) with these signs and mean zero in each row: each weight keeps its distance from the row's old mean, up
+    to a factor for each sign."""
+    distance = (weight - weight.mean(1, keepdim=True)).abs()
+    distance = distance.clamp_min(_LEAST * distance.mean(1, keepdim=True))
+    above = distance * (signs > 0)
+    below = distance * (signs < 0)
+    half = distance.sum(1, keepdim=True) / 2
+    # Where all signs are equal there is no such row; the caller finds that out.
+    up, down = (
+        half / part.sum(1, keepdim=True).clamp_min(torch.finfo(part.dtype).tiny) for part in (above, below)
+    )
+    return above * up - below * down
 
 
 def _few(layer: BinaryLayer, x: Tensor, wanted: Tensor, groups: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import nn
 
+from binarize.binarizers.adabin import AdaptiveWeight
 from binarize.binarizers.bireal import ScaledSign
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration.closed_form import affine, fit_classifier, fit_layer, fit_with_shortcut
@@ -130,6 +131,25 @@ def test_a_search_recovers_the_filters_that_made_the_output() -> None:
     torch.testing.assert_close(
         layer.weight.detach().abs(), before.clamp_min(1e-3 * float(before.mean())), rtol=0, atol=1e-2
     )
+
+
+def test_a_search_leaves_the_weights_around_a_centre_their_distances() -> None:
+    """All alike, they would flip together or not at all in a training that follows."""
+    generator = torch.Generator().manual_seed(0)
+    conv = nn.Conv2d(4, 3, 3, padding=1, bias=False)
+    layer = BinaryConv2d.from_float(conv, weight_binarizer=AdaptiveWeight())
+    true = torch.where(torch.rand(3, 4, 3, 3, generator=generator) < 0.5, -1.0, 1.0)
+    before = conv.weight.detach().flatten(1)
+    before = (before - before.mean(1, keepdim=True)).abs()
+    x = torch.randn(16, 4, 8, 8, generator=generator)
+    assert search_signs(layer, x, nn.functional.conv2d(x, true, padding=1))
+    after = layer.weight.detach().flatten(1)
+    torch.testing.assert_close(after.sign(), true.flatten(1))
+    torch.testing.assert_close(after.mean(1), torch.zeros(3), rtol=0, atol=1e-6)
+    for row, old, signs in zip(after.abs(), before, true.flatten(1)):
+        for side in (1.0, -1.0):
+            ratios = (row / old)[signs == side]
+            torch.testing.assert_close(ratios, ratios[:1].expand_as(ratios), rtol=1e-3, atol=0)
 
 
 def test_a_norm_and_the_factor_of_a_shortcut_are_fitted_together() -> None:

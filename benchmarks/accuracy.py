@@ -1,8 +1,8 @@
 """Accuracies on Fashion-MNIST and MNIST, each row by one command: python benchmarks/accuracy.py ROW [--seed N]
 
-Everything goes through `binarize.convert`, `finetune` and `evaluate`, on one thread, in bf16 autocast; the final
-evaluation is in float32, once, on the test images. A row that needs a float network trains it first, once a seed. A
-killed run goes on where it was when the same command is given again. Results are lines of
+Everything goes through `binarize.convert`, `finetune` and `evaluate`, on one thread, in bf16 autocast unless the row says
+otherwise; the final evaluation is in float32, once, on the test images. A row that needs a float network trains it first,
+once a seed. A killed run goes on where it was when the same command is given again. Results are lines of
 benchmarks/results/accuracy.jsonl; --table prints them all, --list the rows, --depth FILE.svg what shortcuts bring to plain
 networks of several depths; --page docs/accuracy.md writes the tables of that page anew, from these results, those of
 calibration.py and, with --study FOLDER, of `binarize study examples/studies/schemes.yaml`.
@@ -183,7 +183,7 @@ class Runner:
             force=not resume,
             seed=seed,
             device="cpu",
-            precision="bf16",
+            precision=row.precision,
             channels_last=True,
         )
         spent = time.process_time() - begun
@@ -286,7 +286,7 @@ def _row_file(folder: Path) -> Path:
 def _resumable(folder: Path, row: Mapping[str, Any]) -> bool:
     """Whether the folder holds an unfinished training of this very row."""
     training, path = TrainingFolder(folder), _row_file(folder)
-    same = path.is_file() and json.loads(path.read_text("utf-8")) == row
+    same = path.is_file() and _of_row(json.loads(path.read_text("utf-8"))) == row
     return same and training.checkpoint.is_file() and not training.record().get("finished")
 
 

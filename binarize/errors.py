@@ -34,6 +34,7 @@ __all__ = [
     "UntrustedSourceError",
     "UsageError",
     "did_you_mean",
+    "without_traceback",
 ]
 
 
@@ -114,3 +115,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def without_traceback(error: BinarizeError) -> BinarizeError:
+    """An error of ours as it was raised: one from a DataLoader's worker has the worker's traceback for its message."""
+    kind = type(error)
+    _, raised, message = str(error).partition(f"\n{kind.__module__}.{kind.__qualname__}: ")
+    return kind(message.rstrip()) if raised else error

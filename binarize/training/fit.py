@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from binarize.errors import UsageError
+from binarize.errors import BinarizeError, UsageError, without_traceback
 from binarize.layers import BinaryLayer
 from binarize.liveness import evaluating
 from binarize.training.callbacks import Checkpoints, Rows
@@ -184,6 +184,8 @@ class _Part:
                 )
             except SIGTERMException:  # a SystemExit without a code
                 self.checkpoints.interrupted()
+            except BinarizeError as error:
+                raise without_traceback(error) from None
         return self.rows.rows
 
     def end(self) -> Ending:

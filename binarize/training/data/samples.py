@@ -59,16 +59,16 @@ class Samples(Dataset[Any]):
         return Batch.of(self.collate(items), tuple(problems))
 
     def _item(self, index: int, problems: list[str]) -> Any:
-        for step in range(_MOST_IN_A_ROW if self.replace else 1):
+        most = min(_MOST_IN_A_ROW, len(self))
+        for step in range(most if self.replace else 1):
             position = (index + step) % len(self)
             try:
                 return self._transformed(self.dataset[position])
             except _UNREADABLE as error:
                 problems.append(f"{self._name(position)}: {error or type(error).__name__}")
         if self.replace:
-            raise SourceError(
-                f"{_MOST_IN_A_ROW} images in a row cannot be read, from {problems[-_MOST_IN_A_ROW]}"
-            )
+            which = f"none of the {most} images" if most == len(self) else f"none of {most} images in a row"
+            raise SourceError(f"{which} can be read: {problems[-most]}")
         return None
 
     def _transformed(self, item: Any) -> Any:

@@ -68,6 +68,16 @@ def test_a_folder_is_calibrated_in_place(network: str, tmp_path: Path) -> None:
     assert (folder / "notes.txt").read_text() == "mine"
 
 
+def test_a_packed_file_is_said_to_be_of_the_model_before(network: str, tmp_path: Path) -> None:
+    folder = tmp_path / "net"
+    converted(network, folder)
+    assert invoke("pack", str(folder))[0] == 0
+    code, _, error = invoke("calibrate", str(folder), "--data", "digits", "--limit", "20", "--no-signs")
+    assert code == 0 and "is of the model before" in error and "--force" in error
+    with pytest.raises(binarize.errors.SourceError, match="belongs to another model"):
+        binarize.load_packed(folder)
+
+
 def test_converting_with_calibrate_is_both_in_one(network: str, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     converted(network, one)

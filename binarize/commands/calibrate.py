@@ -104,6 +104,7 @@ def calibrate(
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):
         from binarize import checkpoint
+        from binarize.packing import PACKED
         from binarize.training.folder import TrainingFolder
     if TrainingFolder(folder).record() and not force:
         raise UsageError(
@@ -142,6 +143,10 @@ def calibrate(
             checkpoint.save(model, out, force=force)
     kept.unlink(missing_ok=True)
     screen.note(f"wrote {target}")
+    if (target / PACKED).exists():
+        screen.note(
+            f"{target / PACKED} is of the model before: {options.program()} pack {shlex.quote(str(target))} --force"
+        )
     screen.note(f"next: {options.program()} eval {shlex.quote(str(target))} --data {shlex.quote(data)}")
     screen.document({"folder": str(target), "calibration": found.to_json(), "seconds": screen.seconds})
 

@@ -52,10 +52,10 @@ def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float =
     if signs is None:
         return None
     best = torch.empty_like(signs)
-    x, wanted = _few(layer, x, wanted, groups)
-    held = torch.arange(len(x), device=x.device) % _HELD_OUT == _HELD_OUT - 1
-    judges: Any = _moments(layer, x[held], wanted[held], groups) if held.any() else [None] * groups
-    for (filters, gram, cross), judge in zip(_moments(layer, x[~held], wanted[~held], groups), judges):
+    images = torch.arange(_affordable(layer, wanted, groups), device=x.device)
+    seen, held = images[images % _HELD_OUT < _HELD_OUT - 1], images[images % _HELD_OUT == _HELD_OUT - 1]
+    judges: Any = _moments(layer, x, wanted, groups, held) if len(held) else [None] * groups
+    for (filters, gram, cross), judge in zip(_moments(layer, x, wanted, groups, seen), judges):
         gram.diagonal().add_(damping * gram.diagonal().mean())
         best[filters] = descend(signs[filters], gram, cross, None if judge is None else judge[1:])
     flipped = int((best != signs).sum())
@@ -91,7 +91,7 @@ def descend(signs: Tensor, gram: Tensor, cross: Tensor, judge: tuple[Tensor, Ten
             most, last = torch.where(risen, others.now(), most), last.masked_fill(risen, step)
     for step, (chosen, at) in enumerate(flips, 1):
         undone = last[chosen] < step
-        # No sign is flipped twice without being flipped back, so that undoing needs no order.
+        # Each one undone turns its sign once, in whatever order.
         b[chosen[undone], at[undone]] *= -1
     return b
 
@@ -169,11 +169,11 @@ def _balanced(weight: Tensor, signs: Tensor) -> Tensor:
     return above * up - below * down
 
 
-def _few(layer: BinaryLayer, x: Tensor, wanted: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-    """The first images, as many as are affordable."""
+def _affordable(layer: BinaryLayer, wanted: Tensor, groups: int) -> int:
+    """How many images are looked at."""
     size = cast(Tensor, layer.weight)[0].numel()
     most = int(max(1, _MOST_PRODUCTS / (size**2 * groups) / _positions(layer, wanted)))
-    return x[:most], wanted[:most]
+    return min(most, len(wanted))
 
 
 def _positions(layer: BinaryLayer, wanted: Tensor) -> int:
@@ -182,17 +182,17 @@ def _positions(layer: BinaryLayer, wanted: Tensor) -> int:
 
 
 def _moments(
-    layer: BinaryLayer, x: Tensor, wanted: Tensor, groups: int
+    layer: BinaryLayer, x: Tensor, wanted: Tensor, groups: int, images: Tensor
 ) -> list[tuple[slice, Tensor, Tensor]]:
-    """Per group: (its filters, G, c of its filters)."""
+    """Per group: (its filters, G, c of its filters), over those images."""
     size = cast(Tensor, layer.weight)[0].numel()
     filters = len(cast(Tensor, layer.weight)) // groups
     positions = _positions(layer, wanted)
     sums: list[list[Any]] = [[0, 0.0, 0.0, 0.0, 0.0] for _ in range(groups)]
     step = max(1, _ROWS // positions)
-    for start in range(0, len(x), step):
-        a = _patches(layer, layer.operand(x[start : start + step]))
-        t = wanted[start : start + step]
+    for some in images.split(step):
+        a = _patches(layer, layer.operand(x[some]))
+        t = wanted[some]
         t = t.flatten(0, -2) if isinstance(layer, nn.Linear) else t.movedim(1, -1).flatten(0, -2)
         for group, total in enumerate(sums):
             rows = a[:, group * size : (group + 1) * size]

@@ -81,6 +81,7 @@ def evaluate(
         from binarize import checkpoint
         from binarize.sources import load as load_source
         from binarize.training.evaluate import evaluate as run
+        from binarize.training.folder import TrainingFolder
     with screen.stage("loading the model"):
         if Path(model).is_dir():
             loaded: nn.Module = checkpoint.load(model, source=source)
@@ -106,6 +107,10 @@ def evaluate(
         )
     for line in _tables(result, all_rows):
         screen.show(line)
+    if result.split == "train" and TrainingFolder(model).record().get("data") == result.data:
+        screen.warn(
+            f"{model} was trained on images of {result.data}: it has seen these, and other images are harder"
+        )
     if result.unreadable:
         screen.warn(f"{len(result.unreadable)} images could not be read, the first: {result.unreadable[0]}")
     if out is not None:

@@ -73,7 +73,7 @@ def evaluate(
     """
     if preprocessing is None and needs_preprocessing(data):
         preprocessing = preprocessing_of(model)
-    found = _open(model, data, split, preprocessing, root, download)
+    found, split = _open(model, data, split, preprocessing, root, download)
     found = limited(found, limit)
     teachers = find_teachers(model, float_model, preprocessing).teachers
     reference = teachers[0] if teachers else None
@@ -93,7 +93,7 @@ def evaluate(
         stack.enter_context(seeded(0))
         for batch in evaluation_loader(found, preprocessing, batch_size=batch_size, workers=workers):
             pass_.add(batch if isinstance(batch, Batch) else Batch.of(batch), torch.device(device or own))
-    return pass_.result(found.name, _costs(model))
+    return pass_.result(found.name, split, _costs(model))
 
 
 def _open(
@@ -103,18 +103,21 @@ def _open(
     preprocessing: Preprocessing | None,
     root: str | Path,
     download: bool,
-) -> ImageData:
+) -> tuple[ImageData, str]:
+    """(the images, the split that they are)."""
     size: Sequence[int] = preprocessing.size if preprocessing is not None else (3, 224, 224)
     made_up = isinstance(data, str) and data.startswith("fake")
     classes = output_classes(model, size) if made_up else 10
     options: dict[str, Any] = {"size": size, "classes": classes, "root": root, "download": download}
+    asked = split
     found = open_data(data, split, **options)
     if found is None:
         # Data that is not divided is all there is to look at.
-        found = open_data(data, "train" if split == "validation" else "validation", **options)
+        split = "train" if asked == "validation" else "validation"
+        found = open_data(data, split, **options)
     if found is None:
-        raise UsageError(f"data {data}: holds no {split} images")
-    return without_empty_classes(found, lambda: output_classes(model, size))
+        raise UsageError(f"data {data}: holds no {asked} images")
+    return without_empty_classes(found, lambda: output_classes(model, size)), split
 
 
 class _Pass:
@@ -145,13 +148,14 @@ class _Pass:
             equal = output.argmax(class_dim(output)) == wanted.argmax(class_dim(wanted))
             self.same, self.compared = self.same + int(equal.sum()), self.compared + equal.numel()
 
-    def result(self, name: str, costs: dict[str, Any]) -> Evaluation:
+    def result(self, name: str, split: str, costs: dict[str, Any]) -> Evaluation:
         if not self.images:
             raise UsageError(
                 f"data {name}: none of its {len(self.unreadable)} images can be read: {self.unreadable[0]}"
             )
         return Evaluation(
             data=name,
+            split=split,
             images=self.images,
             model=self.ours.scores(),
             reference=self.theirs.scores() if self.reference is not None else None,

@@ -63,6 +63,8 @@ class Evaluation:
     correlation: Mapping[str, float] = field(default_factory=dict)
     # Images that could not be read, and why.
     unreadable: tuple[str, ...] = ()
+    # "validation" or "train", whichever of both the data has; data that is not divided counts as "train".
+    split: str = "validation"
     # Of `report.totals`: params, flops, bops, ops, float_bytes, packed_bytes, ...
     costs: Mapping[str, Any] = field(default_factory=dict)
 

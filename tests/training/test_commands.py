@@ -67,7 +67,10 @@ def test_finetune_then_eval(folder: Path) -> None:
 
     result = run("eval", folder, "--data", "digits", "--json", "--float", "none")
     found = json.loads(result.stdout)
-    assert found["images"] == 359 and found["reference"] is None
+    assert found["images"] == 359 and found["reference"] is None and found["split"] == "validation"
+    assert "was trained on" not in result.stderr
+    seen = run("eval", folder, "--data", "digits", "--split", "train", "--limit", "64", "--plain")
+    assert "was trained on images of digits" in " ".join((seen.stdout + seen.stderr).split())
     assert found["model"]["top1"] == pytest.approx(row["val_top1"], abs=1e-4)
 
 

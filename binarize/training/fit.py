@@ -185,7 +185,10 @@ class _Part:
             except SIGTERMException:  # a SystemExit without a code
                 self.checkpoints.interrupted()
             except BinarizeError as error:
-                raise without_traceback(error) from None
+                alone = without_traceback(error)
+                if alone is error:
+                    raise
+                raise alone from None
         return self.rows.rows
 
     def end(self) -> Ending:

@@ -17,6 +17,17 @@ from binarize.study.table import HEADS, cells
 __all__ = ["update_page"]
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+# Row -> how the tables by class and by epoch call it.
+BESIDE: Mapping[str, str] = {
+    "fashion-float-vgg6-e15": "VGG-6, float",
+    "fashion-binaryconnect": "VGG-6, BinaryConnect",
+    "fashion-w1a1": "VGG-6, W1A1",
+    "fashion-vgg6-all-binary": "VGG-6, W1A1, all layers",
+    "fashion-float-resnet18-e15": "ResNet-18, float",
+    "fashion-resnet18-w1a1": "ResNet-18, W1A1",
+    "fashion-float-mobilenetv2-20k-e15": "MobileNetV2, float",
+    "fashion-mobilenetv2-w1a1": "MobileNetV2, W1A1",
+}
 SHOWN = ("trial", "seeds", "top-1 %", "least", "most", "held out %", "s/epoch", "memory", "OPs", "packed")
 Results = Sequence[Mapping[str, Any]]
 
@@ -71,16 +82,17 @@ def _rows(stored: Results) -> str | None:
 
 
 def _beside(stored: Results) -> dict[str, Mapping[str, Any]]:
-    """The float network and the one with BinaryConnect, of the first seed."""
-    names = {"fashion-float-vgg6-e15": "float", "fashion-binaryconnect": "BinaryConnect"}
-    return {names[one["name"]]: one for one in stored if one["name"] in names and one["seed"] == 0}
+    """Networks that are shown beside each other, of the first seed."""
+    first = {one["name"]: one for one in stored if one["seed"] == 0}
+    return {words: first[name] for name, words in BESIDE.items() if name in first}
 
 
 def _classes(stored: Results) -> str | None:
     rows = [
-        (name, *(f"{100 * share:.1f}" for share in one["classes"])) for name, one in _beside(stored).items()
+        (name, *(f"{100 * share:.1f}" for share in (one["top1"], *one["classes"])))
+        for name, one in _beside(stored).items()
     ]
-    return _table(("network", *CLASSES), rows) if rows else None
+    return _table(("network", "top-1", *CLASSES), rows) if rows else None
 
 
 def _curves(stored: Results) -> str | None:

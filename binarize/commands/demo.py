@@ -58,6 +58,9 @@ def demo(
         planned = binarize.plan(network, scheme, add_shortcuts=True, example_input=images, seed=seed)
         found["as converted"] = accuracy(planned.apply(calibrate=False), *held_out)
         binary = planned.apply(calibrate=digits.train_images)
+        found["thresholds set"] = accuracy(binary, *held_out)
+    with screen.stage("calibrating"):
+        binarize.calibrate(binary, digits.train_images, network, seed=seed)
         found["calibrated"] = accuracy(binary, *held_out)
     report = options.report_of(binary)
     screen.show(render(report))
@@ -75,7 +78,7 @@ def demo(
     sizes, program = report.totals, options.program()
     screen.show("\nRight on the held-out digits, as measured in this run:")
     for name, share in found.items():
-        screen.show(f"  {name:13} {_percent(share)}   {_bar(share)}")
+        screen.show(f"  {name:15} {_percent(share)}   {_bar(share)}")
     screen.show(
         f"\nParameters: {sizes.float_bytes / 1024:,.0f} KiB float, {sizes.packed_bytes / 1024:,.0f} KiB packed.\n"
         f"Saved, and loaded again bit-equal, in {time.perf_counter() - started:.0f} s:\n"

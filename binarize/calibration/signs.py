@@ -32,6 +32,8 @@ _ROWS = 1 << 14
 _HELD_OUT = 5
 # Magnitudes are no smaller than this share of their mean.
 _LEAST = 1e-3
+# A filter is not searched with fewer samples than this share of its weights: it takes minutes and finds noise.
+_SAMPLES = 1 / 8
 # A flip has to make the fraction larger by this share.
 _GAIN = 1e-6
 
@@ -39,14 +41,14 @@ _GAIN = 1e-6
 def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float = 0.1) -> int | None:
     """Set the signs of the layer's latent weight for the input `x` and the output `wanted` (up to scale and shift).
 
-    Returns how many signs changed; None where the layer is of a kind, or too large, to be searched. `damping`, as a share
-    of the mean variance, is added to the diagonal of G: it keeps few images from deciding too much.
+    Returns how many signs changed; None where the layer is of a kind, or too large for the images, to be searched.
+    `damping`, as a share of the mean variance, is added to the diagonal of G: it keeps few images from deciding too much.
     """
     weight = cast(Tensor, layer.weight)
     groups = int(getattr(layer, "groups", 1))
     size = weight[0].numel()
     supported = isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)) and layer.real_weight() is weight
-    if not supported or size > _LARGEST_FILTER:
+    if not supported or size > _LARGEST_FILTER or wanted.numel() / len(weight) < _SAMPLES * size:
         return None
     signs = _signs(layer, weight)
     if signs is None:
@@ -70,11 +72,10 @@ def descend(signs: Tensor, gram: Tensor, cross: Tensor, judge: tuple[Tensor, Ten
     b = signs.clone()
     path = _Fraction(b, gram, cross)
     others = None if judge is None else _Fraction(b, *judge)
+    best, most = b, path.now()
     if others is not None:
-        most = others.now()
-        last = torch.zeros(len(b), dtype=torch.long, device=b.device)
-    flips: list[tuple[Tensor, Tensor]] = []
-    for step in range(1, b.shape[1] + 1):
+        best, most = b.clone(), others.now()
+    for _ in range(b.shape[1]):
         now = path.now()
         gain, at = path.after_each_flip(b).max(1)
         better = gain > now + _GAIN * now.abs() + torch.finfo(gram.dtype).tiny
@@ -86,14 +87,12 @@ def descend(signs: Tensor, gram: Tensor, cross: Tensor, judge: tuple[Tensor, Ten
         b[chosen, at] = -old
         if others is not None:
             others.flip(chosen, at, old)
-            flips.append((chosen, at))
-            risen = others.now() > most
-            most, last = torch.where(risen, others.now(), most), last.masked_fill(risen, step)
-    for step, (chosen, at) in enumerate(flips, 1):
-        undone = last[chosen] < step
-        # Each one undone turns its sign once, in whatever order.
-        b[chosen[undone], at[undone]] *= -1
-    return b
+            found = others.now()
+            risen = found > most
+            # Kept in place: what is allocated anew and held at each step leaves gaps of all sizes, gigabytes in the end.
+            best[risen] = b[risen]
+            most = torch.where(risen, found, most)
+    return best
 
 
 class _Fraction:

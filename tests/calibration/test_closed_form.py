@@ -133,6 +133,15 @@ def test_a_search_recovers_the_filters_that_made_the_output() -> None:
     )
 
 
+def test_a_filter_of_far_more_weights_than_samples_is_not_searched() -> None:
+    layer = BinaryLinear.from_float(nn.Linear(64, 3, bias=False), weight_binarizer=ScaledSign())
+    x, wanted = torch.randn(8, 64), torch.randn(8, 3)
+    before = layer.weight.detach().clone()
+    assert search_signs(layer, x[:7], wanted[:7]) is None
+    assert torch.equal(layer.weight, before)
+    assert search_signs(layer, x, wanted) is not None
+
+
 def test_a_search_leaves_the_weights_around_a_centre_their_distances() -> None:
     """All alike, they would flip together or not at all in a training that follows."""
     generator = torch.Generator().manual_seed(0)

@@ -64,9 +64,14 @@ class Row:
     def source(self) -> Row:
         """The row of the float network."""
         images = self.float_images or self.images
-        recipe = {**_FLOAT_RECIPE, "augment": _FLOAT_AUGMENT[self.data]}
-        epochs = self.float_epochs
-        return Row(self.network, self.data, images, epochs, recipe=recipe, precision=self.precision)
+        return Row(
+            self.network,
+            self.data,
+            images,
+            self.float_epochs,
+            recipe={**_FLOAT_RECIPE, "augment": _FLOAT_AUGMENT[self.data]},
+            precision=self.precision,
+        )
 
     @property
     def source_name(self) -> str:

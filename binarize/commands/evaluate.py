@@ -83,6 +83,7 @@ def evaluate(
         from binarize.training.evaluate import evaluate as run
         from binarize.training.folder import TrainingFolder
     with screen.stage("loading the model"):
+        trained_on = TrainingFolder(model).record().get("data")
         if Path(model).is_dir():
             loaded: nn.Module = checkpoint.load(model, source=source)
         else:
@@ -107,7 +108,7 @@ def evaluate(
         )
     for line in _tables(result, all_rows):
         screen.show(line)
-    if result.split == "train" and TrainingFolder(model).record().get("data") == result.data:
+    if result.split == "train" and result.data == trained_on:
         screen.warn(
             f"{model} was trained on images of {result.data}: it has seen these, and other images are harder"
         )

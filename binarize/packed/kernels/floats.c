@@ -38,13 +38,14 @@ static void fill_body(void *context, int64_t begin, int64_t end, int worker)
     const int64_t row_floats = work->padded_width * channels;
     (void)worker;
     for (int64_t y = begin; y < end; y++) {
-        const int64_t row = y - call->pad_top, width = work->padded_width - call->pad_left;
-        const int64_t n = width < call->width ? width : call->width;
         float *to = work->padded + y * row_floats;
+        const int64_t row = y - call->pad_top;
+        /* Of the image's columns, those that a window reaches: none where the last one ends inside the margin. */
+        const int64_t reached = work->padded_width - call->pad_left, n = reached < call->width ? reached : call->width;
         memset(to, 0, (size_t)row_floats * sizeof(float));
-        to += call->pad_left * channels;
-        if (row < 0 || row >= call->height)
+        if (row < 0 || row >= call->height || n <= 0)
             continue;
+        to += call->pad_left * channels;
         const float *from = (const float *)(intptr_t)call->input;
         if (call->input_kind == INPUT_NHWC)
             memcpy(to, from + row * call->width * channels, (size_t)(n * channels) * sizeof(float));
@@ -66,7 +67,7 @@ static void pooled_body(void *context, int64_t begin, int64_t end, int worker)
 {
     const Work *work = context;
     const FloatCall *call = &work->job.call;
-    const int64_t floats = call->pool * call->out_width * call->out_channels;
+    const int64_t floats = work->job.ring * call->out_width * call->out_channels;
     work->variant->pooled(&work->job, begin, end, work->job.rows + worker * floats);
 }
 
@@ -99,7 +100,8 @@ const char *run_floats(const Variant *variant, const FloatCall *call)
     const int inside = call->input_kind == INPUT_NHWC && !call->pad_top && !call->pad_left &&
                        work.padded_height <= call->height && work.padded_width <= call->width;
     const int64_t row_floats = (inside ? call->width : work.padded_width) * call->channels;
-    const int64_t ring = call->pool * call->out_width * call->out_channels * threads;
+    job->ring = call->pool < call->out_height ? call->pool : call->out_height;
+    const int64_t ring = job->ring * call->out_width * call->out_channels * threads;
     if (!inside)
         work.padded = malloc((size_t)(work.padded_height * row_floats) * sizeof(float));
     if (call->pool)

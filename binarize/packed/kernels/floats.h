@@ -83,7 +83,7 @@ INLINE void raise_to(float *best, const float *x, int64_t n)
         best[i] = best[i] > x[i] ? best[i] : x[i];
 }
 
-/* `rows` keeps the last `pool` rows before the pool; neighbours share some. */
+/* `rows` keeps the last rows before the pool, as many as a window holds; neighbours share some. */
 static TARGET void VARIANT(pooled)(const FloatJob *job, int64_t begin, int64_t end, float *rows)
 {
     const FloatCall *call = &job->call;
@@ -94,16 +94,16 @@ static TARGET void VARIANT(pooled)(const FloatJob *job, int64_t begin, int64_t e
         const int64_t under = top + call->pool, stop = under < call->out_height ? under : call->out_height;
         for (int64_t row = done > start ? done : start; row < stop; row++)
             for (int64_t block = 0; block < job->blocks; block++)
-                VARIANT(float_block)(job, block, row * width, (row + 1) * width, rows + row % call->pool * length);
+                VARIANT(float_block)(job, block, row * width, (row + 1) * width, rows + row % job->ring * length);
         done = stop;
         for (int64_t x = 0; x < call->pooled_width; x++) {
             const int64_t left = x * call->pool_stride - call->pool_pad, from = left < 0 ? 0 : left;
             const int64_t right = left + call->pool, to = right < width ? right : width;
             float *best = job->result + (y * call->pooled_width + x) * channels;
-            memcpy(best, rows + start % call->pool * length + from * channels, (size_t)channels * sizeof(float));
+            memcpy(best, rows + start % job->ring * length + from * channels, (size_t)channels * sizeof(float));
             for (int64_t row = start; row < stop; row++)
                 for (int64_t column = from; column < to; column++)
-                    raise_to(best, rows + row % call->pool * length + column * channels, channels);
+                    raise_to(best, rows + row % job->ring * length + column * channels, channels);
         }
     }
 }

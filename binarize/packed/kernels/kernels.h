@@ -260,7 +260,8 @@ typedef struct {
     int64_t run;                                    /* floats of a window's row: they are neighbours */
     int64_t blocks, block_weights, chunks, chunk_pixels;
     float *result;                                  /* of this image */
-    float *rows;                                    /* [worker][pool][out_width][out_channels] */
+    int64_t ring;                                   /* rows that a window of the pool holds at most */
+    float *rows;                                    /* [worker][ring][out_width][out_channels] */
 } FloatJob;
 
 typedef struct {

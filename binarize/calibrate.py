@@ -46,6 +46,7 @@ from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call, evaluating, measure_liveness
 from binarize.record import versions
 from binarize.report.model import Agreement, make_report
+from binarize.seen import DataUse
 from binarize.training.data import (
     Batch,
     ImageData,
@@ -116,6 +117,8 @@ def calibrate(
     if fit not in _FITS:
         raise UsageError(f'fit="{fit}" is none of {", ".join(_FITS)}{did_you_mean(str(fit), _FITS)}')
     if isinstance(data, (str, os.PathLike, Dataset)):
+        if preprocessing is None and needs_preprocessing(data):
+            preprocessing = preprocessing_of(model)
         batches, name, unreadable = open_images(
             model, data, limit, preprocessing, root=root, download=download, batch_size=batch_size, seed=seed
         )
@@ -148,6 +151,8 @@ def calibrate(
             found = replace(found, reference=words)
         found = replace(found, data=name, unreadable=unreadable)
         record_calibration(model, found, batches, noise=noise)
+        shown = preprocessing if name is not None else None
+        _remember_use(model, found, shown, isinstance(data, (str, os.PathLike)))
     return found
 
 
@@ -385,7 +390,11 @@ def on_device(model: nn.Module, images: Images) -> Images:
 
 
 def record_calibration(
-    model: nn.Module, found: Calibration, batches: list[Images], *, noise: bool = False
+    model: nn.Module,
+    found: Calibration,
+    batches: list[Images],
+    *,
+    noise: bool = False,
 ) -> None:
     """Let the model's plan and report say where its thresholds come from, and what its binary inputs see now."""
     conversion = conversion_of(model)
@@ -408,3 +417,13 @@ def record_calibration(
     )
     # A training that came before is what the report no longer tells of: the weights are others now.
     remember(model, replace(conversion, plan=plan, report=report))
+
+
+def _remember_use(model: nn.Module, found: Calibration, shown: Preprocessing | None, by_name: bool) -> None:
+    """Let the model remember which images it was fitted to, and how they were shown to it."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return
+    use = DataUse("calibrate", found.data or "images in memory", found.images, by_name=by_name)
+    seen = conversion.seen.showing(shown, "calibrate").using(use)
+    remember(model, replace(conversion, seen=seen))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from binarize.report.next_steps import next_commands
 from binarize.rewrite import copy_model, rewrite
 from binarize.rules import Part, RuleSet
 from binarize.scheme import PART_SLOTS
+from binarize.seen import Seen
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
@@ -102,7 +104,19 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
     frozen = set(record["frozen"])
     for name, parameter in rebuilt.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    remember(rebuilt, Conversion(plan, origin, rules, report, skeleton, record["seed"], record["command"]))
+    conversion = Conversion(
+        plan,
+        origin,
+        rules,
+        report,
+        skeleton,
+        record["seed"],
+        record["command"],
+        Seen.from_json(record["seen"]),
+        None if model is None else weakref.ref(model),
+        source,
+    )
+    remember(rebuilt, conversion)
     _check_output(rebuilt, origin, record)
     return rebuilt
 

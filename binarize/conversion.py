@@ -13,11 +13,12 @@ from binarize.capture.shadow import silenced_hooks
 from binarize.plan import Plan
 from binarize.report.model import Report
 from binarize.rules import RuleSet
+from binarize.seen import Preprocessing, Seen, Verb
 from binarize.sources import Source
 from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.structure import without_data
 
-__all__ = ["Conversion", "SourceRecord", "conversion_of", "forget", "remember"]
+__all__ = ["Conversion", "SourceRecord", "conversion_of", "forget", "remember", "remember_images"]
 
 _ATTRIBUTE = "_binarize"
 
@@ -101,8 +102,12 @@ class Conversion:
     skeleton: nn.Module | None = None
     seed: int = 0
     command: str | None = None
+    # How images are shown to it, which classes they have, and which it was fitted on.
+    seen: Seen = field(default_factory=Seen)
     # The float model itself, for as long as its owner keeps it; it teaches. No part of what is saved.
     original: weakref.ref[nn.Module] | None = field(default=None, repr=False, compare=False)
+    # What the user named as the source when the model was loaded: it makes the float model again. No part of what is saved.
+    named_source: str | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "original": None}
@@ -133,6 +138,13 @@ def forget(model: nn.Module) -> None:
     vars(model).pop(_ATTRIBUTE, None)
     if isinstance(vars(model).get("report"), Report):
         del model.report
+
+
+def remember_images(model: nn.Module, preprocessing: Preprocessing | None, by: Verb) -> None:
+    """Let a converted model remember how images are shown to it from now on; None changes nothing."""
+    conversion = conversion_of(model)
+    if conversion is not None:
+        remember(model, replace(conversion, seen=conversion.seen.showing(preprocessing, by)))
 
 
 def conversion_of(model: nn.Module) -> Conversion | None:

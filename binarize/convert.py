@@ -237,7 +237,10 @@ class PlannedConversion:
         # A function among the rules has no file form; what it said about these layers has.
         rules = self.rules.bind(self.analysis.layers)
         original = None if inplace else weakref.ref(float_model)
-        remember(model, Conversion(plan, record, rules, report, skeleton, self.seed, self.command, original))
+        conversion = Conversion(
+            plan, record, rules, report, skeleton, self.seed, self.command, original=original
+        )
+        remember(model, conversion)
         return model
 
     def _calibration_data(self, calibrate: Any) -> list[Images] | None:

@@ -10,7 +10,7 @@ from binarize.errors import SourceError
 __all__ = ["FORMAT", "migrate"]
 
 # Raised with every change of binarize.json or of the tensors' names that an older reader would get wrong.
-FORMAT = 3
+FORMAT = 4
 
 
 def _without_widths(record: dict[str, Any]) -> dict[str, Any]:
@@ -33,8 +33,18 @@ def _with_kinds(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "source": source}
 
 
+def _with_nothing_seen(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 3 -> 4: how images are shown, classes and data were written down nowhere."""
+    seen: dict[str, Any] = {"preprocessing": None, "shown_by": None, "classes": [], "data": []}
+    return {**record, "seen": seen}
+
+
 # Version -> the step from it to the next one.
-_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _without_widths, 2: _with_kinds}
+_STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _without_widths,
+    2: _with_kinds,
+    3: _with_nothing_seen,
+}
 
 
 def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = _STEPS,

@@ -37,6 +37,7 @@ _KEYS = frozenset(
         "rules",
         "seed",
         "command",
+        "seen",
         "tied",
         "modes",
         "frozen",
@@ -57,6 +58,7 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
         "rules": conversion.rules.to_json(),
         "seed": conversion.seed,
         "command": conversion.command,
+        "seen": conversion.seen.to_json(),
         "tied": tied_tensors(model),
         # Only what differs from the float model's defaults would do, but a list of all is easier to read and check.
         "modes": {name: module.training for name, module in model.named_modules()},

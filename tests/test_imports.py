@@ -77,6 +77,7 @@ PART_OF = {
     "rule_text": "rules",
     "rule_values": "rules",
     "scheme": "rules",
+    "seen": "convert",
     "walk": "plan",
     "window_attention": "layers",
 }

@@ -118,6 +118,8 @@ def calibrate(
     with screen.stage("loading the model"):
         model = checkpoint.load(folder, source=source)
     kept = progress_file(out or folder)
+    shown = data_options.preprocessing(model, mean, std)
+    data_options.show_images(screen, model, shown)
     found = run(
         screen,
         model,
@@ -128,7 +130,7 @@ def calibrate(
         steps=steps,
         joint_steps=joint_steps,
         limit=limit,
-        preprocessing=data_options.preprocessing(model, mean, std) if mean or std else None,
+        preprocessing=shown,
         root=data_root,
         download=download,
         seed=seed,

@@ -110,8 +110,8 @@ def convert(
     folder = out or Path(f"{model_name(src)}-{rule_set.name}")
     if not dry_run:
         _refuse_overwriting(folder, emitted, force)
-    if calibrate is None and (limit or steps or mean or std):
-        raise UsageError("--limit, --steps, --mean and --std belong to --calibrate DATA, which is not given")
+    if calibrate is None and (limit or steps):
+        raise UsageError("--limit and --steps belong to --calibrate DATA, which is not given")
     model = options.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
     planned = options.make_plan(screen, model, rule_set, seed)
     planned.command = shlex.join(["binarize", *sys.argv[1:]])
@@ -122,7 +122,14 @@ def convert(
         with screen.stage("rewriting and checking"):
             # The loaded model is nobody else's: rewriting it in place saves a copy.
             converted = planned.apply(inplace=True, strict=strict)
+        from binarize.conversion import remember_images
+
         found, kept = None, calibration.progress_file(folder)
+        shown = None
+        if calibrate is not None or mean is not None or std is not None:
+            shown = data_options.preprocessing(converted, mean, std)
+            data_options.show_images(screen, converted, shown)
+            remember_images(converted, shown, "convert")
         if calibrate is not None:
             found = calibration.run(
                 screen,
@@ -131,7 +138,7 @@ def convert(
                 None,
                 steps=steps,
                 limit=limit,
-                preprocessing=data_options.preprocessing(converted, mean, std) if mean or std else None,
+                preprocessing=shown,
                 root=data_root,
                 download=download,
                 seed=seed,

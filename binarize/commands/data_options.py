@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from binarize.commands.screen import Screen
 from binarize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +16,18 @@ if TYPE_CHECKING:
 
     from binarize.training.data import Preprocessing
 
-__all__ = ["BatchSize", "DataRoot", "Download", "Limit", "Mean", "Source", "Std", "Workers", "preprocessing"]
+__all__ = [
+    "BatchSize",
+    "DataRoot",
+    "Download",
+    "Limit",
+    "Mean",
+    "Source",
+    "Std",
+    "Workers",
+    "preprocessing",
+    "show_images",
+]
 
 _DATA = "Data"
 
@@ -41,11 +54,27 @@ Source = Annotated[
 ]
 
 
-def preprocessing(model: nn.Module, mean: str | None, std: str | None) -> Preprocessing:
+def preprocessing(
+    model: nn.Module, mean: str | None, std: str | None, size: Sequence[int] | None = None
+) -> Preprocessing:
     """The model's preprocessing with what the options say instead."""
     from binarize.training.data import preprocessing_of
 
-    return preprocessing_of(model, mean=_numbers("--mean", mean), std=_numbers("--std", std))
+    return preprocessing_of(model, size=size, mean=_numbers("--mean", mean), std=_numbers("--std", std))
+
+
+def show_images(screen: Screen, model: nn.Module, shown: Preprocessing | None) -> None:
+    """One line on how images are shown to the model, and a warning where it remembers otherwise."""
+    from binarize.conversion import conversion_of
+
+    if shown is None:
+        return
+    screen.show(f"images   {shown}")
+    conversion = conversion_of(model)
+    if conversion is None or conversion.seen.preprocessing is None:
+        return
+    if other := shown.differs_from(conversion.seen.preprocessing):
+        screen.warn(f"other than remembered from {conversion.seen.shown_by}: there it was {other}")
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:

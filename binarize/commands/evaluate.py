@@ -92,6 +92,8 @@ def evaluate(
             )
             loaded = found.module
     reference = _reference(screen, loaded, float_model, is_folder=Path(model).is_dir())
+    shown = data_options.preprocessing(loaded, mean, std)
+    data_options.show_images(screen, loaded, shown)
     with screen.stage("evaluating"):
         result = run(
             loaded,
@@ -100,7 +102,7 @@ def evaluate(
             split=split,
             batch_size=batch_size,
             limit=limit,
-            preprocessing=data_options.preprocessing(loaded, mean, std),
+            preprocessing=shown,
             root=data_root,
             download=download,
             device=device,

@@ -237,9 +237,7 @@ def _announce(screen: Screen, run: Run) -> None:
     held = "none to validate" if run.validation is None else f"{len(run.validation):,} to validate"
     classes = f" of {len(run.data.classes)} classes" if run.data.classes else ""
     screen.show(f"data     {run.data.name}: {len(run.data):,} images{classes}, {held}")
-    if run.preprocessing is not None:
-        shape = "x".join(map(str, run.preprocessing.size))
-        screen.show(f"images   {shape}, {run.preprocessing.origin}")
+    data_options.show_images(screen, run.model, run.preprocessing)
     screen.show(f"teacher  {run.teachers}")
     recipe = run.recipe
     screen.show(

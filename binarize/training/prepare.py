@@ -171,9 +171,14 @@ def prepare(
     if stored is not None:
         before, now = stored["record"], run.record()
         for key in ("data", "images", "seed", "teacher", "preprocessing"):
-            if before[key] != now[key]:
+            if _told(before[key]) != _told(now[key]):
                 raise UsageError(_differs(key, before[key], now[key]))
     return run
+
+
+def _told(value: Any) -> Any:
+    """A value of the record without what is there for people alone."""
+    return {**value, "origin": None} if isinstance(value, dict) else value
 
 
 def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | None:

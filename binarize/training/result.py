@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from binarize.conversion import conversion_of, remember
 from binarize.report.training import Training
+from binarize.seen import DataUse, Seen
 from binarize.training.metrics import Row
 from binarize.training.prepare import Run
 from binarize.training.stages import stages_of
@@ -46,8 +47,16 @@ def remember_training(run: Run, ending: Ending, rows: Sequence[Row]) -> Training
     )
     conversion = conversion_of(run.model)
     if conversion is not None:
-        remember(run.model, replace(conversion, report=replace(conversion.report, training=training)))
+        report = replace(conversion.report, training=training)
+        remember(run.model, replace(conversion, report=report, seen=_seen(conversion.seen, run)))
     return training
+
+
+def _seen(before: Seen, run: Run) -> Seen:
+    """What the model has seen now."""
+    use = DataUse("finetune", run.data.name, len(run.data), by_name=run.data.by_name)
+    named = run.data.classes if len(run.data.classes) == run.classes else ()
+    return before.showing(run.preprocessing, "finetune").using(use).naming(named)
 
 
 def _number(value: float | int | str | None) -> float | None:

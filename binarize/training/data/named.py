@@ -57,6 +57,8 @@ class ImageData:
     notes: tuple[str, ...] = field(default=(), compare=False)
     # Whether it is what results are reported on: nothing should be chosen by it.
     is_test: bool = False
+    # Whether it has a name that opens it again.
+    by_name: bool = False
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -81,7 +83,8 @@ def open_data(
     if isinstance(data, ImageData):
         return data if split == "train" else None
     if isinstance(data, (str, os.PathLike)):
-        return _named(str(data), split, size, classes, Path(root), download)
+        found = _named(str(data), split, size, classes, Path(root), download)
+        return None if found is None else replace(found, by_name=True)
     if isinstance(data, Tensor):
         data = (data, None)
     if isinstance(data, (tuple, list)) and len(data) == 2 and isinstance(data[0], Tensor):

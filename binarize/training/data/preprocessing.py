@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
+from binarize.seen import SMALL, Preprocessing
 from binarize.sources.input_shapes import infer
 
 if TYPE_CHECKING:
@@ -20,38 +22,6 @@ __all__ = ["Preprocessing", "evaluation_transform", "preprocessing_of"]
 # Of torchvision's classifiers.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET_CROP = 224 / 256
-# Below this side an image is shown as it is; above it, its rim is cut off as the published accuracies do.
-_SMALL = 96
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes a tensor: resized, cropped in the middle, scaled to [0, 1], normalized."""
-
-    # (channels, height, width)
-    size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    # Side of the crop over side of the resized image.
-    crop: float = 1.0
-    interpolation: str = "bilinear"
-    # Where this comes from, for people.
-    origin: str = ""
-
-    @property
-    def small(self) -> bool:
-        """Whether images are so small that cutting off their rim loses what they show."""
-        return min(self.size[1:]) < _SMALL
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Preprocessing:
-        """The preprocessing that `to_json` wrote."""
-        lists = {key: tuple(data[key]) for key in ("size", "mean", "std")}
-        return cls(**{**data, **lists})
 
 
 def preprocessing_of(
@@ -63,25 +33,50 @@ def preprocessing_of(
 ) -> Preprocessing:
     """The preprocessing that the model's configuration says; `size` (C, H, W), `mean` and `std` override it.
 
-    timm models carry a configuration. torchvision's classifiers have that of ImageNet. For any other model the size is the
-    one it was converted with, or that its first layer accepts, and pixels go to [-1, 1].
+    A converted model remembers how images were shown to it. timm models carry a configuration. torchvision's classifiers
+    have that of ImageNet. For any other model the size is the one it was converted with, or that its first layer accepts,
+    and pixels go to [-1, 1]. `origin` says which of these it is.
 
-    Raises: UsageError where the size of its images is not known.
+    Raises: UsageError where the size of its images is not known, or numbers are no mean or standard deviation.
     """
-    found = _configured(model, None if size is None else tuple(size))
+    found = _sized(_known(model, None if size is None else tuple(size)), size)
     channels = found.size[0]
-    for name, given in (("mean", mean), ("std", std)):
-        if given is not None and len(given) not in (1, channels):
+    given = {name: values for name, values in (("mean", mean), ("std", std)) if values is not None}
+    for name, values in given.items():
+        if len(values) not in (1, channels):
             raise UsageError(
-                f"{name} has {len(given)} numbers; the model takes {channels} channels, so give 1 or {channels}"
+                f"{name} has {len(values)} numbers; the model takes {channels} channels, so give 1 or {channels}"
             )
-    if mean is not None:
-        found = replace(found, mean=_per_channel(mean, channels), origin=f"{found.origin}; mean as given")
-    if std is not None:
-        found = replace(found, std=_per_channel(std, channels), origin=f"{found.origin}; std as given")
+        if not all(isfinite(value) for value in values):
+            raise UsageError(f"{name} is {tuple(values)}; expected finite numbers")
+    if given:
+        rest = "" if len(given) == 2 else f"; {'std' if mean is not None else 'mean'} {found.origin}"
+        found = replace(
+            found,
+            mean=found.mean if mean is None else _per_channel(mean, channels),
+            std=found.std if std is None else _per_channel(std, channels),
+            origin=f"{' and '.join(given)} as given{rest}",
+        )
     if any(value <= 0 for value in found.std):
         raise UsageError(f"std is {found.std}; expected positive numbers")
     return found
+
+
+def _sized(found: Preprocessing, given: Sequence[int] | None) -> Preprocessing:
+    """The preprocessing at a size that was given, where it is another than its own."""
+    if given is None or tuple(given) == found.size:
+        return found
+    size = _size(given)
+    crop = found.crop if min(size[1:]) >= SMALL else 1.0
+    mean, std = _per_channel(found.mean, size[0]), _per_channel(found.std, size[0])
+    return replace(found, size=size, crop=crop, mean=mean, std=std)
+
+
+def _known(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessing:
+    """What the model remembers, or else what it is by its class and its configuration."""
+    conversion = conversion_of(model)
+    remembered = None if conversion is None else conversion.seen.remembered()
+    return remembered if remembered is not None else _configured(model, given)
 
 
 def _configured(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessing:
@@ -95,15 +90,17 @@ def _configured(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessin
             _size(size),
             _per_channel(config["mean"], size[0]),
             _per_channel(config["std"], size[0]),
-            float(config["crop_pct"]) if min(size[1:]) >= _SMALL else 1.0,
+            float(config["crop_pct"]) if min(size[1:]) >= SMALL else 1.0,
             config["interpolation"],
-            "the model's timm configuration",
+            "from the model's timm configuration",
         )
     if _defined_by(model, "torchvision."):
         size = shape or (_channels(model), 224, 224)
-        crop = _IMAGENET_CROP if min(size[1:]) >= _SMALL else 1.0
+        crop = _IMAGENET_CROP if min(size[1:]) >= SMALL else 1.0
         mean, std = _per_channel(_IMAGENET_MEAN, size[0]), _per_channel(_IMAGENET_STD, size[0])
-        return Preprocessing(_size(size), mean, std, crop, origin="ImageNet, as torchvision's models")
+        return Preprocessing(
+            _size(size), mean, std, crop, origin="a guess: ImageNet's, as of torchvision's models"
+        )
     if shape is None:
         inferred = infer(model)
         sizes = inferred.kinds[0].shape if inferred is not None else ()
@@ -113,7 +110,9 @@ def _configured(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessin
             "the size of this model's images is not known: give a Dataset of tensors, or convert it with an example input"
         )
     half = (0.5,) * shape[0]
-    return Preprocessing(_size(shape), half, half, origin="pixels to [-1, 1]: the model says nothing else")
+    return Preprocessing(
+        _size(shape), half, half, origin="a guess: pixels to [-1, 1], since the model says nothing else"
+    )
 
 
 def _image_shape(model: nn.Module) -> tuple[int, ...] | None:

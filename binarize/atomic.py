@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import shutil
-import tempfile
-import time
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from binarize.claim import claimed, held
 from binarize.errors import UsageError
+from binarize.leftovers import draft_file, draft_folder, is_leftover, place_of
+from binarize.replacement import must_stay, put, recover, sync
 
-try:
-    import fcntl
-except ImportError:  # where there is no such lock, what a killed process left stays
-    fcntl = None  # type: ignore[assignment]
-
-__all__ = ["check_place", "sync", "whole_file", "whole_folder"]
-
-# A draft is made a moment before it is locked; one this old that nobody holds is abandoned.
-_ABANDONED_SECONDS = 60
+__all__ = ["check_place", "recover", "sync", "whole_file", "whole_folder"]
 
 
 def check_place(target: Path) -> None:
@@ -35,99 +28,65 @@ def check_place(target: Path) -> None:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `target` when the block ends without an exception, replacing what is there."""
-    # Beside the target, so that the rename stays on one disk.
-    draft = target.with_name(f".{target.name}.draft")
-    try:
+    """A path to write to, which becomes `target` when the block ends without an exception, replacing what is there.
+
+    Where `target` is a link, what it names is replaced.
+
+    Raises: UsageError, where there is something else than a file.
+    """
+    place = place_of(target)
+    if place.exists() and not stat.S_ISREG(place.stat().st_mode):
+        what = "a folder" if place.is_dir() else "no plain file"
+        raise UsageError(f"{target} is {what}, which is not replaced by a file; give another name")
+    with draft_file(place) as draft:
         yield draft
         draft.chmod(0o666 & ~_umask())
         sync(draft)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
-    sync(target.absolute().parent)
+        if (claim := held(place)) is not None:
+            claim.puts(draft)
+        draft.replace(place)
+    sync(place.parent)
 
 
 @contextmanager
 def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which becomes `target` when the block ends without an exception.
 
-    A folder that stands there is removed only after the new one has its name. With `keep`, the new one takes over what
-    else that folder holds. What a killed process left of an earlier attempt is removed.
+    A folder that stands there is exchanged for it, and then removed. With `keep`, the new one takes over what else that
+    folder holds. What a killed process left of an earlier attempt is removed. Where `target` is a link, what it names
+    is replaced.
+
+    Raises: UsageError, where another process writes the same folder.
     """
-    parent = target.absolute().parent
+    place = place_of(target)
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".draft", dir=parent))
-    except OSError as error:  # the user named the target, not the draft
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
-    handle = _held(draft)
-    try:
-        yield draft
-        mask = _umask()
-        for path in draft.rglob("*"):
-            # Some libraries write files that nobody else may read.
-            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-            sync(path)
-        draft.chmod(0o777 & ~mask)
-        for path in target.iterdir() if keep else ():
-            if not (draft / path.name).exists():
-                _link(path, draft / path.name)
-        _put(draft, target)
-    finally:
-        if handle is not None:
-            os.close(handle)
-        shutil.rmtree(draft, ignore_errors=True)
-    sync(parent)
+    with claimed(target) as claim:
+        recover(place)
+        stays = must_stay(place)
+        with draft_folder(place, place if stays else place.parent) as draft:
+            yield draft
+            _settle(draft)
+            claim.puts(draft)
+            kept = (
+                [path for path in place.iterdir() if not is_leftover(path)] if keep and place.is_dir() else []
+            )
+            for path in () if stays else kept:
+                if not os.path.lexists(draft / path.name):
+                    _link(path, draft / path.name)
+            put(draft, place, [path.name for path in kept])
 
 
-def _held(folder: Path) -> int | None:
-    """A handle that locks the folder while this process lives; None, where another holds it or nothing can."""
-    if fcntl is None:
-        return None
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by a living process, or a disk without locks
-        os.close(handle)
-        return None
-    return handle
-
-
-def _sweep(target: Path) -> None:
-    for draft in target.absolute().parent.glob(f".{glob.escape(target.name)}.*.draft"):
-        with suppress(OSError):  # another process was faster, or it is not ours to remove
-            if time.time() - draft.stat().st_mtime < _ABANDONED_SECONDS:
-                continue
-            handle = _held(draft)
-            if handle is not None:
-                shutil.rmtree(draft, ignore_errors=True)
-                os.close(handle)
-
-
-def sync(path: Path) -> None:
-    """Force a file or folder to the disk, before a rename makes it the truth."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _put(draft: Path, target: Path) -> None:
-    if not target.exists():
-        draft.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=draft.parent)) / "folder"
-    target.rename(old)
-    try:
-        draft.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    finally:
-        shutil.rmtree(old.parent, ignore_errors=True)
+def _settle(draft: Path) -> None:
+    """Everything in it readable to whom the umask lets, and on the disk: some libraries write files for nobody else."""
+    mask = _umask()
+    for path in draft.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+        sync(path)
+    draft.chmod(0o777 & ~mask)
+    sync(draft)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -135,7 +94,9 @@ def _link(source: Path, target: Path) -> None:
     if source.is_dir() and not source.is_symlink():
         target.mkdir()
         for path in source.iterdir():
-            _link(path, target / path.name)
+            if not is_leftover(path):
+                _link(path, target / path.name)
+        sync(target)
         return
     try:
         os.link(source, target, follow_symlinks=False)

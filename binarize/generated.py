@@ -1,4 +1,4 @@
-"""A module's `forward` replaced by printed code, its object kept: attributes, hooks, parameter names, isinstance.
+"""A module's `forward` replaced by generated code, its object kept: attributes, hooks, parameter names, isinstance.
 
 The object's class becomes a generated subclass of its own class whose only override is `forward`. Pickling and copying
 rebuild that class from (base class, source), so no torch.fx object is ever stored.
@@ -6,45 +6,52 @@ rebuild that class from (base class, source), so no torch.fx object is ever stor
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import linecache
-import re
-import types
 from collections.abc import Mapping
 from typing import Any
 
 import torch.fx
 from torch import nn
 
-__all__ = ["forward_source", "give_forward", "is_generated", "source_hash"]
+from binarize.capture.code import code_of
+from binarize.errors import RewriteError
 
-# Names in the printed code -> ("module", name) for modules, ("object", object) for all else.
-Globals = dict[str, tuple[str, Any]]
+__all__ = ["forward_source", "give_forward", "is_generated", "printed_hash", "source_hash"]
 
-# Names of the functions in a source.
-_FUNCTION = re.compile(r"^def (\w+)\(", re.MULTILINE)
 
-_classes: dict[tuple[type, str], type[nn.Module]] = {}
+class _Globals(dict[str, tuple[str, Any]]):
+    """Names in the source -> ("module", name) for modules, ("object", object) for all else. Copies of a model share it."""
+
+    def __deepcopy__(self, memo: Any) -> _Globals:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+# (base class, source, objects in it) -> the generated class
+_classes: dict[tuple[Any, ...], type[nn.Module]] = {}
 
 
 def give_forward(
     module: nn.Module, graph: torch.fx.Graph, methods: Mapping[str, torch.fx.Graph] | None = None
 ) -> str:
-    """Let `module` run `graph` from now on, and `methods` under their names. Returns the source of all of them."""
-    source = ""
-    names: Globals = {}
-    for function, part in {"forward": graph, **(methods or {})}.items():
-        part.lint()
-        code = part.python_code("self")
-        source += code.src.replace("def forward(", f"def {function}(", 1)
-        for name, value in code.globals.items():
-            # torch.fx lists its own modules too, whether the code uses them or not.
-            if re.search(rf"\b{name}\b", code.src):
-                is_module = isinstance(value, types.ModuleType)
-                names[name] = ("module", value.__name__) if is_module else ("object", value)
-    module.__class__ = _generated_class(type(module), source, names)
-    return source
+    """Let `module` run `graph` from now on, and `methods` under their names. Returns the source of all of them.
+
+    Raises: RewriteError, where the graph is none, or reads what the module does not have.
+    """
+    functions = {"forward": graph, **(methods or {})}
+    for part in functions.values():
+        try:
+            part.lint()
+        except RuntimeError as error:
+            raise RewriteError(f"a forward is no program: {error.args[0].splitlines()[0]}") from error
+    code = code_of(functions, module)
+    module.__class__ = _generated_class(type(module), code.source, _Globals(code.names))
+    return code.source
 
 
 def is_generated(module: nn.Module) -> bool:
@@ -62,13 +69,23 @@ def source_hash(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
-def _generated_class(base: type[nn.Module], source: str, names: Globals) -> type[nn.Module]:
-    key = (base, source)
+def printed_hash(graph: torch.fx.Graph, methods: Mapping[str, torch.fx.Graph]) -> str:
+    """The hash that was kept for the same forward while torch.fx printed it; that text is never run."""
+    text = ""
+    for function, part in {"forward": graph, **methods}.items():
+        text += part.python_code("self").src.replace("def forward(", f"def {function}(", 1)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _generated_class(base: type[nn.Module], source: str, names: _Globals) -> type[nn.Module]:
+    held = tuple((name, value if kind == "module" else id(value)) for name, (kind, value) in names.items())
+    key = (base, source, held)
     if key not in _classes:
         namespace = {
             name: importlib.import_module(value) if kind == "module" else value
             for name, (kind, value) in names.items()
         }
+        functions = [node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
         filename = f"<forward of {base.__qualname__} rewritten by binarize, {source_hash(source)[:12]}>"
         exec(compile(source, filename, "exec"), namespace)
         # Tracebacks and torch.compile show the lines.
@@ -77,7 +94,7 @@ def _generated_class(base: type[nn.Module], source: str, names: Globals) -> type
             base.__name__,
             (base,),
             {
-                **{name: namespace[name] for name in _FUNCTION.findall(source)},
+                **{name: namespace[name] for name in functions},
                 "__reduce_ex__": _reduce,
                 "__module__": base.__module__,
                 "__qualname__": base.__qualname__,
@@ -96,6 +113,7 @@ def _reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
     return _rebuild, (cls.__mro__[1], vars(cls)["_binarize_source"], vars(cls)["_binarize_globals"]), state
 
 
-def _rebuild(base: type[nn.Module], source: str, names: Globals) -> nn.Module:
-    cls = _generated_class(base, source, names)
+def _rebuild(base: type[nn.Module], source: str, names: Mapping[str, tuple[str, Any]]) -> nn.Module:
+    """A pickle's way back, of this version and of older ones: whoever unpickles without a check trusts the file."""
+    cls = _generated_class(base, source, names if isinstance(names, _Globals) else _Globals(names))
     return cls.__new__(cls)

@@ -15,7 +15,7 @@ from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.capture.shadow import HOOK_TABLES, computed_tensors, silenced_hooks
 from binarize.errors import CheckError, RewriteError
-from binarize.generated import give_forward, source_hash
+from binarize.generated import give_forward, printed_hash, source_hash
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
 from binarize.plan import Plan
 
@@ -50,13 +50,7 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
             GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
         elif edit.op not in ("explicit", "open"):
             raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
-    hashes = {}
-    for path, graph in graphs.items():
-        container = module.get_submodule(path)
-        methods = take_methods(graph, container)
-        hashes[path] = source_hash(give_forward(container, graph, methods))
-    _compare(hashes, plan.capture.get("sources") or {})
-    return hashes
+    return _generate(module, graphs, plan.capture.get("sources") or {})
 
 
 def copy_model(module: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
@@ -105,10 +99,21 @@ def _open(module: nn.Module, path: str, args: Mapping[str, object]) -> torch.fx.
     return graph
 
 
-def _compare(now: Mapping[str, str], then: Mapping[str, str]) -> None:
-    for path, digest in then.items():
-        if now.get(path) != digest:
+def _generate(
+    module: nn.Module, graphs: Mapping[str, torch.fx.Graph], saved: Mapping[str, str]
+) -> dict[str, str]:
+    """Give every opened container its new forward, and compare with the hashes that were saved, if there are any."""
+    hashes, printed = {}, {}
+    for path, graph in graphs.items():
+        container = module.get_submodule(path)
+        methods = take_methods(graph, container)
+        hashes[path] = source_hash(give_forward(container, graph, methods))
+        if path in saved and saved[path] != hashes[path]:
+            printed[path] = printed_hash(graph, methods)
+    for path, digest in saved.items():
+        if digest not in (hashes.get(path), printed.get(path)):
             raise CheckError(
                 f"the rewritten forward of {path or 'the model'} differs from the saved one: the float model's code is "
                 "another version\n  load with the versions named in binarize.json, or convert the model again"
             )
+    return hashes

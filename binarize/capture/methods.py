@@ -16,6 +16,7 @@ import torch
 import torch.fx
 from torch import nn
 
+from binarize.capture.code import code_of
 from binarize.errors import UsageError
 
 __all__ = ["check_fixed", "hold_methods", "remember_methods", "take_methods", "watched_methods"]
@@ -157,4 +158,4 @@ def _part(
 
 
 def _code(part: torch.fx.Graph | None) -> str:
-    return part.python_code("self").src if part is not None else ""
+    return code_of({"forward": part}).source if part is not None else ""

@@ -27,6 +27,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
+from binarize.capture.graph_model import GraphModel
 from binarize.errors import CaptureError
 from binarize.packed.float_conv import FloatConv, suits
 from binarize.packed.fused_conv import FusedConv
@@ -54,7 +55,7 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
     model = copy.deepcopy(model).eval()
     tracer = _Tracer()
     try:
-        traced = GraphModule(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
+        traced = GraphModel(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
     except Exception as error:  # anything can come out of a user's forward run on proxies
         raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
     with torch.no_grad():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
+from binarize.sources.child_names import check_names
 
 __all__ = ["check_float", "check_whole", "class_path", "quantizer_of", "unwrap"]
 
@@ -92,6 +93,7 @@ def _is_like(name: str, found: object, usual: object) -> bool:
 
 def check_float(module: nn.Module, spec: str, *, values: bool = True) -> None:
     """Raises SourceError where `module` is no float model with finite weights (`values=False`: unread)."""
+    check_names(module, spec)
     converted = getattr(module, "_binarize", None)
     if converted is not None:
         scheme = getattr(getattr(converted, "plan", None), "name", None)

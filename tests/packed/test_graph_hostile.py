@@ -186,8 +186,8 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
     **{
         f"the path {path!r}": put(whole, "modules", path)(["nn.Identity", {}])
         for path in (
-            "", ".", "a..b", "a b", "a;b", "a.b.", "forward", "training", "_modules", "__class__", "stem.child",
-            "conv1.child", "conv1.norm.x", "parameters.x", "a" * 200, "a." * 50 + "b", "relu.0",
+            "", ".", "a..b", "a\nb", "a\x1bb", "a\u202eb", "a.b.", "forward", "training", "_modules", "__class__",
+            "stem.child", "conv1.child", "conv1.norm.x", "parameters.x", "a" * 200, "a." * 50 + "b", "relu.0",
         )
     },
     # arguments of forward, and names in the printed code

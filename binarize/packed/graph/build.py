@@ -1,13 +1,11 @@
 """A graph as JSON values + the numbers of a packed file -> a model. Every name is checked before it is used.
 
-The model is a torch.fx.GraphModule: its forward is printed from the checked graph, so that it is exported and compiled
-like any other. Its modules stand at the paths they had, without the classes that held them.
+The model is a torch.fx.GraphModule: its forward is made of the checked graph, so that it is exported and compiled like
+any other. Its modules stand at the paths they had, without the classes that held them.
 """
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,17 +14,18 @@ import torch.fx
 from torch import Tensor, nn
 from torch.fx import Node
 
+from binarize.capture.expressions import is_identifier
+from binarize.capture.graph_model import GraphModel
 from binarize.capture.methods import check_fixed
-from binarize.errors import UsageError
+from binarize.errors import RewriteError, UsageError
 from binarize.packed.freeze import frozen_record, remember_frozen
 from binarize.packed.graph.modules import make, may_hold, own_tensors
-from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY
+from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY, is_path
 from binarize.packed.graph.values import decode
 from binarize.packed.layers import PARTS, PackedLayer
 
 __all__ = ["build"]
 
-_PATH = re.compile(r"[A-Za-z0-9_-]{1,100}(\.[A-Za-z0-9_-]{1,100}){0,30}")
 _MOST_STEPS = 1 << 17
 
 
@@ -57,12 +56,12 @@ def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Te
     graph.output(decode(output, made))
     try:
         model = _Packed(root, graph, "Packed")
-    except (IndexError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
+    except (IndexError, RewriteError, RuntimeError, SyntaxError, TypeError, ValueError) as error:
         raise UsageError(f"the graph is no program: {str(error)[:80]}") from error
     return model.eval().requires_grad_(False)
 
 
-class _Packed(torch.fx.GraphModule):
+class _Packed(GraphModel):
     """Copies keep what is known of the model."""
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -78,7 +77,7 @@ class _Packed(torch.fx.GraphModule):
 def _root(modules: Mapping[str, Any], layers: Mapping[str, PackedLayer]) -> nn.Module:
     root = nn.Module()
     for path in sorted(modules, key=lambda path: (path.count("."), *_natural(path))):
-        if not _PATH.fullmatch(path):
+        if not is_path(path):
             raise UsageError(f"{path[:80]!r} is no path of a module")
         said = modules[path]
         packed = isinstance(said, list) and len(said) == 2 and said[0] == "packed"
@@ -169,7 +168,7 @@ def _input(graph: torch.fx.Graph, said: Any, taken: set[str]) -> Node:
 
 
 def _is_name(name: str) -> bool:
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,100}", name) is not None and not keyword.iskeyword(name)
+    return is_identifier(name) and len(name) <= 100
 
 
 def _step(
@@ -207,7 +206,7 @@ def _step(
 
 def _hold(root: nn.Module, path: str, value: Tensor) -> None:
     """Make a tensor that a step reads reachable under its path."""
-    if not _PATH.fullmatch(path):
+    if not is_path(path):
         raise UsageError(f"{path[:80]!r} is no path of a tensor")
     *owners, name = path.split(".")
     place = root

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-__all__ = ["ATTRIBUTES", "FUNCTIONS", "METHODS", "NAMES", "UNARY"]
+__all__ = ["ATTRIBUTES", "FUNCTIONS", "METHODS", "NAMES", "UNARY", "is_path"]
 
 
 def _words(text: str) -> list[str]:
@@ -82,3 +82,13 @@ NAMES: dict[Callable[..., Any], str] = {function: name for name, function in rev
 METHODS = frozenset([*_BOTH, *_METHODS])
 # Attributes of tensors that are read.
 ATTRIBUTES = frozenset(["T", "device", "dtype", "mT", "ndim", "shape"])
+# Letters of a name in a path, and names in a path.
+_LONGEST, _DEEPEST = 100, 31
+
+
+def is_path(path: str) -> bool:
+    """Whether a packed file may name a module or a tensor so: any names that can be read."""
+    parts = path.split(".")
+    return len(parts) <= _DEEPEST and all(
+        0 < len(part) <= _LONGEST and part.isprintable() and not part.startswith("__") for part in parts
+    )

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.errors import UsageError
 from binarize.packed.graph.modules import describe
-from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES
+from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES, is_path
 from binarize.packed.graph.values import encode
 from binarize.packed.layers import PARTS, PackedLayer
 
@@ -170,6 +170,8 @@ class _Writer:
         """Describe a module and what it holds."""
         if path in self.modules:
             return
+        if not is_path(path):
+            raise UsageError(f"{path!a:.80} is a name that cannot be written")
         module = self.model.get_submodule(path)
         if isinstance(module, PackedLayer):
             run = {name: getattr(module, f"{name}_inside") for name in ("shortcut", "activation")}
@@ -187,6 +189,8 @@ class _Writer:
 
 
 def _tensor(model: nn.Module, path: str) -> Tensor:
+    if not is_path(path):
+        raise UsageError(f"{path!a:.80} is a name that cannot be written")
     owner, _, name = path.rpartition(".")
     module = model.get_submodule(owner)
     value = getattr(module, name)

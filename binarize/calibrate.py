@@ -151,8 +151,10 @@ def calibrate(
             found = replace(found, reference=words)
         found = replace(found, data=name, unreadable=unreadable)
         record_calibration(model, found, batches, noise=noise)
+        by_name = isinstance(data, (str, os.PathLike))
         shown = preprocessing if name is not None else None
-        _remember_use(model, found, shown, isinstance(data, (str, os.PathLike)))
+        use = DataUse("calibrate", name or "images in memory", found.images, by_name=by_name, root=str(root))
+        _remember_use(model, use, shown)
     return found
 
 
@@ -419,11 +421,10 @@ def record_calibration(
     remember(model, replace(conversion, plan=plan, report=report))
 
 
-def _remember_use(model: nn.Module, found: Calibration, shown: Preprocessing | None, by_name: bool) -> None:
+def _remember_use(model: nn.Module, use: DataUse, shown: Preprocessing | None) -> None:
     """Let the model remember which images it was fitted to, and how they were shown to it."""
     conversion = conversion_of(model)
     if conversion is None:
         return
-    use = DataUse("calibrate", found.data or "images in memory", found.images, by_name=by_name)
     seen = conversion.seen.showing(shown, "calibrate").using(use)
     remember(model, replace(conversion, seen=seen))

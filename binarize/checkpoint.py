@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
+import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +30,15 @@ from torch import Tensor, nn
 from binarize.atomic import check_place, whole_folder
 from binarize.calibration.result import is_fitted
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
-from binarize.errors import CheckError, RewriteError, RuleError, SourceError, UntrustedSourceError, UsageError
+from binarize.errors import (
+    BinarizeWarning,
+    CheckError,
+    RewriteError,
+    RuleError,
+    SourceError,
+    UntrustedSourceError,
+    UsageError,
+)
 from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
 from binarize.migrations import FORMAT
 from binarize.plan import Plan
@@ -43,9 +53,19 @@ from binarize.seen import Seen
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
+from binarize.sources.user_code import code_digest
 from binarize.tensor_file import save_tensors
 
-__all__ = ["float_model_of", "load", "read_record", "read_report", "rebuild", "replace_model", "save"]
+__all__ = [
+    "float_model_of",
+    "load",
+    "named_float",
+    "read_record",
+    "read_report",
+    "rebuild",
+    "replace_model",
+    "save",
+]
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
 REPORTS = ("json", "md", "html")
@@ -104,6 +124,8 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
     frozen = set(record["frozen"])
     for name, parameter in rebuilt.named_parameters():
         parameter.requires_grad_(name not in frozen)
+    if source is not None:
+        origin = origin.named_anew(source, code_digest(source))
     conversion = Conversion(
         plan,
         origin,
@@ -191,7 +213,11 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
     report = conversion.report
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     commands = next_commands(
-        target, calibrated=is_fitted(conversion.plan), trained=report.training is not None
+        target,
+        calibrated=is_fitted(conversion.plan),
+        trained=report.training is not None,
+        seen=conversion.seen,
+        source=conversion.named_source or conversion.source.code,
     )
     report = replace(report, files=files, next_commands=commands)
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
@@ -262,15 +288,33 @@ def _float_model(
     if model is not None:
         return copy_model(model)
     if source is not None:
-        return load_source(source).module
+        return named_float(origin, source)
     if origin.builder is not None:
         return build(origin.builder, num_classes=origin.num_classes)
     if (folder / _STRUCTURE).is_file():
         return load_structure(folder / _STRUCTURE)
     raise SourceError(
         f"{folder}: the float model's class is your own ({origin.class_path}), which no file here can make\n"
-        f"  load({str(folder)!r}, model=your_float_model), or --source file.py:factory"
+        f"  load({str(folder)!r}, model=your_float_model), or --source {shlex.quote(origin.code or 'file.py:factory')}"
     )
+
+
+def named_float(origin: SourceRecord, named: str) -> nn.Module:
+    """The float model that the user names in this call, with the number of classes that it was converted with.
+
+    Whether its file is still the one of the conversion is said; whether the model fits is checked by who goes on.
+    """
+    same_call = origin.code is not None and origin.code.rpartition(":")[2] == named.rpartition(":")[2]
+    loaded = load_source(named, num_classes=origin.num_classes if same_call else None)
+    digests = origin.code_sha256, loaded.code_sha256
+    if None not in digests and digests[0] != digests[1]:
+        warnings.warn(
+            f"{named.rpartition(':')[0]} has changed since the conversion (sha256 differs); what it makes is taken as long "
+            "as it fits, and may be another float model",
+            BinarizeWarning,
+            stacklevel=2,
+        )
+    return loaded.module
 
 
 def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> None:

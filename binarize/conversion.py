@@ -15,10 +15,20 @@ from binarize.report.model import Report
 from binarize.rules import RuleSet
 from binarize.seen import Preprocessing, Seen, Verb
 from binarize.sources import Source
+from binarize.sources.architectures import split
 from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.structure import without_data
+from binarize.sources.user_code import is_user_code
 
-__all__ = ["Conversion", "SourceRecord", "conversion_of", "forget", "remember", "remember_images"]
+__all__ = [
+    "Conversion",
+    "SourceRecord",
+    "conversion_of",
+    "forget",
+    "remember",
+    "remember_images",
+    "source_to_say",
+]
 
 _ATTRIBUTE = "_binarize"
 
@@ -37,6 +47,8 @@ class SourceRecord:
     sha256: str | None
     # What the model takes, as the example said; None where it holds objects that no file can.
     example: Arguments | None = None
+    # Of the Python file of the user's own that makes the model or its architecture.
+    code_sha256: str | None = None
 
     @classmethod
     def of(cls, source: Source, images: tuple[tuple[Any, ...], Any]) -> SourceRecord:
@@ -54,7 +66,25 @@ class SourceRecord:
             source.weights,
             source.sha256,
             Arguments.of(args, kwargs, precision),
+            source.code_sha256,
         )
+
+    @property
+    def code(self) -> str | None:
+        """The user's own code that makes the model or its architecture, as it was named; None where there is none.
+
+        Words for the user to say again: no file makes it run.
+        """
+        if self.kind == "factory":
+            return self.spec
+        own = self.arch is not None and split(self.arch) is None and is_user_code(self.arch)
+        return self.arch if own else None
+
+    def named_anew(self, code: str, code_sha256: str | None) -> SourceRecord:
+        """The same where code of the user's own now makes what was a module in memory; any other record as it is."""
+        if self.kind != "module" or self.builder is not None or code_sha256 is None:
+            return self
+        return replace(self, kind="factory", spec=code, code_sha256=code_sha256)
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -138,6 +168,14 @@ def forget(model: nn.Module) -> None:
     vars(model).pop(_ATTRIBUTE, None)
     if isinstance(vars(model).get("report"), Report):
         del model.report
+
+
+def source_to_say(model: nn.Module) -> str | None:
+    """What `--source` has to name when this model is loaded again: as said in this call, or at the conversion."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return None
+    return conversion.named_source or conversion.source.code
 
 
 def remember_images(model: nn.Module, preprocessing: Preprocessing | None, by: Verb) -> None:

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Sequence
 
 __all__ = [
     "BinarizeError",
+    "BinarizeWarning",
     "CaptureError",
     "CheckError",
     "NothingToBinarizeError",
@@ -42,6 +43,10 @@ class BinarizeError(Exception):
     """Base of all errors raised on purpose."""
 
     exit_code = 1
+
+
+class BinarizeWarning(UserWarning):
+    """Something that may be wrong, where the work goes on; the command line shows it as its own warning."""
 
 
 class UsageError(BinarizeError):

@@ -34,9 +34,9 @@ def _with_kinds(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_nothing_seen(record: dict[str, Any]) -> dict[str, Any]:
-    """Format 3 -> 4: how images are shown, classes and data were written down nowhere."""
+    """Format 3 -> 4: how images are shown, classes, data and the file of the user's code were written down nowhere."""
     seen: dict[str, Any] = {"preprocessing": None, "shown_by": None, "classes": [], "data": []}
-    return {**record, "seen": seen}
+    return {**record, "seen": seen, "source": {**record["source"], "code_sha256": None}}
 
 
 # Version -> the step from it to the next one.

@@ -68,6 +68,8 @@ class DataUse:
     labelled: bool = True
     # Whether the name opens it again; images that were given in memory have no such name.
     by_name: bool = True
+    # Below which folder a name such as torch/cifar10 is looked up.
+    root: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ class Seen:
     def using(self, use: DataUse) -> Seen:
         """The same with one more use of data, in place of the last one by the same command."""
         return replace(self, data=(*(old for old in self.data if old.by != use.by), use))
+
+    def to_open(self, *, labelled: bool) -> DataUse | None:
+        """The last data that a command opens by its name, with labels where these are asked for; None where there is none."""
+        fit = (use for use in reversed(self.data) if use.by_name and (use.labelled or not labelled))
+        return next(fit, None)
 
     def naming(self, classes: Sequence[str]) -> Seen:
         """The same with these names of classes; none change nothing."""

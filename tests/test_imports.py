@@ -82,7 +82,7 @@ PART_OF = {
     "rule_text": "rules",
     "rule_values": "rules",
     "scheme": "rules",
-    "seen": "convert",
+    "seen": "report",
     "walk": "plan",
     "window_attention": "layers",
 }

@@ -149,7 +149,7 @@ def calibrate(
         screen.note(
             f"{target / PACKED} is of the model before: {options.program()} pack {shlex.quote(str(target))} --force"
         )
-    screen.note(f"next: {options.program()} eval {shlex.quote(str(target))} --data {shlex.quote(data)}")
+    screen.next(options.next_command("eval", target, model))
     screen.document({"folder": str(target), "calibration": found.to_json(), "seconds": screen.seconds})
 
 

@@ -10,14 +10,15 @@ import functools
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext, redirect_stdout, suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from typing import Annotated, Any
 
 import typer
 
 from binarize.commands.screen import Screen
-from binarize.errors import BinarizeError, RewriteError
+from binarize.errors import BinarizeError, BinarizeWarning, RewriteError
 
 __all__ = ["command"]
 
@@ -65,7 +66,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         # The user's own code may print, and a second text would break the document.
         aside = redirect_stdout(sys.stderr) if screen.json else nullcontext()
         try:
-            with aside:
+            with aside, _warnings_on(screen):
                 function(screen, **arguments)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
@@ -84,6 +85,23 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+@contextmanager
+def _warnings_on(screen: Screen) -> Iterator[None]:
+    """Warnings of ours are shown as the command's own; those of other packages as ever."""
+    with warnings.catch_warnings():
+        usual, said = warnings.showwarning, set[str]()
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, BinarizeWarning):
+                usual(message, category, *where, **more)
+            elif str(message) not in said:
+                said.add(str(message))
+                screen.warn(str(message))
+
+        warnings.showwarning = show
+        yield
 
 
 def _explain(screen: Screen, message: str, error: Exception, code: int) -> int:

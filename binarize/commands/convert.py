@@ -216,7 +216,14 @@ def _write(
         save(model, folder, force=force, reports=formats)
         conversion = conversion_of(model)
         fitted = conversion is not None and is_fitted(conversion.plan)
-        commands = next_commands(folder, options.program(), calibrated=fitted)
+        assert conversion is not None
+        commands = next_commands(
+            folder,
+            options.program(),
+            calibrated=fitted,
+            seen=conversion.seen,
+            source=conversion.source.code,
+        )
         report = replace(read_report(folder), next_commands=commands)
     if "pt" in emitted:
         with whole_file(_targets(folder, emitted)[-1]) as draft:

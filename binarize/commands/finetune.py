@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,7 +154,7 @@ def finetune(
         channels_last=channels_last,
         loggers=tuple(log.split(",")),
         checkpoint_minutes=checkpoint_minutes,
-        how_to_resume=f"binarize finetune {folder}{f' -o {out}' if out else ''} --resume",
+        how_to_resume=_resume(folder, out, source),
         listen=listen,
         tick=lambda epoch, done, batches: bar.at(done, batches, f"  epoch {epoch:3}"),
     )
@@ -167,7 +168,7 @@ def finetune(
     if conversion is not None and conversion.report.training is not None:
         screen.show(conversion.report.training.ending)
     screen.note(f"wrote {target.path}; curves are in {target.metrics}")
-    screen.note(f"next: binarize eval {target.path} --data {run.data.name}")
+    screen.next(options.next_command("eval", target.path, model))
     screen.document(
         {
             "folder": str(target.path),
@@ -177,6 +178,12 @@ def finetune(
             "seconds": screen.seconds,
         }
     )
+
+
+def _resume(folder: Path, out: Path | None, source: str | None) -> str:
+    """What goes on with this training, as it is typed."""
+    words = ["finetune", str(folder), *([] if out is None else ["-o", str(out)]), "--resume"]
+    return f"{options.program()} {shlex.join([*words, *([] if source is None else ['--source', source])])}"
 
 
 def _data(

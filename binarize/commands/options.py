@@ -33,6 +33,7 @@ __all__ = [
     "Choice",
     "Model",
     "make_plan",
+    "next_command",
     "parse_shape",
     "program",
     "report_of",
@@ -270,6 +271,17 @@ def program() -> str:
         return "binarize"
     path = shlex.quote(sys.argv[0])
     return path if os.access(sys.argv[0], os.X_OK) else f"{shlex.quote(sys.executable)} {path}"
+
+
+def next_command(verb: str, folder: Path, model: nn.Module) -> str:
+    """A command that goes on with a folder, with the data that its model was fitted on and the source it needs."""
+    from binarize.conversion import conversion_of, source_to_say
+    from binarize.report import next_steps
+
+    conversion = conversion_of(model)
+    assert conversion is not None, "only converted models come here"
+    data = conversion.seen.to_open(labelled=verb == "finetune")
+    return next_steps.next_command(verb, folder, program(), data=data, source=source_to_say(model))
 
 
 def report_of(model: nn.Module) -> Report:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -173,7 +174,7 @@ def new_rules(
         raise UsageError(f"{file} exists; --force overwrites it")
     file.write_text(_STARTER.format(name=file.stem, base=base), encoding="utf-8")
     screen.show(f"wrote {file}")
-    screen.note(f"next: binarize rules validate {file}")
+    screen.next(f"{options.program()} rules validate {shlex.quote(str(file))}")
     screen.document({"file": str(file)})
 
 

@@ -42,12 +42,17 @@ class Screen:
 
     def show(self, what: RenderableType) -> None:
         """A result."""
-        self._results.print(what)
+        self._results.print(what, crop=False)
 
     def note(self, text: str) -> None:
         """Something good to know, not part of the result."""
         if not self.quiet:
             self._notes.print(text, style="dim")
+
+    def next(self, command: str) -> None:
+        """What may be typed next, on one line however long it is."""
+        if not self.quiet:
+            self._notes.print(f"next: {command}", style="dim", soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Something that may be wrong."""

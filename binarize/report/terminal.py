@@ -44,7 +44,7 @@ def to_text(report: Report, width: int = 100, all_rows: bool = False) -> str:
     """What `render` shows, as plain text without colours."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
-        console.print(render(report, width, all_rows))
+        console.print(render(report, width, all_rows), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -87,6 +87,10 @@ def _parts(report: Report, width: int, all_rows: bool, ascii_only: bool) -> Iter
     line = headline(report)
     yield _sized(text(line, "bold green" if line.startswith("✓") else "bold red"), width)
     for sentence in closing(report):
+        if sentence.startswith("next: "):
+            # To be typed as it stands: it is never broken in two.
+            yield Text(f"  {sentence}", no_wrap=True, overflow="ignore")
+            continue
         yield _sized(Padding(text(sentence), (0, 0, 0, 2)), width)
 
 

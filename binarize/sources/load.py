@@ -27,7 +27,7 @@ from binarize.sources.architectures import Built
 from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
-from binarize.sources.user_code import call_user_code, is_user_code
+from binarize.sources.user_code import call_user_code, code_digest, is_user_code
 
 __all__ = ["Kind", "Source", "build", "load"]
 
@@ -60,6 +60,8 @@ class Source:
     example_keywords: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    # Of the Python file of the user's own that made the module or its architecture.
+    code_sha256: str | None = None
 
     @property
     def sha256(self) -> str | None:
@@ -175,6 +177,7 @@ def _source(
         num_classes=found.num_classes,
         notes=(*found.notes, *unwrapped),
         digest=found.digest,
+        code_sha256=_code_digest(spec, found),
     )
     known = found.built.input_shape or architectures.known_shape(module)
     if isinstance(input_shape, Arguments):
@@ -185,6 +188,13 @@ def _source(
         return source.with_example(_same(known, found.built.inputs), "library")
     inferred = input_shapes.infer(module)
     return source if inferred is None else source.with_example(inferred, "inferred")
+
+
+def _code_digest(spec: str, found: _Found) -> str | None:
+    if found.kind == "factory":
+        return code_digest(spec)
+    own = found.arch is not None and architectures.split(found.arch) is None
+    return code_digest(found.arch) if own and found.arch is not None else None
 
 
 def _same(shape: tuple[int, ...], inputs: int) -> Arguments:

@@ -5,6 +5,7 @@ Arguments are literals: they are read, never evaluated.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -24,7 +25,7 @@ from binarize.sources.architectures import LIBRARIES
 from binarize.sources.calls import parse_call
 from binarize.sources.files import missing_file
 
-__all__ = ["call_user_code", "is_user_code"]
+__all__ = ["call_user_code", "code_digest", "is_user_code"]
 
 SPEC = re.compile(
     r"(?P<place>[^:()]+\.py|[A-Za-z_][\w.]*):(?P<call>[A-Za-z_]\w*(\.\w+)*\s*(\(.*\))?)", re.DOTALL
@@ -63,6 +64,20 @@ def call_user_code(spec: str, *, num_classes: int | None = None) -> nn.Module:
     if not isinstance(target, nn.Module):
         raise SourceError(f"{spec} gave a {type(target).__name__}; expected a torch.nn.Module")
     return target
+
+
+def code_digest(spec: str) -> str | None:
+    """The sha256 of the Python file that a spec of user code names; None where it lies in no file. Runs nothing."""
+    match = SPEC.fullmatch(spec)
+    if match is None:
+        return None
+    place = match["place"]
+    if not place.endswith(".py"):
+        place = str(getattr(sys.modules.get(place), "__file__", None) or "")
+    try:
+        return hashlib.sha256(Path(place).read_bytes()).hexdigest() if place else None
+    except OSError:
+        return None
 
 
 def _with_classes(spec: str, target: Any, keywords: dict[str, Any], num_classes: int) -> dict[str, Any]:

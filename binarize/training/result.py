@@ -54,7 +54,9 @@ def remember_training(run: Run, ending: Ending, rows: Sequence[Row]) -> Training
 
 def _seen(before: Seen, run: Run) -> Seen:
     """What the model has seen now."""
-    use = DataUse("finetune", run.data.name, len(run.data), by_name=run.data.by_name)
+    use = DataUse(
+        "finetune", run.data.name, len(run.data), by_name=run.data.by_name, root=str(run.options.root)
+    )
     named = run.data.classes if len(run.data.classes) == run.classes else ()
     return before.showing(run.preprocessing, "finetune").using(use).naming(named)
 

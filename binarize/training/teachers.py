@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -84,6 +85,8 @@ def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
     if conversion is None:
         return None, "the model was not converted from another"
     record = conversion.source
+    if conversion.named_source is not None:
+        return _named_source(record, conversion.named_source), ""
     if record.kind in _RANDOM_UNLESS_TAGGED and record.weights is None:
         return None, f"the weights of {record.spec} are random"
     if record.weights is not None and record.num_classes is not None:
@@ -96,8 +99,16 @@ def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
         return load_source(record.spec, weights=record.weights).module, ""
     raise UsageError(
         f"the float model ({record.class_path}) that was to teach is not at hand any more\n"
-        "  give it: teacher=float_model, or --teacher file.py:make_model; or train on labels alone: teacher none"
+        f"  give it: teacher=float_model, or --source {shlex.quote(record.code or 'file.py:make_model')}; "
+        "or train on labels alone: teacher none"
     )
+
+
+def _named_source(record: SourceRecord, named: str) -> nn.Module:
+    """The float model that the user names in this call; where its weights lie in a file, its architecture."""
+    if record.kind in _FILES and record.code is not None:
+        return _from_file(replace(record, arch=named))
+    return checkpoint.named_float(record, named)
 
 
 def _from_file(record: SourceRecord) -> nn.Module:

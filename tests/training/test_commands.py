@@ -100,7 +100,7 @@ def test_an_interrupted_training_is_resumed_without_saying_it_all_again(
     monkeypatch.setattr(FineTuning, "training_step", interrupted)
     result = run("finetune", folder, *words)
     assert result.exit_code == 130
-    assert f"binarize finetune {folder} --resume" in result.stderr
+    assert f"finetune {folder} --resume" in result.stderr
     monkeypatch.undo()
     assert run("finetune", folder, *words).exit_code == 2
     result = run("finetune", folder, "--resume", "--plain")

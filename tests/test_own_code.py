@@ -1,0 +1,124 @@
+"""A model of the user's own: named once, then in every command that is printed; what its file says now is compared."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from test_seen import pictures, run
+from torch import nn
+from typer.testing import Result
+
+import binarize
+from binarize.conversion import conversion_of
+from binarize.report.next_steps import next_command, next_commands
+from binarize.seen import DataUse, Seen
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes=4):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x).relu()).relu().mean((2, 3)))
+
+def build(num_classes=4):
+    torch.manual_seed(0)
+    return Net(num_classes)
+"""
+
+
+@pytest.fixture
+def net(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A file of the user's own, in a folder with a space in its name."""
+    # A module goes by its file's name: one a test, so that none sees another's.
+    path = tmp_path / "my nets" / f"net_{abs(hash(request.node.name))}.py"
+    path.parent.mkdir()
+    path.write_text(NET)
+    return path
+
+
+def printed(result: Result) -> list[list[str]]:
+    """The words of the commands that were printed as next ones, without the program's name."""
+    assert result.exit_code == 0, result.stderr
+    lines = re.findall(r"^ *next: (.*)$", result.stdout + result.stderr, re.MULTILINE)
+    commands = [shlex.split(line) for line in lines]
+    verbs = ("calibrate", "eval", "finetune", "pack")
+    return [words[next(i for i, word in enumerate(words) if word in verbs) :] for words in commands]
+
+
+def test_every_printed_command_runs_as_it_is_printed(net: Path, tmp_path: Path) -> None:
+    images, folder = pictures(tmp_path / "my images", ["ant", "bee", "cat", "dog"]), tmp_path / "a net"
+    result = run("convert", f"{net}:build", "-i", "1,3,8,8", "-o", folder, "--calibrate", images)
+    finetune, pack = printed(result)
+    assert finetune == ["finetune", str(folder), "--data", str(images), "--source", f"{net}:build"]
+    assert pack == ["pack", str(folder), "--source", f"{net}:build"]
+    assert run(*pack).exit_code == 0
+    result = run(*finetune, "-e", "1")
+    assert "teacher  source" in result.stdout
+    (evaluate,) = printed(result)
+    assert evaluate == ["eval", str(folder), "--data", str(images), "--source", f"{net}:build"]
+    result = run(*evaluate)
+    assert result.exit_code == 0, result.stderr
+    assert "says the same as the float model" in result.stdout
+
+
+def test_the_number_of_classes_is_given_once(net: Path, tmp_path: Path) -> None:
+    images, folder = pictures(tmp_path / "images", ["ant", "bee"]), tmp_path / "net"
+    spec = f"{net}:build"
+    result = run("convert", spec, "-i", "1,3,8,8", "-o", folder, "--num-classes", "2")
+    assert [words[0] for words in printed(result)] == ["calibrate", "finetune", "pack"]
+    assert run("calibrate", folder, "--data", images, "--source", spec).exit_code == 0
+
+
+def test_a_changed_file_is_named_and_its_model_must_fit(net: Path, tmp_path: Path) -> None:
+    folder, spec = tmp_path / "net", f"{net}:build"
+    assert run("convert", spec, "-i", "1,3,8,8", "-o", folder).exit_code == 0
+    assert "has changed" not in run("pack", folder, "--source", spec).stderr
+    net.write_text(NET + "# another line\n")
+    with pytest.warns(binarize.errors.BinarizeWarning, match=f"{net.name} has changed since the conversion"):
+        binarize.load(folder, source=spec)
+    other = net.with_name(f"other_{net.name}")
+    other.write_text(NET.replace("3, 8, 3)", "3, 8, 5)"))
+    result = run("pack", folder, "--source", f"{other}:build", "--force")
+    assert result.exit_code == 7 and "has changed since the conversion" in result.stderr
+
+
+def test_a_folder_made_in_python_learns_its_source(net: Path, tmp_path: Path) -> None:
+    class Own(nn.Sequential):
+        pass
+
+    torch.manual_seed(0)
+    model = Own(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))
+    folder = binarize.save(binarize.convert(model, input_shape=(1, 3, 8, 8)), tmp_path / "net")
+    net.write_text(
+        "from torch import nn\ndef build():\n    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), "
+        "nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4))\n"
+    )
+    loaded = binarize.load(folder, source=f"{net}:build")
+    conversion = conversion_of(
+        binarize.load(binarize.save(loaded, tmp_path / "again"), source=f"{net}:build")
+    )
+    assert conversion is not None
+    assert (conversion.source.kind, conversion.source.code) == ("factory", f"{net}:build")
+
+
+def test_data_is_named_where_it_can_be_opened_again() -> None:
+    seen = Seen().using(DataUse("calibrate", "flat images", 5, labelled=False))
+    calibrate, finetune, pack = next_commands("net", seen=seen)
+    assert calibrate == "binarize calibrate net --data 'flat images'"
+    assert finetune == "binarize finetune net --data DIR"
+    assert pack == "binarize pack net"
+    seen = seen.using(DataUse("finetune", "tensors", 9, by_name=False))
+    assert next_commands("net", trained=True, seen=seen)[0] == "binarize eval net --data 'flat images'"
+    rooted = DataUse("finetune", "torch/cifar10", 9, root="/my data")
+    assert next_command("eval", "net", data=rooted).endswith("--data torch/cifar10 --data-root '/my data'")
+    assert next_command("pack", "net", data=rooted) == "binarize pack net"

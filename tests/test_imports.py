@@ -26,6 +26,7 @@ LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 # Files and folders that were split off a unit and count as part of it.
 PART_OF = {
     "__main__": "cli",
+    "agreement": "checkpoint",
     "atomic": "errors",
     "attention": "layers",
     "binary_product": "layers",
@@ -59,6 +60,7 @@ PART_OF = {
     "packed.pack": "kernels",
     "packed.reference": "kernels",
     "packed_product": "layers",
+    "packed_form": "checkpoint",
     "pointwise": "layers",
     "packing": "checkpoint",
     "tensor_file": "errors",
@@ -73,6 +75,7 @@ PART_OF = {
     "planner": "plan",
     "record": "checkpoint",
     "replacement": "errors",
+    "provenance": "checkpoint",
     "rivals": "checkpoint",
     "rule_document": "rules",
     "rule_files": "rules",
@@ -83,6 +86,7 @@ PART_OF = {
     "rule_values": "rules",
     "scheme": "rules",
     "seen": "report",
+    "unpacking": "checkpoint",
     "walk": "plan",
     "window_attention": "layers",
 }

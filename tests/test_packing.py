@@ -365,7 +365,7 @@ def test_a_file_that_reads_back_otherwise_is_not_left(
         next(iter(other.layers.values())).shift += 1
         write_file(path, other, rest)
 
-    monkeypatch.setattr("binarize.packing.write_file", with_a_fault)
+    monkeypatch.setattr("binarize.packed_form.write_file", with_a_fault)
     with pytest.raises(CheckError, match="computes something else when it is read back"):
         binarize.pack(folder, model=model)
     assert not any("packed" in name for name in os.listdir(folder))
@@ -396,7 +396,7 @@ def test_a_file_without_its_folder_or_of_another_model_is_refused(
     binarize.save(converted("BasicBlocks", "bnn"), folder, force=True)
     assert not packed.exists()
     packed.write_bytes(alone.read_bytes())
-    refuse(folder, "belongs to another model")
+    refuse(packed, "belongs to another model")
 
 
 def damage(path: Path, change: Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], None]) -> None:
@@ -442,7 +442,6 @@ DAMAGE: dict[str, Callable[[dict[str, Any], dict[str, Any], dict[str, Any]], Any
     "strides of 2^40": lambda layers, rest, about: about.update(strides={"stem.weight": [1 << 40, 1, 1, 1]}),
     "strides of 2^80": lambda layers, rest, about: about.update(strides={"stem.weight": [1 << 80, 1, 1, 1]}),
     "strides of 0": lambda layers, rest, about: about.update(strides={"stem.weight": [0, 0, 0, 0]}),
-    "no record": lambda layers, rest, about: about.pop("record"),
 }
 
 

@@ -55,7 +55,10 @@ def pack(
         screen.note("the file is the whole model: binarize.load_packed needs nothing else")
     else:
         screen.note(f"reading it takes {folder} as well: {packing.needs}")
-    screen.note(f"wrote {packing.path}")
+    if packing.replaced is not None:
+        screen.note(f"replaced {packing.path}, which {packing.replaced}")
+    else:
+        screen.note(f"wrote {packing.path}")
     screen.document(packing.to_json())
 
 

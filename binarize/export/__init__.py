@@ -16,7 +16,7 @@ import importlib
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "Export", "Written", "check_format", "export"]
 
-FORMATS: Mapping[str, str] = {"onnx": ".onnx", "qonnx": ".onnx", "openvino": ".xml", "pt2": ".pt2", "c": ".c"}
+FORMATS: Mapping[str, str] = {
+    "onnx": ".onnx",
+    "qonnx": ".qonnx.onnx",
+    "openvino": ".xml",
+    "pt2": ".pt2",
+    "c": ".c",
+}
 """Format -> how the file's name ends where the user names none."""
 
 # Formats whose modules need more than torch -> the extra that installs it.
@@ -83,8 +89,9 @@ def export(
     """Write a converted model for another runtime: "onnx", "qonnx", "openvino", "pt2" or "c".
 
     `model` is a converted, frozen or packed model, a packed file, or a folder that `binarize.save` wrote: its packed
-    file where there is one, else its latent weights. `path` is by default the folder's name in the folder. `source` is
-    that of `binarize.load`.
+    file where that was made of its latent weights, else these themselves. The packed model is compared with the trained
+    one's frozen form before anything is written. `path` is by default the folder's name in the folder. `source` is that
+    of `binarize.load`.
 
     Raises: UsageError, where a file exists and `force` does not allow to replace it, and where the format cannot
     express a layer; CheckError, where the file computes something else; what `binarize.load` raises.
@@ -97,17 +104,18 @@ def export(
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; --force (force=True) replaces it")
     writer = _writer(format)
-    from binarize.export.prepare import prepared
+    from binarize.export.prepare import compared
 
-    packed, example = prepared(model, example_input, source)
+    ready = compared(model, example_input, source)
     target.parent.mkdir(parents=True, exist_ok=True)
     drafts = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
     try:
-        written: Written = writer.write(packed, example, drafts / target.name)
+        written: Written = writer.write(ready.model, ready.example, drafts / target.name)
         files = _moved(drafts, target, force)
     finally:
         shutil.rmtree(drafts)
-    return Export(format, files, written)
+    lines, told = (*ready.lines, *written.lines), (*ready.warnings, *written.warnings)
+    return Export(format, files, replace(written, lines=lines, warnings=told))
 
 
 def check_format(format: str, option: str = "format") -> None:

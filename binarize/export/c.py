@@ -18,6 +18,7 @@ of integers (`c_signs`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from binarize.export.c_memory import plan_memory
 from binarize.export.c_signs import compare_integers, pack_signs
 from binarize.export.c_steps import refuse
 from binarize.export.c_text import CSource, make_source
+from binarize.export.origin import origin_of
 from binarize.export.theory import constants_in_theory
 from binarize.packed.freeze import Example
 from binarize.packed.in_order import in_order
@@ -54,13 +56,14 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
             "the model", f"it takes {len(args) + len(keywords)} arguments; the C function takes one tensor"
         )
     sample = check_sample([*args, *keywords.values()][0])
-    source, fused = translate(model, sample, identifier(path.stem))
+    source, fused = translate(model, sample, identifier(path.stem), origin_of(model))
     path.write_text(source.text, encoding="ascii")
     compiler = host_compiler()
     line, warnings = _checked(model, source, sample, compiler)
     code = code_size(source, compiler)
     theory = constants_in_theory(model)
-    lines = [f"{plural(fused, 'binary layer')} without any float: integer thresholds."] if fused else []
+    lines = ["Takes one input a call, a batch of 1."]
+    lines += [f"{plural(fused, 'binary layer')} without any float: integer thresholds."] if fused else []
     facts = {
         "constants": source.table_bytes,
         "theory": theory,
@@ -68,12 +71,15 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
         "code_target": None if code is None else code.target,
         "ram": source.ram_bytes,
         "integer_layers": fused,
+        "batch": 1,
         "verified": not warnings,
     }
     return Written(_rows(source, code, theory), (*lines, *line), warnings, facts)
 
 
-def translate(model: nn.Module, sample: Tensor, name: str) -> tuple[CSource, int]:
+def translate(
+    model: nn.Module, sample: Tensor, name: str, origin: Mapping[str, str] | None = None
+) -> tuple[CSource, int]:
     """(the C file of a packed model for one sample of this shape, how many of its layers compare integers)."""
     with torch.no_grad():
         program = make_program(model, sample)
@@ -81,7 +87,7 @@ def translate(model: nn.Module, sample: Tensor, name: str) -> tuple[CSource, int
         compare_integers(program)
     floats, words = plan_memory(program)
     fused = sum(step.function == "binary_bits" for step in program.steps)
-    return make_source(program, name, floats, words), fused
+    return make_source(program, name, floats, words, origin or {}), fused
 
 
 def _checked(

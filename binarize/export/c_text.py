@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,8 +24,13 @@ class CSource:
     ram_bytes: int
 
 
-def make_source(program: Program, name: str, floats: int, words: int) -> CSource:
-    """The C file of a program whose memory is planned: pools of `floats` numbers and `words` words of bits."""
+def make_source(
+    program: Program, name: str, floats: int, words: int, origin: Mapping[str, str] | None = None
+) -> CSource:
+    """The C file of a program whose memory is planned: pools of `floats` numbers and `words` words of bits.
+
+    `origin` is what the file says of where it comes from.
+    """
     tables = Tables()
     calls = [line for step in program.steps for line in CALLS[step.function](step, tables)]
     functions = _functions(
@@ -36,7 +42,7 @@ def make_source(program: Program, name: str, floats: int, words: int) -> CSource
     body = "\n".join(f"    {call}" for call in calls)
     run = f"void {name}_run(const float *input, float *output)"
     parts = [
-        _head(program, name, tables.bytes, ram),
+        _head(program, name, tables.bytes, ram, origin or {}),
         "#include <stdint.h>",
         _NO_FUSING,
         f"#define {name.upper()}_INPUT_SIZE {program.input.size}\n"
@@ -61,7 +67,9 @@ _NO_FUSING = """\
 #endif"""
 
 
-def _head(program: Program, name: str, flash: int, ram: int) -> str:
+def _head(program: Program, name: str, flash: int, ram: int, origin: Mapping[str, str]) -> str:
+    said = "".join(f"\n   {key}: {text}" for key, text in origin.items())
+    made_of = f"\n{said}" if said else ""
     shape = "".join(f"[{n}]" for n in program.input.shape) or "[1]"
     result = "".join(f"[{n}]" for n in program.result.shape) or "[1]"
     return f"""\
@@ -74,7 +82,7 @@ def _head(program: Program, name: str, flash: int, ram: int) -> str:
 
    Constants: {flash} bytes. Memory: {ram} bytes of static buffers, so one call at a time. No malloc.
    Bits hold 32 values a word: 0 is the upper value (+1), 1 the lower (-1).
-   Compile with -std=c99 -ffp-contract=off, and without -ffast-math: then the results have the same bits everywhere.
+   Compile with -std=c99 -ffp-contract=off, and without -ffast-math: then the results have the same bits everywhere.{made_of}
 */"""
 
 

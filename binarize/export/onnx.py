@@ -23,7 +23,8 @@ from binarize.export import Written
 from binarize.export.onnx_check import check_file
 from binarize.export.onnx_graph import record_graph, save_graph
 from binarize.export.onnx_layers import Nodes, spell_out
-from binarize.export.program import kept_layers, refuse_bfloat16
+from binarize.export.origin import origin_of
+from binarize.export.program import batch_size, kept_layers, refuse_bfloat16
 from binarize.export.theory import constants_in_theory
 from binarize.packed.freeze import Example
 from binarize.packed.pack import pack_bits
@@ -44,18 +45,21 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     refuse_bfloat16(model, "onnx", "ONNX Runtime")
     recorded = record_graph(model, example, "onnx", OPSET, any_batch=True)
     probes = spell_out(recorded, Standard(), "onnx")
+    recorded.model.metadata_props.update(origin_of(model))
     save_graph(recorded.model, path)
     checked = check_file(path, model, probes, example, recorded.any_batch)
     theory, file = constants_in_theory(model), path.stat().st_size
     over = (
         f"theory {size(theory)}: one bit a binary weight, and numbers; {percent(file / theory - 1)} over it"
     )
-    batch = "Batches of any size." if recorded.any_batch else "Only batches of the example's size."
+    only = None if recorded.any_batch else batch_size(example)
+    batch = "Batches of any size." if recorded.any_batch else f"Takes a batch of {only} only, the example's."
     facts = {
         "bytes": file,
         "theory": theory,
         "opset": OPSET,
         "any_batch": recorded.any_batch,
+        "batch": only,
         **checked.to_json(),
     }
     return Written((("file", size(file), over),), (batch, *checked.lines()), kept_layers(model), facts)

@@ -22,9 +22,17 @@ from torch import nn
 
 from binarize.errors import UsageError
 from binarize.export import Written
-from binarize.export.openvino_check import check_file
+from binarize.export.openvino_check import check_file, default_precision
 from binarize.export.openvino_graph import Translated, translate
-from binarize.export.program import kept_layers, record_program, refuse_bfloat16, tensors_of, with_rows
+from binarize.export.origin import origin_of
+from binarize.export.program import (
+    batch_size,
+    kept_layers,
+    record_program,
+    refuse_bfloat16,
+    tensors_of,
+    with_rows,
+)
 from binarize.export.pt2 import slim
 from binarize.export.theory import constants_in_theory
 from binarize.openvino_limits import why_float
@@ -57,10 +65,13 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     translated.model.reshape(
         {given: list(x.shape) for given, x in zip(translated.model.inputs, tensors, strict=True)}
     )
+    for key, text in origin_of(model).items():
+        translated.model.set_rt_info(text, key.split("."))
     ov.save_model(translated.model, path, compress_to_fp16=False)
     rows = _FEW if sum(x.numel() for x in tensors) >= _LARGE else _ROWS
     batches = [with_rows(example, n, seed=n) for n in rows] if program.any_batch else [example]
     checked = check_file(path, model, program, translated, batches)
+    precision = default_precision(path, model, batches[-1])
     theory, weights, graph = (
         constants_in_theory(model),
         path.with_suffix(".bin").stat().st_size,
@@ -72,14 +83,27 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
         "bytes": weights + graph,
         "theory": theory,
         "any_batch": program.any_batch,
+        "batch": batch_size(one),
+        "default_precision": precision.name,
+        "default_difference": precision.difference,
         "binary_convolutions": binary,
         "float_products": reasons,
         **checked.to_json(),
     }
     over = f"theory {size(theory)}: one bit a binary weight, and numbers"
     table = (("weights", size(weights), over), ("graph", size(graph), path.name))
-    lines = (*_lines(binary, reasons, _weights_alone(model)), *checked.lines())
-    return Written(table, lines, kept_layers(model), facts)
+    lines = (
+        *_lines(binary, reasons, _weights_alone(model)),
+        _batch(one, program.any_batch),
+        *checked.lines(),
+    )
+    said, warnings = precision.told()
+    return Written(table, (*lines, *said), (*warnings, *kept_layers(model)), facts)
+
+
+def _batch(one: Example, any_batch: bool) -> str:
+    other = "; model.reshape before compiling gives another" if any_batch else ", the example's"
+    return f"Takes a batch of {batch_size(one)} only{other}."
 
 
 def _float_products(model: nn.Module, translated: Translated) -> dict[str, str]:

@@ -9,6 +9,7 @@ end to end is told as well.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from binarize.export.program import Program, answers, tensors_of
 from binarize.packed.freeze import Example
 from binarize.report.units import plural
 
-__all__ = ["Checked", "check_file", "open_file", "run_file"]
+__all__ = ["Checked", "Precision", "check_file", "default_precision", "open_file", "run_file"]
 
 # Of the largest number, for what is computed in float32, and in half of that.
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2
@@ -60,6 +61,34 @@ class Checked:
             f"on equal inputs, float parts within {self.float_difference:.1e} of theirs.",
             str(self.end_to_end),
         )
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the plugin computes in here where nobody tells it, and how far that is from the packed model."""
+
+    name: str
+    difference: float
+
+    def told(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """(sentences, warnings)."""
+        remedy = 'compile it with {"INFERENCE_PRECISION_HINT": "f32"}'
+        if self.name == "f32":
+            return (f"On processors with bfloat16 OpenVINO computes in that by default: {remedy}.",), ()
+        return (), (
+            f"OpenVINO computes in {self.name} by default on this processor: largest difference from the packed model "
+            f"{self.difference:.1e}, where float32 was checked; {remedy}",
+        )
+
+
+def default_precision(path: Path, model: nn.Module, batch: Example) -> Precision:
+    """How the file answers without the hint that every other check gives it."""
+    core = ov.Core()
+    compiled = _compiled(core, core.read_model(path), batch, {"NUM_STREAMS": 1})
+    found = compiled.get_property("INFERENCE_PRECISION_HINT")
+    name = found if isinstance(found, str) else found.get_type_name()
+    pairs = zip(answers(model, batch), _run(compiled, batch), strict=True)
+    return Precision(name, max((largest_difference(a, b) for a, b in pairs), default=0.0))
 
 
 def check_file(
@@ -106,10 +135,10 @@ def _run_tapped(path: Path, batch: Example, layers: int) -> tuple[list[Tensor], 
     return values[:own], list(zip(pairs[::2], pairs[1::2], strict=True))
 
 
-def _compiled(core: Any, model: Any, batch: Example) -> Any:
+def _compiled(core: Any, model: Any, batch: Example, options: Mapping[str, Any] = _OPTIONS) -> Any:
     shapes = [list(x.shape) for x in tensors_of(batch)]
     model.reshape(dict(zip(model.inputs, shapes, strict=True)))
-    return core.compile_model(model, "CPU", {**_OPTIONS, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
+    return core.compile_model(model, "CPU", {**options, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
 
 
 def _run(compiled: Any, batch: Example) -> list[Tensor]:

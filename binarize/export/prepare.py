@@ -1,58 +1,122 @@
-"""What every exporter starts from: the model frozen and packed, and arguments of the shapes that it takes."""
+"""What every exporter starts from: the model frozen and packed, and arguments of the shapes that it takes.
+
+The packed model is compared with the frozen form of the trained one before anything is written, bit for bit: a packed
+file is a copy, and what is shipped has to be the model that was trained.
+"""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from binarize.agreement import answers_of, are_equal
 from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
-from binarize.errors import UsageError
+from binarize.errors import CheckError, SourceError, UsageError
 from binarize.liveness import arguments_of
+from binarize.packed.contents import contents_of
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
-from binarize.packing import PACKED, freeze, load_packed
+from binarize.packed.tables import Rest
+from binarize.packing import PACKED, freeze, open_or_make
 from binarize.record import has_record, read_record
 from binarize.sources.examples import Arguments, TensorKind
+from binarize.unpacking import read_packed
 
-__all__ = ["prepared"]
+__all__ = ["Prepared", "compared", "prepared"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A packed model, the arguments of one forward call, and what has to be said about where it comes from."""
+
+    model: nn.Module
+    example: Example
+    lines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def prepared(
     model: nn.Module | str | Path, example_input: Any, source: str | None
 ) -> tuple[nn.Module, Example]:
-    """(a packed copy of the model, the arguments of one forward call: those given, else noise of the known shapes).
+    """(a packed copy of the model, the arguments of one forward call); see `compared`."""
+    done = compared(model, example_input, source)
+    return done.model, done.example
 
-    Raises: UsageError, where the model was not converted, or nobody knows what it takes.
+
+def compared(model: nn.Module | str | Path, example_input: Any, source: str | None) -> Prepared:
+    """A packed copy of the model, and its arguments: those given, else noise of the known shapes.
+
+    Raises: UsageError, where the model was not converted, or nobody knows what it takes; CheckError, where the packed
+    model computes something else than the frozen form of the trained one.
     """
     if isinstance(model, (str, Path)):
         path = Path(model)
-        packed, folder = _read(path, example_input, source), path if path.is_dir() else path.parent
-        if has_record(folder):
-            origin = SourceRecord.from_json(read_record(folder)["source"])
-            return packed, _example(example_input, packed, origin.example)
-        found = frozen_record(packed)
-        return packed, _example(example_input, packed, _floats(found))
-    conversion, record = conversion_of(model), frozen_record(model)
-    if record is not None:
-        packed = pack_layers(copy.deepcopy(model))
-        return packed, _example(example_input, packed, _floats(record))
+        if path.is_file() or (path / PACKED).exists():
+            return _from_file(path, example_input, source)
+        record = SourceRecord.from_json(read_record(path)["source"])
+        return _from_trained(load(path, source=source), example_input, record.example)
+    conversion, found = conversion_of(model), frozen_record(model)
+    if found is not None:
+        frozen = copy.deepcopy(model)
+        return _checked(
+            frozen, pack_layers(copy.deepcopy(model)), _example(example_input, model, _floats(found))
+        )
     if conversion is None:
         raise UsageError(
             "export: the model was not made by binarize.convert; convert it, or name a saved folder"
         )
-    packed = pack_layers(freeze(model, example_input))
-    origin = conversion.source
-    return packed, _example(example_input, packed, origin.example)
+    return _from_trained(model, example_input, conversion.source.example)
 
 
-def _read(path: Path, example_input: Any, source: str | None) -> nn.Module:
-    """The packed file where there is one, else the folder's latent weights frozen and packed."""
-    if path.is_file() or (path / PACKED).exists():
-        return load_packed(path, source=source)
-    return pack_layers(freeze(load(path, source=source), example_input))
+def _from_trained(model: nn.Module, given: Any, known: Arguments | None) -> Prepared:
+    frozen = freeze(model, given)
+    return _checked(frozen, pack_layers(copy.deepcopy(frozen)), _example(given, frozen, known))
+
+
+def _from_file(path: Path, given: Any, source: str | None) -> Prepared:
+    """What a packed file holds, or the folder's weights where these are others by now."""
+    file, folder = (path / PACKED, path) if path.is_dir() else (path, path.parent)
+    packed, remark = open_or_make(path, source=source)
+    warnings = () if remark is None else (remark,)
+    if not has_record(folder):
+        example = _example(given, packed, _floats(frozen_record(packed)))
+        return Prepared(
+            packed, example, ("The packed file stands alone: no trained model to compare it with.",)
+        )
+    origin = SourceRecord.from_json(read_record(folder)["source"])
+    example = _example(given, packed, origin.example)
+    try:
+        trained = load(folder, source=source)
+    except SourceError as error:
+        reason = str(error).partition("\n")[0]
+        said = f"{file} was not compared with the trained model, whose digest it carries: {reason}"
+        return Prepared(packed, example, (), (*warnings, said))
+    frozen = freeze(trained, given)
+    done = _checked(frozen, packed, example, read_packed(file)[0].kept_as)
+    return Prepared(done.model, example, done.lines, warnings)
+
+
+def _checked(frozen: nn.Module, packed: nn.Module, example: Example, rest: Rest = "fp32") -> Prepared:
+    """Raises: CheckError, where a packed model is not the frozen one with what stays float rounded to `rest`."""
+    if rest != "fp32":
+        frozen = pack_layers(frozen)
+        contents_of(frozen, rest)
+    expected = answers_of(frozen, example)
+    if not are_equal(answers_of(packed, example), expected):
+        raise CheckError(
+            "the packed model computes something else than the trained model's frozen form; nothing was written\n"
+            "  pack the model again (binarize pack --force)"
+        )
+    if expected is None:
+        return Prepared(packed, example)
+    rounded = "" if rest == "fp32" else f", what stays float rounded to {rest}"
+    return Prepared(
+        packed, example, (f"Packed as trained: it equals the trained model's frozen form{rounded}.",)
+    )
 
 
 def _floats(record: Frozen | None) -> Arguments | None:

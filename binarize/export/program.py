@@ -24,6 +24,7 @@ from binarize.packed.freeze import Example, frozen_record
 __all__ = [
     "Program",
     "answers",
+    "batch_size",
     "kept_layers",
     "record_program",
     "refuse_bfloat16",
@@ -96,6 +97,12 @@ def answers(model: Any, example: Example) -> list[Tensor]:
 def tensors_of(values: Any) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts, in their order."""
     return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def batch_size(example: Example) -> int:
+    """Rows of the first tensor."""
+    first = next((x for x in tensors_of(example) if x.dim()), None)
+    return 1 if first is None else len(first)
 
 
 def kept_layers(model: nn.Module) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ threads and inputs in the same memory order.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -29,13 +30,23 @@ from torch.export import ExportedProgram
 import binarize
 from binarize.errors import CheckError
 from binarize.export import Written
-from binarize.export.program import answers, kept_layers, record_program, tensors_of, with_rows
+from binarize.export.origin import origin_of
+from binarize.export.program import (
+    answers,
+    batch_size,
+    kept_layers,
+    record_program,
+    tensors_of,
+    with_rows,
+)
 from binarize.export.theory import constants_in_theory
 from binarize.packed.freeze import Example
 from binarize.report.units import plural, size
 
-__all__ = ["check", "slim", "write"]
+__all__ = ["ORIGIN", "check", "slim", "write"]
 
+# An extra file in the archive, for `torch.export.load(path, extra_files={"binarize.json": ""})`.
+ORIGIN = "binarize.json"
 # The import without which the file cannot be loaded.
 _NEEDS = "import binarize.packed.ops"
 # Batches on which the program is compared with the packed model: fewer where one input is large.
@@ -62,7 +73,7 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     """
     program = record_program(model, example, "pt2")
     slim(program.exported)
-    torch.export.save(program.exported, path)
+    torch.export.save(program.exported, path, extra_files={ORIGIN: json.dumps(origin_of(model))})
     rows = _FEW if sum(x[:1].numel() for x in tensors_of(example)) >= _LARGE else _ROWS
     batches = [with_rows(example, n, seed=n) for n in rows] if program.any_batch else _same_size(example)
     check(path, model, batches)
@@ -76,13 +87,15 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
         f"Batches of any size; loaded in a process of its own and run on batches of {_listed(rows)}: "
         "the packed model's numbers bit for bit."
         if program.any_batch
-        else f"Only inputs of the example's sizes; loaded in a process of its own and run on {len(batches)} of them: "
+        else f"Takes a batch of {batch_size(example)} only, the example's sizes; loaded in a process of its own and run on "
+        f"{len(batches)} of them: "
         "the packed model's numbers bit for bit.",
     )
     facts = {
         "bytes": file,
         "theory": theory,
         "any_batch": program.any_batch,
+        "batch": None if program.any_batch else batch_size(example),
         "packed_calls": ours,
         "needs": _NEEDS if ours else None,
         "verified": True,

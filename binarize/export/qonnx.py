@@ -27,6 +27,7 @@ from binarize.export import Written
 from binarize.export.onnx_check import check_file
 from binarize.export.onnx_graph import record_graph, save_graph
 from binarize.export.onnx_layers import Nodes, spell_out
+from binarize.export.origin import origin_of
 from binarize.export.program import kept_layers, with_rows
 from binarize.packed.freeze import Example
 from binarize.packed.layers import PackedLayer
@@ -53,12 +54,14 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     recorded = record_graph(model, one, "qonnx", _OPSET, any_batch=False)
     probes = spell_out(recorded, Bipolar(), "qonnx")
     recorded.model.opset_imports[DOMAIN] = 1
+    recorded.model.metadata_props.update(origin_of(model))
     save_graph(recorded.model, path)
     checked = check_file(path, model, probes, one, any_batch=False, define=define)
     quants = sum(node.op_type == "BipolarQuant" for node in recorded.model.graph)
     row = ("file", size(path.stat().st_size), "QONNX stores a binary weight as a float")
-    facts = {"bytes": path.stat().st_size, "opset": _OPSET, "bipolar_quants": quants, **checked.to_json()}
-    said = f"{quants} BipolarQuant; a batch of 1; checked with each of them as its definition."
+    facts = {"bytes": path.stat().st_size, "opset": _OPSET, "batch": 1, "bipolar_quants": quants}
+    facts |= checked.to_json()
+    said = f"{quants} BipolarQuant; takes a batch of 1 only; checked with each of them as its definition."
     return Written((row,), (said, *checked.lines()), (*_for_finn(layers), *kept_layers(model)), facts)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
 from binarize.packed.file import PackedModel
 from binarize.packed.fold import folds, without_norm
-from binarize.packed.freeze import Frozen, frozen_record, remember_frozen
+from binarize.packed.freeze import Frozen, MadeOf, frozen_record, remember_frozen
 from binarize.packed.graph.build import build
 from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest, narrowed, rest_bytes
@@ -20,11 +22,12 @@ from binarize.packed.window import Window
 from binarize.passes.swap import set_everywhere
 from binarize.sources.structure import tied_tensors
 
-__all__ = ["alone", "contents_of", "fill", "theory"]
+__all__ = ["alone", "contents_of", "fill", "origin_of", "theory"]
 
 _OWN = ("bits", "scale", "shift", "window_scale", "threshold")
 # BatchNorm counts its training batches; a frozen model has no use for the number.
 _IDLE = "num_batches_tracked"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def contents_of(
@@ -63,6 +66,8 @@ def contents_of(
         "tied": {name: first for name, first in tied.items() if first in floats},
         "loose": list(more),
     }
+    if record.made_of is not None:
+        about["made_of"] = asdict(record.made_of)
     # Views of one tensor are written one by one.
     kept = {name: value.detach().clone() for name, value in (floats | more).items()}
     return PackedModel(layers, kept, about, frozenset(more))
@@ -74,6 +79,20 @@ def theory(contents: PackedModel, rest: Rest) -> int:
     return packed + sum(
         rest_bytes(value, "fp32" if name in contents.exact else rest) for name, value in contents.rest.items()
     )
+
+
+def origin_of(contents: PackedModel) -> MadeOf | None:
+    """What the file says that it was made of; None where it does not say it.
+
+    Raises: UsageError, where it says something else.
+    """
+    said = contents.about.get("made_of")
+    if said is None:
+        return None
+    named = isinstance(said, dict) and said.keys() == {"weights", "plan"}
+    if not named or not all(isinstance(text, str) and _SHA256.fullmatch(text) for text in said.values()):
+        raise UsageError(f"made_of: {str(said)[:80]} are no digests")
+    return MadeOf(**said)
 
 
 def alone(contents: PackedModel) -> nn.Module:
@@ -90,7 +109,7 @@ def alone(contents: PackedModel) -> nn.Module:
             raise UsageError(f"{name} is tied to {first}, which is not there")
         tensors[name] = tensors[first]
     model = build(contents.about.get("graph"), contents.layers, tensors)
-    remember_frozen(model, about.record())
+    remember_frozen(model, about.record(origin_of(contents)))
     return model
 
 
@@ -117,7 +136,7 @@ def fill(model: nn.Module, contents: PackedModel) -> None:
         set_everywhere(model, path, without_norm(norm))
     _load(model, contents.rest, about)
     model.eval().requires_grad_(False)
-    remember_frozen(model, about.record())
+    remember_frozen(model, about.record(origin_of(contents)))
 
 
 class _About:
@@ -137,8 +156,8 @@ class _About:
             raise UsageError("its strides are none")
         self.strides: dict[str, list[int]] = strides
 
-    def record(self) -> Frozen:
-        return Frozen(self.folded, self.kept, None, self.shapes)
+    def record(self, made_of: MadeOf | None) -> Frozen:
+        return Frozen(self.folded, self.kept, None, self.shapes, made_of)
 
 
 def _are_sizes(value: Any) -> bool:

@@ -30,7 +30,17 @@ from torch import Tensor
 
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.layers import PackedLayer
-from binarize.packed.tables import KINDS, SCALE, Rest, Tables, layer_tables, narrow, take_layer, take_rest
+from binarize.packed.tables import (
+    KINDS,
+    SCALE,
+    Rest,
+    Tables,
+    layer_tables,
+    narrow,
+    rest_of,
+    take_layer,
+    take_rest,
+)
 from binarize.tensor_file import save_tensors
 
 __all__ = ["FORMAT", "PackedModel", "read_file", "write_file"]
@@ -49,6 +59,8 @@ class PackedModel:
     about: Mapping[str, Any] = field(default_factory=dict)
     # Rest tensors that are never rounded.
     exact: frozenset[str] = frozenset()
+    # As what the file keeps its rest.
+    kept_as: Rest = "fp32"
 
 
 def write_file(path: str | Path, model: PackedModel, rest: Rest = "fp32") -> None:
@@ -102,7 +114,7 @@ def read_file(path: str | Path) -> PackedModel:
         tables.check_used_up()
     except (UsageError, CheckError) as error:
         raise SourceError(f"{path}: no packed model: {error}") from error
-    return PackedModel(layers, rest, about)
+    return PackedModel(layers, rest, about, kept_as=rest_of(str(said[2]) for said in kept))
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

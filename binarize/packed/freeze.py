@@ -25,10 +25,18 @@ from binarize.packed.fold import folds, freeze_layer, without_norm
 from binarize.packed.layers import FrozenLayer, PackedLayer
 from binarize.passes.swap import set_everywhere
 
-__all__ = ["Example", "Frozen", "freeze", "frozen_record", "pack_layers", "remember_frozen"]
+__all__ = ["Example", "Frozen", "MadeOf", "freeze", "frozen_record", "pack_layers", "remember_frozen"]
 
 _ATTRIBUTE = "_binarize_frozen"
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class MadeOf:
+    """sha256 of the trained weights, and of the plan, that a model for inference was made of."""
+
+    weights: str
+    plan: str
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class Frozen:
     unseen: str | None = None
     # Of the tensors that the model takes, as far as they are known.
     input_shapes: tuple[tuple[int, ...], ...] = ()
+    # None in files of versions that did not say it.
+    made_of: MadeOf | None = None
 
 
 def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,7 @@ __all__ = [
     "narrow",
     "narrowed",
     "rest_bytes",
+    "rest_of",
     "take_layer",
     "take_rest",
 ]
@@ -137,6 +138,12 @@ def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
 def narrowed(value: Tensor, rest: Rest) -> Tensor:
     """What becomes of a rest tensor in a file with this `rest`, in its own type."""
     return _widened(*narrow("it", value, rest)).view(value.shape)
+
+
+def rest_of(kinds: Iterable[str]) -> Rest:
+    """The `rest` that a file with these kinds of rest tensors was written with, or one with the same result."""
+    found = set(kinds)
+    return "int8" if _STEP in found else "fp16" if _HALF in found else "fp32"
 
 
 def rest_bytes(value: Tensor, rest: Rest) -> int:

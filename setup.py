@@ -13,6 +13,7 @@ FILES = (
     "convolve",
     "training",
     "floats",
+    "digest",
     "threads",
     "avx512",
     "avx2",

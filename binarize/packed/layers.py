@@ -25,6 +25,7 @@ from binarize.errors import CheckError, UsageError
 from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
 from binarize.packed.fused_conv import FusedConv
+from binarize.packed.kernels.digest import digest_of
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
@@ -126,6 +127,15 @@ class FrozenLayer(nn.Module):
         layer.register_buffer("signs", 1 - 2 * lower.to(torch.int8))
         return layer
 
+    def keep_border(self) -> None:
+        """Make the border again where the numbers that it follows from hold something else by now."""
+        if not self.outside or is_recorded():
+            return
+        now = digest_of(self.scale, self.window_scale) if self.scale.is_cpu else None
+        if now is None or now != self.__dict__.get("_border_of"):
+            self.border = self.form.border
+            self.__dict__["_border_of"] = now
+
     @property
     def form(self) -> Form:
         """The numbers of this layer but its signs."""
@@ -149,6 +159,7 @@ class FrozenLayer(nn.Module):
         self.shortcut_inside, self.activation_inside = layer.shortcut_inside, layer.activation_inside
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        self.keep_border()
         read = x if self.front is None else self.front(x)
         y = _laid_out_like(x, self.product(self.window.mirrored(read), output_size)).to(x.dtype)
         return run_parts(self, x, y)

@@ -20,6 +20,7 @@ from binarize.errors import UsageError
 from binarize.packed import kernels, reference
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import Variant
+from binarize.packed.kernels.digest import digest_of
 from binarize.packed.layout import KernelWeight, make_layout
 from binarize.packed.pack import WORD, pack_words
 
@@ -43,9 +44,12 @@ _layouts: dict[int, tuple[weakref.ref[Tensor], object, Any]] = {}
 _T = TypeVar("_T")
 
 
-def kept(tensor: Tensor, key: object, make: Callable[[], _T]) -> _T:
-    """What `make` makes of a tensor under a key; made on first use, and again after the tensor was written to."""
-    whole_key = (key, version(tensor))
+def kept(tensor: Tensor, key: object, make: Callable[[], _T], *, ours: bool = False) -> _T:
+    """What `make` makes of a tensor under a key; made on first use, and again when the tensor holds something else.
+
+    A tensor that is `ours` is known to nobody who could write to it.
+    """
+    whole_key = (key, None if ours else version(tensor))
     name = id(tensor)
     known = _layouts.get(name)
     if known is None or known[0]() is not tensor or known[1] != whole_key:
@@ -57,8 +61,8 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T]) -> _T:
 
 
 def version(tensor: Tensor) -> int:
-    """A number that changes when the tensor is written to."""
-    return 0 if tensor.is_inference() else tensor._version
+    """A number that changes when what the tensor holds does, whoever wrote to it."""
+    return digest_of(tensor)
 
 
 def _forget(layouts: dict[int, Any], name: int, _: object) -> None:
@@ -149,7 +153,7 @@ def convolve(
     sizes, options = image_size(x), (int(zero_one), int(activation_first))
     # The tensors themselves are kept with what was made of them: no other can come to have the same number.
     key = geometry, sizes, options, *((name, id(one), one.data_ptr()) for name, one in given.items())
-    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, options, given))
+    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, options, given), ours=True)
     fields = call.fields.copy()
     fields["input"], fields["input_kind"], fields["threads"] = x.data_ptr(), kind, torch.get_num_threads()
     if residual is not None:

@@ -289,6 +289,8 @@ const char *pack_image(const Variant *variant, const ConvCall *call);
 const char *run_rows(const Variant *variant, const RowsCall *call);
 const char *run_filters(const Variant *variant, FiltersCall *call);
 const char *run_floats(const Variant *variant, const FloatCall *call);
+/* One number for `size` bytes, and for what `before` stands for. */
+uint64_t digest(const uint8_t *bytes, int64_t size, uint64_t before);
 
 typedef void (*Body)(void *context, int64_t begin, int64_t end, int worker);
 /* Runs body over [0, n) in ranges, on at most `threads` threads; worker numbers are below `threads`. */

@@ -6,6 +6,8 @@
  *     rows(variant, *fields, a, b), filters(variant, *fields), floats(variant, *fields)
  *                                                                in the order of ROW_*, FILTER_*, FLOAT_* of kernels.h
  *
+ *     digest(address, size, ...)                                 one number for what these pieces of memory hold
+ *
  * Nothing is checked here that only a tensor knows: the caller vouches for addresses and sizes. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -158,6 +160,23 @@ static PyObject *py_floats(PyObject *self, PyObject *const *args, Py_ssize_t cou
     return done(wrong);
 }
 
+static PyObject *py_digest(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    uint64_t result = 0;
+    (void)self;
+    if (count % 2)
+        return PyErr_Format(PyExc_TypeError, "expected pairs of an address and a size, got %zd integers", count);
+    for (Py_ssize_t i = 0; i < count; i += 2) {
+        const long long address = PyLong_AsLongLong(args[i]), size = PyLong_AsLongLong(args[i + 1]);
+        if (PyErr_Occurred())
+            return NULL;
+        if (size < 0 || (size && !address))
+            return PyErr_Format(PyExc_ValueError, "there is no memory of %lld bytes at %lld", size, address);
+        result = digest((const uint8_t *)(intptr_t)address, size, result);
+    }
+    return PyLong_FromUnsignedLongLong(result);
+}
+
 static PyObject *py_variants(PyObject *self, PyObject *args)
 {
     (void)self;
@@ -180,6 +199,7 @@ static PyMethodDef methods[] = {
     {"rows", (PyCFunction)(void (*)(void))py_rows, METH_FASTCALL, "Elementwise work of training."},
     {"filters", (PyCFunction)(void (*)(void))py_filters, METH_FASTCALL, "Layout of the signs of a weight."},
     {"floats", (PyCFunction)(void (*)(void))py_floats, METH_FASTCALL, "Float convolution of a batch."},
+    {"digest", (PyCFunction)(void (*)(void))py_digest, METH_FASTCALL, "One number for what some memory holds."},
     {NULL, NULL, 0, NULL}};
 
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", "Binary convolution kernels.", -1, methods,

@@ -1,0 +1,172 @@
+"""Packed and fused layers compute with what their buffers hold now, however that was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from packed_layers import conv, linear
+from torch import Tensor, nn
+
+from binarize.errors import UsageError
+from binarize.packed.float_conv import FloatConv
+from binarize.packed.fuse import fuse
+from binarize.packed.fused_conv import FusedConv
+from binarize.packed.kernels.digest import digest_of
+from binarize.packed.layers import PackedLayer
+
+
+def other_bits(bits: Tensor) -> Tensor:
+    """All signs turned; filters of whole bytes, so that no filling bit is set."""
+    return bits.clone() ^ 255
+
+
+def in_place(m: nn.Module) -> None:
+    m.bits.copy_(other_bits(m.bits))
+
+
+def under_inference(m: nn.Module) -> None:
+    with torch.inference_mode():
+        m.bits.copy_(other_bits(m.bits))
+
+
+def by_data(m: nn.Module) -> None:
+    m.bits.data = other_bits(m.bits)
+
+
+def through_data(m: nn.Module) -> None:
+    m.bits.data.copy_(other_bits(m.bits))
+
+
+def by_numpy(m: nn.Module) -> None:
+    m.bits.numpy()[:] ^= 255
+
+
+def by_dlpack(m: nn.Module) -> None:
+    torch.from_dlpack(m.bits).bitwise_xor_(255)
+
+
+def by_storage(m: nn.Module) -> None:
+    m.bits.untyped_storage().copy_(other_bits(m.bits).untyped_storage())
+
+
+def set_anew(m: nn.Module) -> None:
+    m.bits = other_bits(m.bits)
+
+
+def shared(m: nn.Module) -> None:
+    m.bits.share_memory_()
+    m.bits.numpy()[:] ^= 255
+
+
+def loaded(m: nn.Module) -> None:
+    with torch.inference_mode():
+        m.load_state_dict({**m.state_dict(), "bits": other_bits(m.bits)})
+
+
+def assigned(m: nn.Module) -> None:
+    m.load_state_dict({**m.state_dict(), "bits": other_bits(m.bits)}, assign=True)
+
+
+CHANGES: list[Callable[[nn.Module], None]] = [
+    in_place, under_inference, by_data, through_data, by_numpy, by_dlpack, by_storage, set_anew, shared,
+    loaded, assigned,
+]  # fmt: skip
+
+
+def layer_of(kind: str) -> tuple[PackedLayer, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    if kind == "linear":
+        return linear(64, 5), torch.randn(2, 64, generator=generator)
+    return conv(32, 6, pad=1), torch.randn(2, 32, 5, 5, generator=generator)
+
+
+@pytest.mark.parametrize("kind", ["conv", "linear"])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_changed_bits_count(change: Callable[[nn.Module], None], kind: str) -> None:
+    layer, x = layer_of(kind)
+    expected = PackedLayer.from_bits(layer.form, other_bits(layer.bits)).eval()(x)
+    before = layer.eval()(x)
+    change(layer)
+    assert torch.equal(layer(x), expected) and not torch.equal(before, expected)
+    change(layer)  # back
+    assert torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_changed_bits_of_a_fused_layer_count(change: Callable[[nn.Module], None]) -> None:
+    layer, x = layer_of("conv")
+    fused = fuse(nn.Sequential(layer), x)
+    (call,) = (m for m in fused.modules() if isinstance(m, FusedConv))
+    expected = PackedLayer.from_bits(layer.form, other_bits(layer.bits)).eval()(x)
+    fused(x)
+    change(call)
+    assert torch.equal(fused(x), expected)
+
+
+def test_bits_that_were_used_are_not_swapped_by_torch() -> None:
+    layer, x = layer_of("conv")
+    other = other_bits(layer.bits)
+    expected = PackedLayer.from_bits(layer.form, other.clone()).eval()(x)
+    torch.utils.swap_tensors(layer.bits, other)
+    assert torch.equal(layer.eval()(x), expected)
+    with pytest.raises(RuntimeError, match="has weakref"):
+        torch.utils.swap_tensors(layer.bits, other)
+
+
+def test_bits_made_under_inference_mode_may_change() -> None:
+    layer, x = layer_of("conv")
+    with torch.inference_mode():
+        layer.bits = layer.bits.clone()
+        before = layer.eval()(x)
+        layer.bits.bitwise_xor_(255)
+        assert not torch.equal(layer(x), before)
+
+
+def test_a_changed_scale_moves_the_border_along() -> None:
+    layer = conv(32, 6, pad=1, two_levels=True, outside=0.3).eval()
+    x = torch.randn(1, 32, 5, 5)
+    layer(x)
+    for change in (lambda: layer.scale.mul_(2), lambda: layer.window_scale.numpy().__imul__(3)):
+        change()
+        assert torch.equal(layer(x), PackedLayer.from_bits(layer.form, layer.bits).eval()(x))
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_changed_float_convolution_counts(name: str) -> None:
+    stem = FloatConv(nn.Conv2d(3, 8, 3, padding=1)).eval()
+    x = torch.randn(1, 3, 6, 6)
+    stem(x)
+    getattr(stem, name).numpy()[:] *= -2
+    expected = nn.functional.conv2d(x, stem.weight, stem.bias, padding=1)
+    torch.testing.assert_close(stem(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_storage_that_was_made_shorter_is_refused() -> None:
+    layer, x = layer_of("conv")
+    layer.eval()(x)
+    layer.bits.untyped_storage().resize_(8)
+    with pytest.raises(UsageError, match="has 8 bytes of storage; expected 216: its storage was resized"):
+        layer(x)
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 63, 64, 65, 200])
+def test_each_bit_of_a_memory_counts(size: int) -> None:
+    memory = torch.arange(size, dtype=torch.uint8)
+    found = {digest_of(memory)}
+    for place in range(size):
+        for bit in (1, 128):
+            memory[place] ^= bit
+            found.add(digest_of(memory))
+            memory[place] ^= bit
+    assert len(found) == 2 * size + 1
+
+
+def test_two_turned_signs_of_floats_do_not_cancel_out() -> None:
+    numbers = torch.ones(256)
+    before = digest_of(numbers)
+    numbers[[1, 17]] = -1
+    assert digest_of(numbers) != before
+    assert digest_of(torch.ones(16)) != digest_of(torch.ones(17))
+    assert digest_of(torch.ones(0), numbers) != digest_of(numbers, torch.ones(0))

@@ -6,7 +6,13 @@ calls.py          a name with literal arguments
 user_code.py      `file.py:make_model`, `package.module:Net(10)`
 files.py          what a file is, from its bytes
 pickle_scan.py    a pickle read without doing anything it says
+inert.py          what it says, as records
+records.py        the parts of a torch.save file: the pickle, and the data of tensors
 allow_list.py     what a pickle may name
+instance_dicts.py what an object from a file may hold
+plain_makers.py   plain values, made by a closed list of functions
+stored_tensors.py tensors, each inside its data
+rebuild.py        objects of all that
 safe_pickle.py    pickles read by that list
 state_dicts.py    weights in checkpoints, and into architectures
 prefixes.py       names that wrappers put around a model's own

@@ -7,29 +7,33 @@ refer to. Never every name below a package: some download, and whatever is allow
 
 from __future__ import annotations
 
-import argparse
+import copy
 import enum
-import functools
 import importlib
-import pathlib
+import re
+import warnings
+from collections import OrderedDict
 from typing import Any
 
 from torch import nn
 
-__all__ = ["PACKAGES", "StandIn", "resolve", "stand_in"]
+__all__ = ["PACKAGES", "StandIn", "resolve"]
 
 # The last one is the network of the demo.
 PACKAGES = ("torch.nn", "torchvision", "timm", "binarize.demo_data")
 REFUSED_CLASSES = ("torch.nn.parallel.distributed.DistributedDataParallel",)  # joins a process group
+# Wrappers of C++ objects and of whole trainings, which do more than compute.
+REFUSED_MODULES = (
+    "torch.nn.cpp",
+    "timm.task",
+    "timm.data",
+    "timm.optim",
+    "torchvision.datasets",
+    "torchvision.io",
+)
+NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 REFUSED_BASES = ("torch.fx.graph_module.GraphModule", "torch.jit._script.ScriptModule")  # compile source text
 
-# Paths become pure paths, which touch no disk.
-PLAIN_CLASSES: dict[str, Any] = {
-    "argparse.Namespace": argparse.Namespace,
-    "functools.partial": functools.partial,
-    "pathlib.PosixPath": pathlib.PurePosixPath,
-    "pathlib.WindowsPath": pathlib.PureWindowsPath,
-}
 # Functions and plain classes that modules of these packages refer to, the hooks of weight and spectral norm too.
 HARMLESS = (
     "torch.nn.functional.gelu",
@@ -47,9 +51,13 @@ HARMLESS = (
     "torchvision.models.optical_flow.raft._pass_through_h",
     "torchvision.ops.boxes.box_iou",
 )
-# Both spellings: files written under numpy 1 and numpy 2.
-NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-NUMPY_FUNCTIONS = ("scalar", "_reconstruct")
+# Functions without a module that names them.
+BUILTIN = {"torch._C._nn.gelu": nn.functional.gelu}
+
+USUAL = vars(nn.Module())
+# What a stand-in keeps of what every module has, and what it has itself and takes from no file.
+KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
+OWN = frozenset({*dir(nn.Module), *USUAL})
 
 
 class StandIn(nn.Module):
@@ -61,33 +69,37 @@ class StandIn(nn.Module):
     def __new__(cls, *_: object) -> StandIn:
         return object.__new__(cls)
 
-    def __setstate__(self, state: object) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update(state)
+    @classmethod
+    def of(cls, state: object) -> StandIn:
+        """One with the attributes of the object whose place it takes, where they take the place of no method."""
+        made = object.__new__(cls)
+        found = state if isinstance(state, dict) else {}
+        attributes = {name: value for name, value in found.items() if name not in OWN}
+        for name, usual in USUAL.items():
+            kept = name in KEPT and type(found.get(name)) in (dict, OrderedDict, set)
+            attributes[name] = found[name] if kept else copy.copy(usual)
+        vars(made).update({name: value for name, value in attributes.items() if isinstance(name, str)})
+        return made
 
 
-def stand_in() -> type[StandIn]:
-    """A stand-in class for one foreign name."""
-    return type("StandIn", (StandIn,), {})
-
-
-def resolve(name: str) -> list[Any]:
-    """What to allow for a name: the object, beside it what its instances need, or nothing.
-
-    Imports only from PACKAGES and numpy.
-    """
-    if name in PLAIN_CLASSES:
-        return [PLAIN_CLASSES[name]]
+def resolve(name: str) -> Any:
+    """The class or function of that name where it is allowed, else None. Imports only from PACKAGES."""
+    if name in BUILTIN:
+        return BUILTIN[name]
+    if len(name) > 200 or not NAME.fullmatch(name):
+        return None
     path, _, attribute = name.rpartition(".")
-    if path.partition(".")[0] == "numpy":
-        return _resolve_numpy(path, attribute)
     if not any(path == package or path.startswith(f"{package}.") for package in PACKAGES):
-        return []
+        return None
+    if any(path == refused or path.startswith(f"{refused}.") for refused in REFUSED_MODULES):
+        return None
     try:
-        found = getattr(importlib.import_module(path), attribute, None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of modules that are to go: nothing the user can change
+            found = getattr(importlib.import_module(path), attribute, None)
     except (ImportError, ValueError):
-        return []
-    return [found] if found is not None and _is_allowed(name, found) else []
+        return None
+    return found if found is not None and _is_allowed(name, found) else None
 
 
 def _is_allowed(name: str, found: Any) -> bool:
@@ -101,17 +113,3 @@ def _is_allowed(name: str, found: Any) -> bool:
     return (
         issubclass(found, nn.Module) and name not in REFUSED_CLASSES and not bases.intersection(REFUSED_BASES)
     )
-
-
-def _resolve_numpy(path: str, attribute: str) -> list[Any]:
-    """Scalars and arrays. A dtype's own class (`Float64DType`) is not named in the file, but made by it."""
-    import numpy as np
-
-    if path in NUMPY_MODULES and attribute in NUMPY_FUNCTIONS:
-        try:
-            return [getattr(importlib.import_module("numpy._core.multiarray"), attribute)]
-        except ImportError:
-            return [getattr(importlib.import_module("numpy.core.multiarray"), attribute)]
-    if (path, attribute) == ("numpy", "dtype"):
-        return [np.dtype, *(type(np.dtype(code)) for code in np.typecodes["All"])]
-    return [np.ndarray] if (path, attribute) == ("numpy", "ndarray") else []

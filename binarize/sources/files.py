@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,6 +24,7 @@ __all__ = [
     "kind_of",
     "missing_file",
     "refuse_directory",
+    "refuse_irregular",
     "sha256",
 ]
 
@@ -51,11 +54,21 @@ def is_archive(path: str | Path) -> bool:
         return file.read(4) == ARCHIVE_MAGIC
 
 
+def refuse_irregular(path: Path) -> None:
+    """Raises SourceError for a pipe, a device and whatever else is no file; nothing is opened."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SourceError(f"{path}: not a regular file")
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
 def kind_of(path: Path, *, trust_pickle: bool = False) -> FileKind:
     """The kind of a readable model file; a plain pickle only for those who trust it.
 
     Raises: SourceError saying what the file is instead and what to do about it.
     """
+    refuse_irregular(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -101,7 +114,14 @@ def _kind_of_zip(path: Path) -> FileKind:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {name.partition("/")[2] or name for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (
+        zipfile.BadZipFile,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        ArithmeticError,
+        struct.error,
+    ) as error:
         raise SourceError(
             f"{path}: truncated or damaged: it starts as a file of torch.save but ends differently "
             f"({error}); copy or download it again"

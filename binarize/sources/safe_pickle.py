@@ -1,20 +1,18 @@
 """Reads `torch.save` files without running code from them.
 
-A pickle may name any importable function and call it. So a file is first read inertly (`pickle_scan`), which
-shows what it names and what it calls. Then `torch.load(weights_only=True)` reads it with what `allow_list`
-permits. Modules are made empty and filled with their attributes, never called: a constructor may do more than
-that. Everything else is refused by name. This narrows what a file can do; it proves nothing about its weights.
+A pickle may name any importable function and call it. So a file is only read inertly (`pickle_scan`), which shows
+what it names and what it calls. Then objects are made of that by makers of our own (`rebuild`), of classes that
+`allow_list` permits: neither Python's nor torch's unpickler sees the file. Everything else is refused by name. This
+narrows what a file can do; it proves nothing about its weights.
 """
 
 from __future__ import annotations
 
-import io
+import enum
+import gc
 import pickle
-import re
 import struct
-import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,13 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn, serialization
 
 from binarize.errors import SourceError, UntrustedSourceError
 from binarize.sources import allow_list
-from binarize.sources.files import LEGACY_MAGIC, is_archive, record_start
+from binarize.sources.files import LEGACY_MAGIC, is_archive, refuse_irregular
 from binarize.sources.float_check import quantizer_of
-from binarize.sources.pickle_scan import Named, Scan, scan
+from binarize.sources.instance_dicts import HostileObject
+from binarize.sources.pickle_scan import Scan, scan
+from binarize.sources.plain_makers import PLAIN, constant
+from binarize.sources.rebuild import Rebuild
+from binarize.sources.records import STORAGES, Records
+from binarize.sources.stored_tensors import MAKERS, QUANTIZED
 
 __all__ = [
     "DAMAGE",
@@ -41,14 +43,9 @@ __all__ = [
     "refused_globals",
 ]
 
-# Bytes an element of the typed storages; the others count bytes.
-WIDTHS = {"BFloat16": 2, "ComplexDouble": 16, "ComplexFloat": 8, "Double": 8, "Float": 4, "Half": 2}
-WIDTHS |= {"Int": 4, "Long": 8, "QInt32": 4, "Short": 2}
-# What torch reads by itself, as old files spell it; torch has the last word on them.
-TORCH_OWN = re.compile(
-    r"torch\.\w+|torch\.(storage|_utils|_tensor|nn\.parameter)\.\w+"
-    r"|collections\.(OrderedDict|Counter)|builtins\.(set|complex|bytearray)|_codecs\.encode"
-)
+CALLED = frozenset({*PLAIN, *MAKERS})
+# What files name without calling it.
+NAMED = frozenset({"numpy.ndarray", "torch.Tensor", "torch.nn.parameter.Parameter"})
 
 # What reading a damaged file can raise.
 DAMAGE = (
@@ -74,8 +71,7 @@ DAMAGE = (
 class _Permission:
     """What the allow-list says of one file: what to allow, and the names it refuses, called or only made."""
 
-    allowed: list[Any]
-    accepted: list[str]
+    allowed: dict[str, Any]
     called: list[str]
     foreign: list[str]
 
@@ -98,65 +94,60 @@ def load_with_stand_ins(path: str | Path, *, mmap: bool = False) -> tuple[object
 
     Raises: UntrustedSourceError where the file calls what is not allowed, SourceError where it is damaged.
     """
-    found = _scan(Path(path))
-    permission = _permission(path, found)
-    if permission.called:
-        raise UntrustedSourceError(refusal(path, permission.called, permission.foreign))
-    archive = is_archive(path)
-    if not archive and any(_names_a_class(stored.reference) for stored in found.stored):
-        raise UntrustedSourceError(_only_by_running(path, "a whole module in the format of torch before 1.6"))
-    stand_ins = [(allow_list.stand_in(), name) for name in permission.foreign]
-    with _allowing([*permission.allowed, *stand_ins]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about storage classes and protocols: nothing the user can change
-        try:
-            content = _load(Path(path), mmap and archive)
-        except pickle.UnpicklingError as error:
-            if permission.foreign:
-                raise UntrustedSourceError(refusal(path, [], permission.foreign)) from error
-            raise SourceError(f"{path}: {_unpickling_reason(error)}") from error
-        except DAMAGE as error:
-            raise SourceError(f"{path}: damaged: {first_line(error)}") from error
+    refuse_irregular(Path(path))
+    try:
+        with _no_collection(), Records(Path(path), mapped=mmap) as records:
+            permission = _permission(records.pickled)
+            if permission.called:
+                raise UntrustedSourceError(refusal(path, permission.called, permission.foreign))
+            if records.holds_source:
+                raise UntrustedSourceError(
+                    _only_by_running(path, "a whole module in the format of torch before 1.6")
+                )
+            content = Rebuild(records, permission.allowed).of(records.pickled.root)
+    except HostileObject as error:
+        raise UntrustedSourceError(
+            f"{path}: loading it could run code: {error}; no file that was saved honestly has this"
+        ) from error
+    except DAMAGE as error:
+        raise _damaged(path, error) from error
     return content, permission.foreign
-
-
-def _load(path: Path, mmap: bool) -> object:
-    if path.suffix != ".safetensors":
-        return torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
-    with path.open("rb") as file:  # by its name torch would take it for something else than it is
-        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def load_trusted(path: str | Path) -> tuple[object, list[str]]:
     """What a file holds, running whatever it says, and the names that were trusted. Only for `--trust-pickle`."""
+    refuse_irregular(Path(path))
     with Path(path).open("rb") as file:
         plain = not is_archive(path) and LEGACY_MAGIC not in file.read(64)
         file.seek(0)
         try:
-            found = scan(file) if plain else _scan(Path(path))
+            found = scan(file) if plain else _scan(path)
             file.seek(0)
             content = pickle.load(file) if plain else torch.load(file, map_location="cpu", weights_only=False)
         except Exception as error:  # code from the file: it may raise anything
             raise SourceError(f"{path}: cannot be unpickled: {first_line(error)}") from error
-    foreign = {name for name in found.names if not TORCH_OWN.fullmatch(name) and not allow_list.resolve(name)}
-    return content, sorted(foreign)
+    return content, [
+        name for name in sorted(found.names) if not _is_known(name) and not allow_list.resolve(name)
+    ]
 
 
 def allowed_globals(path: str | Path) -> list[str]:
-    """The names in a file, beyond what torch reads by itself, that the allow-list accepts."""
-    return _permission(path, _scan(Path(path))).accepted
+    """The names in a file, beyond what torch's files are made of, that the allow-list accepts."""
+    return sorted(_permission(_scan(path)).allowed)
 
 
 def refused_globals(path: str | Path) -> list[str]:
     """The names in a file that the allow-list refuses: what `--trust-pickle` trusts."""
-    permission = _permission(path, _scan(Path(path)))
+    permission = _permission(_scan(path))
     return sorted([*permission.called, *permission.foreign])
 
 
 def refusal(path: str | Path, called: list[str], foreign: list[str]) -> str:
     """The message for names that are not allowed, with the ways out."""
     quantizer = next((name for name in (*foreign, *called) if quantizer_of(name)), None)
-    if quantizer is not None:
-        return f"{path}: already quantized (it needs {quantizer}); give the float model it was made from"
+    if quantizer is not None or QUANTIZED in called:
+        why = f"it needs {quantizer}" if quantizer else "it holds quantized tensors"
+        return f"{path}: already quantized ({why}); give the float model it was made from"
     if any(name.startswith("binarize.") for name in foreign):
         return f"{path}: already binarized; give the float model it was made from"
     trust = "add --trust-pickle if you trust whoever made the file"
@@ -177,102 +168,55 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _scan(path: Path) -> Scan:
+def _scan(path: str | Path) -> Scan:
     """The pickle in a file, read inertly; the storages it refers to must fit the file."""
+    refuse_irregular(Path(path))
     try:
-        if is_archive(path):
-            return _scan_archive(path)
-        with path.open("rb") as file:
-            for _ in range(3):  # magic number, protocol and machine: what precedes the object in old files
-                scan(file)
-            found = scan(file)
-        _check_sizes(found, path.stat().st_size)
-        return found
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
+        with _no_collection(), Records(Path(path)) as records:
+            return records.pickled
     except DAMAGE as error:
-        raise SourceError(f"{path}: damaged: {first_line(error)}") from error
-
-
-def _scan_archive(path: Path) -> Scan:
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
-        if len(entries) != len(archive.infolist()):
-            raise ValueError("two of its records have one name")
-    entry = entries["data.pkl"]
-    if entry.compress_type != zipfile.ZIP_STORED:
-        raise ValueError("its pickle is compressed, which torch.save never does")
-    with path.open("rb") as raw:
-        raw.seek(record_start(raw, entry))
-        pickled = raw.read(entry.file_size)
-    if entry.CRC not in (0, zlib.crc32(pickled)):
-        raise ValueError("the checksum of its pickle is wrong")
-    found = scan(io.BytesIO(pickled))
-    for stored in found.stored:
-        _, key, count, width = _storage(stored.reference)
-        if f"data/{key}" not in entries or entries[f"data/{key}"].file_size != count * width:
-            raise ValueError(f"tensor data {key} is missing or cut short")
-    return found
-
-
-def _check_sizes(found: Scan, size: int) -> None:
-    for stored in found.stored:
-        if _names_a_class(stored.reference):
-            continue
-        _, key, count, width = _storage(stored.reference)
-        if not 0 <= count * width <= size:
-            raise ValueError(f"tensor data {key} is larger than the file")
-
-
-def _names_a_class(reference: object) -> bool:
-    return isinstance(reference, tuple) and reference[:1] == ("module",)
-
-
-def _storage(reference: object) -> tuple[str, str, int, int]:
-    """Kind, key, number of elements and bytes an element of a reference that torch.save wrote."""
-    kind, storage, key, _, count = reference[:5]  # type: ignore[index]
-    name = storage.name if isinstance(storage, Named) else ""
-    package, _, attribute = name.rpartition(".")
-    if kind != "storage" or not attribute.endswith("Storage") or package not in ("torch", "torch.storage"):
-        raise ValueError(f"a reference to {kind!r} data of type {name!r}")
-    return kind, key, int(count), WIDTHS.get(attribute.removesuffix("Storage"), 1)
-
-
-def _permission(path: str | Path, found: Scan) -> _Permission:
-    permission = _Permission([], [], [], [])
-    for name in sorted(_beyond_torch(path, found)):
-        resolved = allow_list.resolve(name)
-        called = name in found.called
-        if resolved and not (called and isinstance(resolved[0], type) and issubclass(resolved[0], nn.Module)):
-            first, *companions = resolved
-            permission.allowed.extend([(first, name), *companions])
-            permission.accepted.append(name)
-        else:
-            (permission.called if called else permission.foreign).append(name)
-    return permission
-
-
-def _beyond_torch(path: str | Path, found: Scan) -> set[str]:
-    """The names that torch does not read by itself."""
-    if not is_archive(path):
-        return {name for name in found.names if not TORCH_OWN.fullmatch(name)}
-    try:
-        return found.names.intersection(serialization.get_unsafe_globals_in_checkpoint(str(path)))
-    except pickle.UnpicklingError as error:
-        if found.protocol > 2:
-            what = f"written with pickle protocol {found.protocol}"
-            raise UntrustedSourceError(_only_by_running(path, what)) from error
-        raise SourceError(f"{path}: damaged: {first_line(error)}") from error
-    except DAMAGE as error:
-        raise SourceError(f"{path}: damaged: {first_line(error)}") from error
+        raise _damaged(path, error) from error
 
 
 @contextmanager
-def _allowing(allowed: list[Any]) -> Iterator[None]:
-    """Allows `allowed` inside the block, and leaves alone what the user had allowed before."""
-    before = serialization.get_safe_globals()
-    with serialization.safe_globals([item for item in allowed if item not in before]):
+def _no_collection() -> Iterator[None]:
+    """Without the search for circles, whose time grows with the square of what is made here; there are none."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
         yield
+    finally:
+        if collected:
+            gc.enable()
+
+
+def _damaged(path: str | Path, error: Exception) -> SourceError:
+    if isinstance(error, OSError):
+        return SourceError(f"{path}: cannot be read: {error.strerror or error}")
+    return SourceError(f"{path}: damaged: {first_line(error)}")
+
+
+def _permission(found: Scan) -> _Permission:
+    permission = _Permission({}, [], [])
+    for name in sorted(name for name in found.names if not _is_known(name)):
+        resolved, called = allow_list.resolve(name), name in found.called
+        is_made = isinstance(resolved, type) and issubclass(resolved, enum.Enum) == called
+        if resolved is not None and (is_made or not (called or isinstance(resolved, type))):
+            permission.allowed[name] = resolved
+        else:
+            (permission.called if called else permission.foreign).append(name)
+    odd = (
+        name for name in found.called if name not in found.names or (_is_known(name) and name not in CALLED)
+    )
+    permission.called.extend(sorted(odd))
+    return permission
+
+
+def _is_known(name: str) -> bool:
+    """Whether the name is one of those that the makers know, or of a type of torch."""
+    package, _, kind = name.rpartition(".")
+    is_storage = package in ("torch", "torch.storage") and kind in STORAGES
+    return name in CALLED or name in NAMED or is_storage or constant(name) is not None
 
 
 def _only_by_running(path: str | Path, what: str) -> str:
@@ -280,12 +224,6 @@ def _only_by_running(path: str | Path, what: str) -> str:
         f"{path}: {what}, which cannot be read without running code; load it where it was made and save it "
         "again with torch.save(model, PATH), or add --trust-pickle if you trust whoever made the file"
     )
-
-
-def _unpickling_reason(error: pickle.UnpicklingError) -> str:
-    """What torch refused, without its advice about `weights_only`."""
-    reason = re.search(r"error: (.*)", str(error))
-    return f"damaged, or outside of what can be read safely: {reason[1] if reason else first_line(error)}"
 
 
 def _few(names: list[str], limit: int = 8) -> str:

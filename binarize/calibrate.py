@@ -119,11 +119,11 @@ def calibrate(
     if isinstance(data, (str, os.PathLike, Dataset)):
         if preprocessing is None and needs_preprocessing(data):
             preprocessing = preprocessing_of(model)
-        batches, name, unreadable = open_images(
+        batches, opened, unreadable = open_images(
             model, data, limit, preprocessing, root=root, download=download, batch_size=batch_size, seed=seed
         )
     else:
-        batches, name, unreadable = as_batches(data), None, ()
+        batches, opened, unreadable = as_batches(data), None, ()
     check_calibration(model, batches, noise=noise)
     reference, words = _reference(model, float_model)
     if reference is not None:
@@ -149,11 +149,19 @@ def calibrate(
                 kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {options}")
             found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick, kept)
             found = replace(found, reference=words)
+        name = None if opened is None else opened.name
         found = replace(found, data=name, unreadable=unreadable)
         record_calibration(model, found, batches, noise=noise)
         by_name = isinstance(data, (str, os.PathLike))
         shown = preprocessing if name is not None else None
-        use = DataUse("calibrate", name or "images in memory", found.images, by_name=by_name, root=str(root))
+        use = DataUse(
+            "calibrate",
+            name or "images in memory",
+            found.images,
+            labelled=opened is None or opened.labelled,
+            by_name=by_name,
+            root=str(root),
+        )
         _remember_use(model, use, shown)
     return found
 
@@ -168,8 +176,8 @@ def open_images(
     download: bool = False,
     batch_size: int = 250,
     seed: int = 0,
-) -> tuple[list[Images], str, tuple[str, ...]]:
-    """(batches as the model takes them, the name of the data, images that could not be read).
+) -> tuple[list[Images], ImageData, tuple[str, ...]]:
+    """(batches as the model takes them, the data they are of, images that could not be read). Labels need not be there.
 
     Raises: UsageError where there are no images, or none can be read.
     """
@@ -178,9 +186,10 @@ def open_images(
     size: Sequence[int] = preprocessing.size if preprocessing is not None else (3, 224, 224)
     made_up = isinstance(data, str) and data.startswith("fake")
     classes = output_classes(model, size) if made_up else 10
-    opened = open_data(data, "train", size=size, classes=classes, root=root, download=download)
+    options: dict[str, Any] = {"size": size, "classes": classes, "root": root, "download": download}
+    opened = open_data(data, "train", labelled=False, **options)
     if opened is None:
-        opened = open_data(data, "validation", size=size, classes=classes, root=root, download=download)
+        opened = open_data(data, "validation", labelled=False, **options)
     if opened is None:
         raise UsageError(f"data {data}: holds no images")
     opened = limited(opened, limit or IMAGES, seed)
@@ -189,7 +198,7 @@ def open_images(
         raise UsageError(
             f"data {opened.name}: none of its {len(unreadable)} images can be read: {unreadable[0]}"
         )
-    return batches, opened.name, unreadable
+    return batches, opened, unreadable
 
 
 def image_batches(

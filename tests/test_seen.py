@@ -140,3 +140,35 @@ def test_what_convert_was_told_is_remembered(tmp_path: Path, images: Path) -> No
     assert said.exit_code == 0, said.stderr
     said = run("calibrate", out, "--data", images, "--float", spec)
     assert "mean 0.2,0.2,0.2, std 0.4,0.4,0.4: remembered from convert" in said.stdout
+
+
+def test_a_flat_folder_calibrates_and_compares_but_does_not_train(folder: Path, images: Path) -> None:
+    flat = images / "bee"
+    said = run("calibrate", folder, "--data", flat)
+    assert said.exit_code == 0, said.stderr
+    assert f"eval {folder} --data '{flat}'" in said.stderr
+    said = run("eval", folder, "--data", flat)
+    assert said.exit_code == 2 and "no labels, and there is no float model" in said.stderr
+    torch.save(small(), folder.parent / "float.pt")
+    said = run("eval", folder, "--data", flat, "--float", folder.parent / "float.pt")
+    assert said.exit_code == 0, said.stderr
+    assert "says the same as the float model" in said.stdout and "top-1" not in said.stdout
+    said = run("finetune", folder, "--data", flat, "--teacher", "none")
+    assert said.exit_code == 2 and "its 12 images have no labels" in said.stderr
+
+
+def test_a_float_model_is_called_one_and_shown_its_size(tmp_path: Path, images: Path) -> None:
+    torch.save(small(), tmp_path / "float.pt")
+    said = run("eval", tmp_path / "float.pt", "--data", images, "-i", "1,3,8,8")
+    assert said.exit_code == 0, said.stderr
+    assert "is a float model" in said.stderr
+    assert "images   3x8x8" in said.stdout and "float" in said.stdout and "binary" not in said.stdout
+    assert run("eval", tmp_path / "float.pt", "--data", images, "-i", "1,16").exit_code == 2
+
+
+def test_a_folder_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
+    few = pictures(tmp_path / "few", ["x", "y"])
+    for words in (("eval", folder), ("finetune", folder, "--teacher", "none")):
+        said = run(*words, "--data", few)
+        assert said.exit_code == 2 and "2 class folders (x, y) for a model of 4 outputs" in said.stderr
+    assert run("calibrate", folder, "--data", few).exit_code == 0

@@ -62,6 +62,7 @@ def evaluate(
     ] = None,
     source: data_options.Source = None,
     arch: options.Arch = None,
+    input_shape: options.InputShape = None,
     weights: options.Weights = None,
     num_classes: options.NumClasses = None,
     trust_pickle: options.TrustPickle = False,
@@ -91,8 +92,9 @@ def evaluate(
                 model, arch=arch, weights=weights, num_classes=num_classes, trust_pickle=trust_pickle
             )
             loaded = found.module
+            screen.note(f"{model} is a float model; `convert` makes it binary")
     reference = _reference(screen, loaded, float_model, is_folder=Path(model).is_dir())
-    shown = data_options.preprocessing(loaded, mean, std)
+    shown = data_options.preprocessing(loaded, mean, std, _image_size(input_shape))
     data_options.show_images(screen, loaded, shown)
     with screen.stage("evaluating"):
         result = run(
@@ -108,6 +110,8 @@ def evaluate(
             device=device,
             workers=workers or 0,
         )
+    for note in result.notes:
+        screen.note(note)
     for line in _tables(result, all_rows):
         screen.show(line)
     if result.split == "train" and result.data == trained_on:
@@ -121,6 +125,16 @@ def evaluate(
         out.write_text(text, encoding="utf-8")
         screen.note(f"wrote {out}")
     screen.document(result.to_json())
+
+
+def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:
+    """(C, H, W) of --input-shape, which may begin with a batch. Raises: UsageError for what is no image."""
+    shape = options.parse_shape(texts)
+    if shape is None:
+        return None
+    if not isinstance(shape, tuple) or len(shape) not in (3, 4):
+        raise UsageError("--input-shape: eval shows images; expected N,C,H,W or C,H,W, as in 1,3,224,224")
+    return shape[-3:]
 
 
 def _check_out(out: Path | None, force: bool) -> None:
@@ -166,7 +180,7 @@ def _tables(result: Evaluation, all_rows: bool) -> list[RenderableType]:
             table.add_column(column, justify="left" if position == 0 else "right", overflow="fold")
         return table
 
-    summary = grid(f"{result.images:,} images of {result.data}", "float", "binary")
+    summary = grid(f"{result.images:,} images of {result.data}", *result.heads)
     for row in result.rows():
         summary.add_row(*row)
     found: list[RenderableType] = [summary]
@@ -178,7 +192,7 @@ def _tables(result: Evaluation, all_rows: bool) -> list[RenderableType]:
         title = (
             f"class (worst {_SHOWN} of {len(result.model.classes)}, --all shows all)" if hidden else "class"
         )
-        classes = grid(title, "images", "float", "binary")
+        classes = grid(title, "images", *result.heads)
         for _, cells in rows:
             classes.add_row(*cells)
         found += ["", classes]

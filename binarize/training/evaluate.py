@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ from binarize.training.data import (
     preprocessing_of,
 )
 from binarize.training.data.batch import count
-from binarize.training.data.named import limited, without_empty_classes
+from binarize.training.data.classes import to_outputs
+from binarize.training.data.named import limited
 from binarize.training.data.seeds import seeded
 from binarize.training.distill import Taps, Teacher, class_dim, logits_of
 from binarize.training.objective import IGNORED, check_labels, label_loss
-from binarize.training.prepare import needs_preprocessing, output_classes
+from binarize.training.prepare import known_classes, needs_preprocessing, output_classes, outputs_or_none
 from binarize.training.recipe import Recipe
 from binarize.training.scores import ClassScore, Evaluation, Scores
 from binarize.training.teachers import find_teachers
@@ -77,6 +78,11 @@ def evaluate(
     found = limited(found, limit)
     teachers = find_teachers(model, float_model, preprocessing).teachers
     reference = teachers[0] if teachers else None
+    if not found.labelled and reference is None:
+        raise UsageError(
+            f"data {found.name}: its images have no labels, and there is no float model to compare with: nothing to measure\n"
+            "  put them into class folders, as in cat/1.jpg, or name the float model"
+        )
     names = [name for name, module in model.named_modules() if isinstance(module, BinaryLayer)]
     similar = Correlation(names if reference is not None and correlation else ())
     pass_ = _Pass(model, reference, found.classes, similar)
@@ -93,7 +99,14 @@ def evaluate(
         stack.enter_context(seeded(0))
         for batch in evaluation_loader(found, preprocessing, batch_size=batch_size, workers=workers):
             pass_.add(batch if isinstance(batch, Batch) else Batch.of(batch), torch.device(device or own))
-    return pass_.result(found.name, split, _costs(model))
+    return replace(
+        pass_.result(found.name, split, _costs(model)), notes=found.notes, binary=is_binary_model(model)
+    )
+
+
+def is_binary_model(model: nn.Module) -> bool:
+    """Whether anything in it is binary."""
+    return conversion_of(model) is not None or any(isinstance(m, BinaryLayer) for m in model.modules())
 
 
 def _open(
@@ -110,6 +123,7 @@ def _open(
     classes = output_classes(model, size) if made_up else 10
     options: dict[str, Any] = {"size": size, "classes": classes, "root": root, "download": download}
     asked = split
+    options["labelled"] = False
     found = open_data(data, split, **options)
     if found is None:
         # Data that is not divided is all there is to look at.
@@ -117,7 +131,7 @@ def _open(
         found = open_data(data, split, **options)
     if found is None:
         raise UsageError(f"data {data}: holds no {asked} images")
-    return without_empty_classes(found, lambda: output_classes(model, size)), split
+    return to_outputs(found, lambda: outputs_or_none(model, size), known_classes(model)), split
 
 
 class _Pass:

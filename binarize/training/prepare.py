@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset
 
+from binarize.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.liveness import evaluating
 from binarize.training.data import (
@@ -23,8 +24,9 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
+from binarize.training.data.classes import to_outputs
 from binarize.training.data.folders import FolderImages
-from binarize.training.data.named import divided, limited, numbered, without_empty_classes
+from binarize.training.data.named import divided, limited, numbered
 from binarize.training.data.seeds import seeded
 from binarize.training.distill import class_dim, logits_of
 from binarize.training.objective import LabelLoss, check_labels
@@ -32,7 +34,16 @@ from binarize.training.recipe import Recipe, read_recipe, recipe_of
 from binarize.training.stages import stages_of, two_stages
 from binarize.training.teachers import TeacherName, Teachers, find_teachers
 
-__all__ = ["DataOptions", "Run", "chosen_recipe", "needs_preprocessing", "output_classes", "prepare"]
+__all__ = [
+    "DataOptions",
+    "Run",
+    "chosen_recipe",
+    "known_classes",
+    "needs_preprocessing",
+    "output_classes",
+    "outputs_or_none",
+    "prepare",
+]
 
 # Share of the training images to choose by, where only a test set stands beside them.
 _HELD_OUT = 0.1
@@ -221,9 +232,13 @@ def _open(
     found = open_data(data, **common)
     if found is None:
         raise UsageError(f"data {data}: holds no training images; expected a folder train beside the others")
-    found = without_empty_classes(found, lambda: output_classes(model, size))
     # Other data than folders may call its classes otherwise.
     names = found.classes if isinstance(found.dataset, FolderImages) else ()
+
+    def named(data: ImageData) -> ImageData:
+        return to_outputs(data, lambda: outputs_or_none(model, size), known_classes(model))
+
+    found = named(found)
     found = limited(found, options.limit, seed)
     validation = options.validation
     if validation is False:
@@ -232,10 +247,10 @@ def _open(
         return divided(found, validation, seed)
     if validation is None:
         other = open_data(data, "validation", **common)
-        other = other if other is None else numbered(other, names)
+        other = other if other is None else named(numbered(other, names))
         return _chosen_by(found, seed) if other is not None and other.is_test else (found, other)
     other = open_data(validation, "validation", **common) or open_data(validation, **common)
-    return found, other if other is None else numbered(other, names)
+    return found, other if other is None else named(numbered(other, names))
 
 
 def _chosen_by(found: ImageData, seed: int) -> tuple[ImageData, ImageData | None]:
@@ -248,6 +263,20 @@ def _chosen_by(found: ImageData, seed: int) -> tuple[ImageData, ImageData | None
         "its test images are left to `binarize eval`"
     )
     return replace(train, notes=(*train.notes, note)), replace(held, notes=())
+
+
+def known_classes(model: nn.Module) -> tuple[str, ...]:
+    """The names of its outputs that a converted model remembers."""
+    conversion = conversion_of(model)
+    return () if conversion is None else conversion.seen.classes
+
+
+def outputs_or_none(model: nn.Module, size: Sequence[int]) -> int | None:
+    """How many classes the model tells apart; None where it gives no class scores, or does not take images of this size."""
+    try:
+        return output_classes(model, size)
+    except (UsageError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 @torch.no_grad()

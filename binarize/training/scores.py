@@ -67,6 +67,17 @@ class Evaluation:
     split: str = "validation"
     # Of `report.totals`: params, flops, bops, ops, float_bytes, packed_bytes, ...
     costs: Mapping[str, Any] = field(default_factory=dict)
+    # What a user should know of the data, such as how its folders were matched with the model's outputs.
+    notes: tuple[str, ...] = ()
+    # Whether the model has binary layers; else it is a float model itself, and `reference` another one.
+    binary: bool = True
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What the columns of `rows` after the first show: a float model alone has but one."""
+        if self.binary:
+            return ("float", "binary")
+        return ("compared with", "float") if self.reference is not None else ("float",)
 
     @property
     def top1(self) -> float | None:
@@ -77,8 +88,15 @@ class Evaluation:
         """Everything as JSON values."""
         return asdict(self)
 
-    def rows(self) -> list[tuple[str, str, str]]:
-        """(what, float, binary) of the summary, as words."""
+    def rows(self) -> list[tuple[str, ...]]:
+        """(what, then a value for each of `heads`) of the summary, as words."""
+        return [self._cells(row) for row in self._summary()]
+
+    def _cells(self, row: Sequence[str]) -> tuple[str, ...]:
+        """A line without the cell of a float model beside it, where there is no column for one."""
+        return tuple(row) if len(self.heads) > 1 else (*row[:-2], row[-1])
+
+    def _summary(self) -> list[tuple[str, str, str]]:
         found: list[tuple[str, str, str]] = []
         ours, theirs = self.model, self.reference
         if ours is not None:
@@ -101,13 +119,15 @@ class Evaluation:
             found += _cost_rows(self.costs)
         return found
 
-    def class_rows(self) -> list[tuple[str, str, str, str]]:
-        """(class, images, float, binary) for each class."""
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """(class, images, then its share for each of `heads`) for each class."""
         if self.model is None:
             return []
         theirs = self.reference.classes if self.reference is not None else (None,) * len(self.model.classes)
         return [
-            (ours.name, f"{ours.images:,}", _share(other.share if other else None), _share(ours.share))
+            self._cells(
+                (ours.name, f"{ours.images:,}", _share(other.share if other else None), _share(ours.share))
+            )
             for ours, other in zip(self.model.classes, theirs)
         ]
 
@@ -119,13 +139,13 @@ class Evaluation:
     def to_markdown(self) -> str:
         """The evaluation in GitHub's Markdown, ending with a newline."""
         lines = [f"# {plural(self.images, 'image')} of {self.data}", ""]
-        lines += _table(("", "float", "binary"), self.rows())
+        lines += _table(("", *self.heads), self.rows())
         if self.model is not None:
             lines += [
                 "",
                 "## Classes",
                 "",
-                *_table(("class", "images", "float", "binary"), self.class_rows()),
+                *_table(("class", "images", *self.heads), self.class_rows()),
             ]
             if pairs := self.confused_rows():
                 lines += ["", "## Confused most often", "", *_table(("class", "taken for", "times"), pairs)]

@@ -130,15 +130,16 @@ def test_the_model_stays_as_it_is(converted: Converted) -> None:
 
 
 def test_unreadable_images_are_named_and_do_not_count(tmp_path: Path, converted: Converted) -> None:
-    for name in ("a", "b"):
+    for name in "abcdefghij":
         (tmp_path / name).mkdir()
+    for name in ("a", "b"):
         Image.new("RGB", (16, 16)).save(tmp_path / name / "0.png")
     (tmp_path / "b" / "1.png").write_bytes(b"")
     found = binarize.evaluate(converted("ConvRelu"), str(tmp_path))
     assert found.images == 2 and found.model is not None
     assert found.unreadable[0].startswith(str(tmp_path / "b" / "1.png"))
     assert "1 image could not be read" in found.to_markdown()
-    assert [c.name for c in found.model.classes[:3]] == ["a", "b", "2"]
+    assert [c.name for c in found.model.classes[:3]] == ["a", "b", "c"]
     (tmp_path / "a" / "0.png").write_bytes(b""), (tmp_path / "b" / "0.png").write_bytes(b"")
     with pytest.raises(UsageError, match="none of its 3 images can be read"):
         binarize.evaluate(converted("ConvRelu"), str(tmp_path))

@@ -6,6 +6,7 @@ tensors.py         images that lie in memory
 samples.py         images that are read one by one, and what becomes of those that cannot be
 idx.py             IDX files (MNIST, Fashion-MNIST)
 folders.py         a folder of class folders
+classes.py         which output of a model a class folder belongs to
 named.py           `open_data("digits")`, "idx:PATH", "torch/cifar10", a folder, a Dataset
 loaders.py         batches whose order and random numbers depend on the seed, the epoch and the image alone
 """

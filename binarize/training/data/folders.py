@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,16 @@ SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "valida
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
+_NO_LABEL = -1
 
-class FolderImages(Dataset["tuple[Image, int]"]):
-    """The images below a folder. A class is a subfolder; they are numbered in the order of their names, as text."""
 
-    def __init__(self, root: Path, mode: str = "RGB") -> None:
+class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
+    """The images below a folder. A class is a subfolder; they are numbered in the order of their names, as text.
+
+    Where no labels are asked for, images in the folder itself are taken if there are no others.
+    """
+
+    def __init__(self, root: Path, mode: str = "RGB", *, labelled: bool = True) -> None:
         self.root = root
         # As PIL calls it: "RGB", "L".
         self.mode = mode
@@ -41,7 +46,18 @@ class FolderImages(Dataset["tuple[Image, int]"]):
             if not images:
                 empty.append(name)
         self.empty = tuple(empty)
-        if not self.classes:
+        loose = sorted(p for p in root.iterdir() if p.suffix.lower() in _EXTENSIONS and not p.is_dir())
+        self.labelled = bool(self.files) or not loose or labelled
+        if not self.labelled:
+            self.files = [(path, _NO_LABEL) for path in loose]
+        elif loose and not self.files:
+            raise UsageError(
+                f"{root}: its {len(loose):,} images have no labels; these are read from folders, one a class, as in "
+                f"{root}/cat/1.jpg\n  without labels calibrate takes them, and eval beside the float model"
+            )
+        elif loose:
+            self.others += len(loose)
+        if not self.classes and not self.files:
             raise UsageError(f"{root}: holds no folder; expected one a class, as in {root}/cat/1.jpg")
         if not self.files:
             raise UsageError(
@@ -53,7 +69,13 @@ class FolderImages(Dataset["tuple[Image, int]"]):
 
         Raises: UsageError, where a folder with images is none of them.
         """
-        numbers = {name: label for label, name in enumerate(classes)}
+        self.number_by({name: label for label, name in enumerate(classes)}, classes)
+
+    def number_by(self, numbers: Mapping[str, int], classes: Sequence[str]) -> None:
+        """Number the folders as told, where `classes` are the names of all numbers.
+
+        Raises: UsageError, where a folder with images is none of them.
+        """
         used = dict.fromkeys(self.classes[label] for _, label in self.files)
         strange = [name for name in used if name not in numbers]
         if strange:
@@ -62,7 +84,8 @@ class FolderImages(Dataset["tuple[Image, int]"]):
                 f"({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
             )
         self.files = [(path, numbers[self.classes[label]]) for path, label in self.files]
-        self.empty = tuple(name for name in classes if name not in used)
+        filled = {numbers[name] for name in used}
+        self.empty = tuple(name for label, name in enumerate(classes) if label not in filled)
         self.classes = tuple(classes)
 
     def __len__(self) -> int:
@@ -72,12 +95,13 @@ class FolderImages(Dataset["tuple[Image, int]"]):
         """The file of an image."""
         return str(self.files[index][0])
 
-    def __getitem__(self, index: int) -> tuple[Image, int]:
+    def __getitem__(self, index: int) -> tuple[Image, int] | tuple[Image]:
         from PIL import Image
 
         path, label = self.files[index]
         with Image.open(path) as image:
-            return image.convert(self.mode), label
+            shown = image.convert(self.mode)
+        return (shown,) if label == _NO_LABEL else (shown, label)
 
     def notes(self) -> tuple[str, ...]:
         """What a user should know about the folder."""

@@ -3,7 +3,8 @@
 digits            the bundled 8 x 8 digits
 fake, fake:256    made-up images of smooth patterns, one pattern a class; so many for training, a quarter for validation
 idx:PATH          a folder of IDX files such as MNIST's, gzipped or not
-PATH              a folder of class folders, or of train/ and val/ with class folders each
+PATH              a folder of class folders, or of train/ and val/ with class folders each; where no labels are needed, of
+                  images alone
 torch/NAME        a data set of torchvision (torch/cifar10), through timm; downloaded only where asked for
 hfds/NAME, wds/PATH, tfds/NAME    Hugging Face, WebDataset and TensorFlow data sets, through timm
 a Dataset or DataLoader of (image, label); images of tensors as the model takes them; an ImageData
@@ -59,6 +60,8 @@ class ImageData:
     is_test: bool = False
     # Whether it has a name that opens it again.
     by_name: bool = False
+    # Whether it has labels, as far as its folders tell.
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -72,18 +75,20 @@ def open_data(
     classes: int = 10,
     root: str | Path = "data",
     download: bool = False,
+    labelled: bool = True,
 ) -> ImageData | None:
     """The "train" or "validation" split of named data; None where it has no such split.
 
     `size` (C, H, W) says in which colours files are read and how large made-up images are; `classes` how many classes these
-    have. `root` is where torchvision's data sets lie or are downloaded to.
+    have. `root` is where torchvision's data sets lie or are downloaded to. Unless it has to be `labelled`, a folder need
+    have no class folders.
 
     Raises: UsageError for a name that leads nowhere, SourceError for damaged files.
     """
     if isinstance(data, ImageData):
         return data if split == "train" else None
     if isinstance(data, (str, os.PathLike)):
-        found = _named(str(data), split, size, classes, Path(root), download)
+        found = _named(str(data), split, size, classes, Path(root), download, labelled)
         return None if found is None else replace(found, by_name=True)
     if isinstance(data, Tensor):
         data = (data, None)
@@ -120,7 +125,7 @@ def without_empty_classes(data: ImageData, outputs: Callable[[], int]) -> ImageD
 
 
 def _named(
-    name: str, split: str, size: Sequence[int], classes: int, root: Path, download: bool
+    name: str, split: str, size: Sequence[int], classes: int, root: Path, download: bool, labelled: bool
 ) -> ImageData | None:
     word, _, rest = name.partition(":")
     if name == "digits":
@@ -145,7 +150,9 @@ def _named(
     folder = split_folder(Path(name), split)
     if folder is None:
         return None
-    files = FolderImages(folder, "L" if size[0] == 1 else "RGB")
+    files = FolderImages(folder, "L" if size[0] == 1 else "RGB", labelled=labelled)
+    if not files.labelled:
+        return ImageData(name, files, notes=files.notes(), is_test=is_test(folder.name), labelled=False)
     training = split_folder(Path(name), "train") if split != "train" else None
     if training is not None:
         files.number_as(class_names(training))

@@ -101,7 +101,9 @@ def _configured(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessin
         return Preprocessing(
             _size(size), mean, std, crop, origin="a guess: ImageNet's, as of torchvision's models"
         )
+    more = ""
     if shape is None:
+        more = "; the size is the first that its layers take"
         inferred = infer(model)
         sizes = inferred.kinds[0].shape if inferred is not None else ()
         shape = tuple(sizes[1:]) if len(sizes) == 4 else None
@@ -110,9 +112,8 @@ def _configured(model: nn.Module, given: tuple[int, ...] | None) -> Preprocessin
             "the size of this model's images is not known: give a Dataset of tensors, or convert it with an example input"
         )
     half = (0.5,) * shape[0]
-    return Preprocessing(
-        _size(shape), half, half, origin="a guess: pixels to [-1, 1], since the model says nothing else"
-    )
+    guess = "a guess: pixels to [-1, 1], since the model says nothing else"
+    return Preprocessing(_size(shape), half, half, origin=guess + more)
 
 
 def _image_shape(model: nn.Module) -> tuple[int, ...] | None:

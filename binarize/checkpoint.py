@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from binarize.atomic import check_place, whole_folder
+from binarize.atomic import check_place, recover, whole_folder
 from binarize.calibration.result import is_fitted
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
 from binarize.errors import (
@@ -40,6 +40,7 @@ from binarize.errors import (
     UsageError,
 )
 from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
+from binarize.leftovers import is_empty
 from binarize.migrations import FORMAT
 from binarize.plan import Plan
 from binarize.record import RECORD, make_record, read_json, read_record
@@ -85,6 +86,7 @@ def save(
     conversion = _conversion_to_save(model)
     target = Path(folder)
     check_place(target)
+    recover(target)
     _check_target(target, force)
     with whole_folder(target) as draft:
         _write(model, conversion, draft)
@@ -92,8 +94,10 @@ def save(
     return target
 
 
-def replace_model(model: nn.Module, folder: str | Path) -> None:
+def replace_model(model: nn.Module, folder: str | Path, *, beside: Mapping[str, str] | None = None) -> None:
     """Put a converted model in the place of the one in a folder, beside all other files, all of it or nothing.
+
+    `beside` are texts that are written in the same step: name of the file -> what it holds.
 
     Raises: UsageError, where the model is not converted; OSError, where the disk refuses.
     """
@@ -101,6 +105,8 @@ def replace_model(model: nn.Module, folder: str | Path) -> None:
     with whole_folder(target, keep=True) as draft:
         _write(model, conversion, draft)
         _write_reports(conversion, draft, target, REPORTS)
+        for name, text in (beside or {}).items():
+            (draft / name).write_text(text, "utf-8")
 
 
 def load(folder: str | Path, *, model: nn.Module | None = None, source: str | None = None) -> nn.Module:
@@ -233,8 +239,7 @@ def _check_target(target: Path, force: bool) -> None:
     if not target.exists() and not target.is_symlink():
         return
     ours = (target / RECORD).is_file()
-    empty = target.is_dir() and not any(target.iterdir())
-    if empty or (ours and force):
+    if is_empty(target) or (ours and force):
         return
     if ours:
         raise UsageError(

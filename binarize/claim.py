@@ -32,7 +32,7 @@ class _Note:
     command: str = ""
     # What was said, so that the same can be told from another.
     words: str = ""
-    # A file that the name's folder has once it is written ("" for the name itself): [device, number].
+    # Files that are there once it is written, from the folder above it on: [device, number].
     put: Mapping[str, Sequence[int]] = field(default_factory=dict)
     # What a repetition is to know.
     found: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +47,8 @@ class Claim:
     def __init__(self, place: Path, path: Path | None, handle: int | None, made: Sequence[Path] = ()) -> None:
         self._place, self._path, self._handle, self._made = place, path, handle, made
         self._note = _Note()
+        # What a killed process with the same words was about to put there.
+        self._before: Mapping[str, Sequence[int]] = {}
         self.written = False
 
     @property
@@ -58,21 +60,31 @@ class Claim:
         """Let a process with the same words know something, if this one is killed."""
         self._write(replace(self._note, found=dict(found)))
 
-    def puts(self, draft: Path) -> None:
-        """Say that a file, or a folder of files, becomes what the name stands for, right before it does."""
+    def puts(self, draft: Path, *beside: str) -> None:
+        """Say that a file, or a folder of files, becomes what the name stands for, right before it does.
+
+        With names `beside`, those of its files take their places one by one, beside the name.
+        """
+        name = self._place.name
+        if draft.is_file():
+            found = {name: draft}
+        elif beside:
+            found = {other: draft / other for other in beside}
+        else:
+            found = {f"{name}/{path.name}": path for path in draft.iterdir() if path.is_file()}
         if self._note.words:
-            found = (
-                {"": draft}
-                if draft.is_file()
-                else {path.name: path for path in draft.iterdir() if path.is_file()}
-            )
             self._write(replace(self._note, put={name: _number(path) for name, path in found.items()}))
+
+    def wrote(self, path: Path) -> bool:
+        """Whether a killed process with the same words put a file there, beside the name."""
+        return self._before.get(path.name) == _number(path)
 
     def _begin(self, note: _Note, before: _Note) -> None:
         """Take over what a killed process with the same words left."""
         if note.words and before.words == note.words:
+            self._before = before.put
             self.written = bool(before.put) and all(
-                _number(self._place / name) == list(number) for name, number in before.put.items()
+                _number(self._place.parent / name) == list(number) for name, number in before.put.items()
             )
             note = replace(note, put=before.put, found=before.found)
         self._write(note)
@@ -117,10 +129,11 @@ _HELD: dict[tuple[Path, int], Claim] = {}
 
 
 @contextmanager
-def claimed(target: Path, command: str = "", words: str = "") -> Iterator[Claim]:
+def claimed(target: Path, command: str = "", words: str = "", *, parents: bool = False) -> Iterator[Claim]:
     """Hold a name, so that no other process writes it; where this thread holds it already, the same claim.
 
-    `command` is what others are told, `words` what tells a repetition.
+    `command` is what others are told, `words` what tells a repetition. With `parents` the folders above it are made, and
+    removed at the end where they are empty.
 
     Raises: UsageError, where a living process holds the name.
     """
@@ -130,7 +143,7 @@ def claimed(target: Path, command: str = "", words: str = "") -> Iterator[Claim]
     if claim is not None:
         yield claim
         return
-    claim = _HELD[key] = _take(target, place, _Note(token(), command, words))
+    claim = _HELD[key] = _take(target, place, _Note(token(), command, words), parents)
     failed = True
     try:
         yield claim
@@ -145,12 +158,13 @@ def held(place: Path) -> Claim | None:
     return _HELD.get((place, threading.get_ident()))
 
 
-def _take(target: Path, place: Path, note: _Note) -> Claim:
+def _take(target: Path, place: Path, note: _Note, parents: bool) -> Claim:
     path = hidden(place, "writing")
-    made = [folder for folder in place.parents if not folder.exists()]
+    made = [folder for folder in place.parents if parents and not folder.exists()]
     while True:
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            if made:
+                place.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError:
             # Where nothing can be made the name cannot be replaced either; whoever tries says so.

@@ -67,22 +67,6 @@ def is_empty(folder: Path) -> bool:
 
 
 @contextmanager
-def draft_file(place: Path) -> Iterator[Path]:
-    """An empty file beside a place that no other process uses or sweeps; removed at the end if it is still there."""
-    sweep(place)
-    with _MAKING, _about(place):
-        start = f".{_stem(place.name)}.{token()}."
-        handle, name = tempfile.mkstemp(prefix=start, suffix=".draft", dir=place.parent)
-        lock(handle)
-    draft = Path(name)
-    try:
-        yield draft
-    finally:
-        os.close(handle)
-        draft.unlink(missing_ok=True)
-
-
-@contextmanager
 def draft_folder(place: Path, parent: Path) -> Iterator[Path]:
     """An empty folder in `parent` for what is to become `place`, in the same way."""
     sweep(place)
@@ -96,6 +80,16 @@ def draft_folder(place: Path, parent: Path) -> Iterator[Path]:
         if handle is not None:
             os.close(handle)
         shutil.rmtree(name, ignore_errors=True)
+
+
+@contextmanager
+def draft_file(place: Path) -> Iterator[Path]:
+    """A path for what is to become the file at `place`, which no other process uses or sweeps.
+
+    It lies in a folder of its own: some writers make files beside the one that they are asked for.
+    """
+    with draft_folder(place, place.parent) as folder:
+        yield folder / place.name
 
 
 @contextmanager

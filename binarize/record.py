@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 import binarize
+from binarize.atomic import recover
 from binarize.conversion import Conversion
 from binarize.errors import CheckError, SourceError
 from binarize.fingerprint import (
@@ -88,6 +89,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises: SourceError, where the folder is not one of ours, or damaged; CheckError, where the record was changed.
     """
     wanted = "expected a folder that binarize convert or binarize.save wrote"
+    recover(folder)
     if not folder.is_dir():
         raise SourceError(f"{folder}: no such folder; {wanted}")
     path = folder / RECORD

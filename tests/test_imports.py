@@ -85,6 +85,7 @@ PART_OF = {
     "rule_text": "rules",
     "rule_values": "rules",
     "scheme": "rules",
+    "seal": "errors",
     "seen": "report",
     "unpacking": "checkpoint",
     "walk": "plan",

@@ -2,8 +2,8 @@
 
 Steps of Adam take nearly all of a calibration's time; thresholds, statistics and fits are the same when they are computed
 again. So the file holds what each layer was trained to, and where the steps of all layers together stood. It is written
-at most every few seconds, whole or not at all, and read only by the calibration that wrote it: same model, float model,
-images and options.
+at most every few seconds, whole or not at all, with its digest, and read only by the calibration that wrote it: same
+model, float model, images and options.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 
 from binarize.atomic import whole_file
+from binarize.errors import CheckError
+from binarize.seal import is_sealed, save_sealed
 
 __all__ = ["Progress"]
 
@@ -89,8 +91,8 @@ class Progress:
         try:
             self.path.absolute().parent.mkdir(parents=True, exist_ok=True)
             with whole_file(self.path) as draft:
-                torch.save(record, draft)
-        except (OSError, RuntimeError) as error:  # torch's writer has errors of its own for a full disk
+                save_sealed(record, draft)
+        except OSError as error:
             warnings.warn(f"{self.path}: the calibration goes on without being kept: {error}", stacklevel=2)
             self.path = None
         self._written = time.monotonic()
@@ -98,9 +100,17 @@ class Progress:
         self._pause = max(SECONDS, _SHARE * (self._written - begun)) if SECONDS else 0.0
 
     def _read(self) -> dict[str, Any] | None:
-        """What the file holds for this calibration; None where it is another's, or damaged. Nothing in it can run code."""
+        """What the file holds for this calibration; None where it is another's. Nothing in it can run code.
+
+        Raises: CheckError, where it is damaged.
+        """
         if self.path is None or not self.path.is_file():
             return None
+        try:
+            if not is_sealed(self.path):
+                return None  # of a version that wrote no digest
+        except CheckError as error:
+            raise CheckError(f"{error}\n  remove it, and the calibration begins anew") from error
         try:
             found = torch.load(self.path, map_location="cpu", weights_only=True)
             same = found["format"] == _FORMAT and found["key"] == self.key

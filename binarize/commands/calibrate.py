@@ -15,6 +15,7 @@ from binarize.commands.bar import Bar
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError
+from binarize.leftovers import hidden, place_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,6 +107,15 @@ def calibrate(
         from binarize import checkpoint
         from binarize.packing import PACKED
         from binarize.training.folder import TrainingFolder
+    target, kept = out or folder, progress_file(out or folder)
+    claim = screen.hold(target, parents=out is not None)
+    if claim.written:
+        kept.unlink(missing_ok=True)
+        screen.note(
+            f"wrote {target}: this command was killed after it had done so, and nothing is left to do"
+        )
+        screen.document({"folder": str(target), **claim.found, "seconds": screen.seconds})
+        return
     if TrainingFolder(folder).record() and not force:
         raise UsageError(
             f"{folder} was trained; calibrating sets its thresholds and scales anew\n"
@@ -117,7 +127,6 @@ def calibrate(
         raise UsageError(f"{out} exists already; --force replaces it, -o names another")
     with screen.stage("loading the model"):
         model = checkpoint.load(folder, source=source)
-    kept = progress_file(out or folder)
     shown = data_options.preprocessing(model, mean, std)
     data_options.show_images(screen, model, shown)
     found = run(
@@ -137,7 +146,7 @@ def calibrate(
         progress=kept,
     )
     show(screen, found)
-    target = out or folder
+    claim.keep({"calibration": found.to_json()})
     with screen.stage("writing"):
         if out is None:
             checkpoint.replace_model(model, folder)
@@ -155,8 +164,7 @@ def calibrate(
 
 def progress_file(target: Path) -> Path:
     """Where a calibration keeps what its steps have trained, until what it is for is written."""
-    path = target.absolute()
-    return path.with_name(f".{path.name}.calibration")
+    return hidden(place_of(target), "calibration")
 
 
 def run(screen: Screen, model: nn.Module, data: str, float_model: Any, **choices: Any) -> Calibration:

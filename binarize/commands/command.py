@@ -7,16 +7,20 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
+import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from binarize.atomic import recover
 from binarize.commands.screen import Screen
 from binarize.errors import BinarizeError, BinarizeWarning, RewriteError
 
@@ -62,11 +66,14 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(**arguments: Any) -> None:
-        screen = Screen(**{name: arguments.pop(name) for name in _SCREEN_OPTIONS})
+        output = {name: arguments.pop(name) for name in _SCREEN_OPTIONS}
+        name = function.__name__.replace("_", " ")
+        screen = Screen(**output, command=name, words=_words(name, arguments))
         # The user's own code may print, and a second text would break the document.
         aside = redirect_stdout(sys.stderr) if screen.json else nullcontext()
         try:
-            with aside, _warnings_on(screen):
+            with aside, _warnings_on(screen), screen.ending:
+                _recover(arguments)
                 function(screen, **arguments)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
             raise
@@ -102,6 +109,22 @@ def _warnings_on(screen: Screen) -> Iterator[None]:
 
         warnings.showwarning = show
         yield
+
+
+def _words(name: str, arguments: Mapping[str, Any]) -> str:
+    """What tells a repetition of a command: all that was asked for, and from where."""
+    try:
+        here = os.getcwd()
+    except OSError:  # it was deleted
+        here = ""
+    return hashlib.sha256(repr((here, name, sorted(arguments.items()))).encode()).hexdigest()
+
+
+def _recover(arguments: Mapping[str, Any]) -> None:
+    """End what a killed process has begun at a folder that is named here."""
+    for value in arguments.values():
+        if isinstance(value, (str, Path)) and "\0" not in str(value):
+            recover(Path(value))
 
 
 def _explain(screen: Screen, message: str, error: Exception, code: int) -> int:

@@ -109,7 +109,7 @@ def convert(
     rule_set = options.rule_set(choice)
     folder = out or Path(f"{model_name(src)}-{rule_set.name}")
     if not dry_run:
-        _refuse_overwriting(folder, emitted, force)
+        force = _may_overwrite(screen, folder, emitted, force)
     if calibrate is None and (limit or steps):
         raise UsageError("--limit and --steps belong to --calibrate DATA, which is not given")
     model = options.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
@@ -188,15 +188,22 @@ def _targets(folder: Path, emitted: Sequence[str]) -> list[Path]:
     return [places[kind] for kind in _EMIT if kind in emitted]
 
 
-def _refuse_overwriting(folder: Path, emitted: Sequence[str], force: bool) -> None:
-    """Before anything is loaded: nobody waits for a conversion that cannot be written."""
-    from binarize.atomic import check_place
+def _may_overwrite(screen: Screen, folder: Path, emitted: Sequence[str], force: bool) -> bool:
+    """Whether what is there may be replaced, asked before anything is loaded: nobody waits for what cannot be written.
 
-    for target in _targets(folder, emitted):
+    What the same command wrote before it was killed may.
+    """
+    from binarize.atomic import check_place
+    from binarize.leftovers import is_empty
+
+    targets = _targets(folder, emitted)
+    for target in targets:
         check_place(target)
-        empty = target.is_dir() and not any(target.iterdir())
-        if target.exists() and not (force or empty):
+    force = screen.hold(targets[0], parents=True).written or force
+    for target in targets:
+        if target.exists() and not (force or is_empty(target)):
             raise UsageError(f"{target} exists already; --force replaces it, -o names another")
+    return force
 
 
 def _write(

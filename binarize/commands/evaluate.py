@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from binarize.atomic import whole_file
 from binarize.commands import complete, data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
@@ -77,7 +78,7 @@ def evaluate(
     """Accuracy on labelled images: as a whole, by class, and beside the float model."""
     if split not in ("validation", "train"):
         raise UsageError(f'--split "{split}" is neither validation nor train')
-    _check_out(out, force)
+    _check_out(screen, out, force)
     with screen.stage("importing"):
         from binarize import checkpoint
         from binarize.sources import load as load_source
@@ -122,7 +123,8 @@ def evaluate(
         screen.warn(f"{len(result.unreadable)} images could not be read, the first: {result.unreadable[0]}")
     if out is not None:
         text = json.dumps(result.to_json(), indent=1) if out.suffix == ".json" else result.to_markdown()
-        out.write_text(text, encoding="utf-8")
+        with whole_file(out) as draft:
+            draft.write_text(text, encoding="utf-8")
         screen.note(f"wrote {out}")
     screen.document(result.to_json())
 
@@ -137,13 +139,14 @@ def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:
     return shape[-3:]
 
 
-def _check_out(out: Path | None, force: bool) -> None:
+def _check_out(screen: Screen, out: Path | None, force: bool) -> None:
     if out is None:
         return
     if out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {out}: expected a name that ends in .md or .json")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.absolute().parent}")
+    force = screen.hold(out).written or force
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it")
 

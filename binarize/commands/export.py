@@ -45,6 +45,9 @@ def export(
     check_format(format, "--format")
     with screen.stage("importing"):
         from binarize.export import export as export_model
+        from binarize.export import place_of_export
+    claim = screen.hold(place_of_export(folder, format, out), parents=out is not None)
+    force = claim.written or force
     with screen.stage("exporting and checking"):
         done = export_model(folder, format, out, force=force, source=source)
     if done.written.rows:

@@ -14,6 +14,7 @@ from binarize.commands.screen import Screen
 from binarize.errors import UsageError
 
 if TYPE_CHECKING:
+    from binarize.training.folder import TrainingFolder
     from binarize.training.metrics import Row
     from binarize.training.prepare import Run
     from binarize.training.recipe import Recipe
@@ -114,13 +115,26 @@ def finetune(
         from binarize import checkpoint
         from binarize.conversion import conversion_of
         from binarize.training.finetune import fit_module
-        from binarize.training.folder import TrainingFolder
+        from binarize.training.folder import TrainingFolder, is_main
         from binarize.training.prepare import chosen_recipe, prepare
         from binarize.training.starts import start_thresholds
 
         fit = fit_module()
     target = TrainingFolder(out or folder)
-    stored = target.open(resume, force)
+    if (
+        is_main()
+        and screen.hold(target.path, parents=out is not None).written
+        and target.record().get("finished")
+    ):
+        _done(screen, target)
+        return
+    stored = target.open(resume, force, repeat=True)
+    # The same command without --resume goes on too, where all it says is the same.
+    known = stored if resume else None
+    if stored is not None and not stored.get("sealed", True):
+        screen.note(
+            f"{target.checkpoint} is of an older version: no digest tells whether it is what was written"
+        )
     with screen.stage("loading the model"):
         model = checkpoint.load(folder, source=source)
     changes = {
@@ -130,13 +144,16 @@ def finetune(
         "augment": augment,
         **_settings(overrides),
     }
-    chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, stored=stored)
+    chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, stored=known)
     shown = data_options.preprocessing(model, mean, std) if mean or std else None
     name, choice = _data(
         data, _validation(val), limit, data_root, download, shown, target.record() if resume else {}
     )
     with screen.stage("opening the data"):
-        run = prepare(model, name, chosen, teacher=teacher, options=choice, seed=seed, stored=stored)
+        run = prepare(model, name, chosen, teacher=teacher, options=choice, seed=seed, stored=known)
+    if stored is not None and not resume:
+        target.check_same(run.record(), stored)
+        screen.note(f"goes on with the unfinished training in {target.path}, from step {stored['step']}")
     with screen.stage("looking at the thresholds"):
         started = start_thresholds(run)
     _announce(screen, run)
@@ -184,6 +201,25 @@ def _resume(folder: Path, out: Path | None, source: str | None) -> str:
     """What goes on with this training, as it is typed."""
     words = ["finetune", str(folder), *([] if out is None else ["-o", str(out)]), "--resume"]
     return f"{options.program()} {shlex.join([*words, *([] if source is None else ['--source', source])])}"
+
+
+def _done(screen: Screen, target: TrainingFolder) -> None:
+    """For a command that was killed when all was written."""
+    from binarize.training.metrics import read_metrics
+
+    record = target.record()
+    screen.note(
+        f"wrote {target.path}: this command was killed after it had done so, and nothing is left to do"
+    )
+    screen.document(
+        {
+            "folder": str(target.path),
+            "record": {key: value for key, value in record.items() if key not in ("finished", "result")},
+            "rows": read_metrics(target.metrics),
+            "result": record["result"],
+            "seconds": screen.seconds,
+        }
+    )
 
 
 def _data(

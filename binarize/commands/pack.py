@@ -41,7 +41,11 @@ def pack(
     if rest not in _REST:
         raise UsageError(f'--rest "{rest}" is none of {", ".join(_REST)}{did_you_mean(rest, _REST)}')
     with screen.stage("importing"):
+        from binarize.packing import PACKED
         from binarize.packing import pack as pack_folder
+    force = screen.hold(folder / PACKED).written or force
+    # Nobody else replaces the folder meanwhile.
+    screen.hold(folder)
     with screen.stage("packing and checking"):
         packing = pack_folder(folder, rest=rest, force=force, source=source)  # type: ignore[arg-type]
     screen.show(_sizes(packing.sizes))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from binarize.atomic import whole_file
 from binarize.commands import options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
@@ -52,9 +53,11 @@ def report(
     if out is None:
         screen.write(text)
         return
+    force = screen.hold(out).written or force
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it")
-    out.write_text(text, encoding="utf-8")
+    with whole_file(out) as draft:
+        draft.write_text(text, encoding="utf-8")
     screen.note(f"wrote {out}")
 
 

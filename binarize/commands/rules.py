@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from binarize.atomic import whole_file
 from binarize.commands import complete, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
@@ -170,9 +171,11 @@ def new_rules(
 ) -> None:
     """Write a commented rule file to begin with."""
     _rule_set(base)
+    force = screen.hold(file).written or force
     if file.exists() and not force:
         raise UsageError(f"{file} exists; --force overwrites it")
-    file.write_text(_STARTER.format(name=file.stem, base=base), encoding="utf-8")
+    with whole_file(file) as draft:
+        draft.write_text(_STARTER.format(name=file.stem, base=base), encoding="utf-8")
     screen.show(f"wrote {file}")
     screen.next(f"{options.program()} rules validate {shlex.quote(str(file))}")
     screen.document({"file": str(file)})

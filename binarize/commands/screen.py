@@ -7,11 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from binarize.claim import Claim, claimed
 from binarize.commands.bar import Bar
 
 if TYPE_CHECKING:
@@ -39,6 +41,20 @@ class Screen:
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     # What each stage took so far.
     seconds: dict[str, float] = field(default_factory=dict)
+    # The command, and what tells it from the same command with other words or from elsewhere.
+    command: str = ""
+    words: str = ""
+    # What ends with the command.
+    ending: ExitStack = field(default_factory=ExitStack)
+
+    def hold(self, target: Path, *, parents: bool = False) -> Claim:
+        """Keep what is written to from other processes, until the command ends; what is known of the same one killed.
+
+        With `parents` the folders above are made.
+
+        Raises: UsageError, where another process writes it.
+        """
+        return self.ending.enter_context(claimed(target, self.command, self.words, parents=parents))
 
     def show(self, what: RenderableType) -> None:
         """A result."""

@@ -13,20 +13,20 @@ all of them are moved to where the user wants them when everything went well. It
 from __future__ import annotations
 
 import importlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binarize.atomic import sync
+from binarize.claim import Claim, claimed
 from binarize.errors import UsageError, did_you_mean
+from binarize.leftovers import draft_folder, place_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FORMATS", "Export", "Written", "check_format", "export"]
+__all__ = ["FORMATS", "Export", "Written", "check_format", "export", "place_of_export"]
 
 FORMATS: Mapping[str, str] = {
     "onnx": ".onnx",
@@ -100,7 +100,7 @@ def export(
         >>> binarize.export("digits-adabin", "c", "digits.c")   # doctest: +SKIP
     """
     check_format(format)
-    target = _target(model, format, path)
+    target = place_of_export(model, format, path)
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; --force (force=True) replaces it")
     writer = _writer(format)
@@ -108,12 +108,9 @@ def export(
 
     ready = compared(model, example_input, source)
     target.parent.mkdir(parents=True, exist_ok=True)
-    drafts = Path(tempfile.mkdtemp(prefix=".export-", dir=target.parent))
-    try:
+    with claimed(target) as claim, draft_folder(place_of(target), target.absolute().parent) as drafts:
         written: Written = writer.write(ready.model, ready.example, drafts / target.name)
-        files = _moved(drafts, target, force)
-    finally:
-        shutil.rmtree(drafts)
+        files = _moved(drafts, target, force, claim)
     lines, told = (*ready.lines, *written.lines), (*ready.warnings, *written.warnings)
     return Export(format, files, replace(written, lines=lines, warnings=told))
 
@@ -139,7 +136,8 @@ def _writer(format: str) -> Any:
         ) from error
 
 
-def _target(model: nn.Module | str | Path, format: str, path: str | Path | None) -> Path:
+def place_of_export(model: nn.Module | str | Path, format: str, path: str | Path | None) -> Path:
+    """The file that an export is asked for. Raises: UsageError, where nothing says which."""
     if path is not None:
         return Path(path)
     if not isinstance(model, (str, Path)):
@@ -148,13 +146,21 @@ def _target(model: nn.Module | str | Path, format: str, path: str | Path | None)
     return folder / f"{folder.resolve().name}{FORMATS[format]}"
 
 
-def _moved(drafts: Path, target: Path, force: bool) -> tuple[Path, ...]:
-    """Moves everything that was written to its place; the file asked for comes last, so that it is never there alone."""
+def _moved(drafts: Path, target: Path, force: bool, claim: Claim) -> tuple[Path, ...]:
+    """Moves everything that was written to its place.
+
+    The file asked for comes last, and goes first where there was one: it is never there beside files of another export.
+    """
     names = sorted((file.name for file in drafts.iterdir()), key=lambda name: (name == target.name, name))
     for name in names:
-        if (target.parent / name).exists() and not force:
+        place = target.parent / name
+        if place.exists() and not (force or claim.wrote(place)):
             raise UsageError(f"{target.parent / name} exists already; --force (force=True) replaces it")
-    for name in names:
         sync(drafts / name)
+    claim.puts(drafts, *names)
+    if len(names) > 1:
+        target.unlink(missing_ok=True)
+    for name in names:
         (drafts / name).replace(target.parent / name)
+    sync(target.absolute().parent)
     return tuple(target.parent / name for name in reversed(names))

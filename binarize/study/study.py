@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from binarize.atomic import check_place, whole_file
+from binarize.claim import claimed
 from binarize.errors import UsageError
+from binarize.leftovers import is_empty
 from binarize.study import table
 from binarize.study.cluster import run_trials
 from binarize.study.expand import chosen, trials_of
@@ -153,7 +155,16 @@ def study(
     found = Study(read, folder.absolute(), tuple(chosen(every, only)), tuple(every))
     if dry_run:
         return found
-    _open(found)
+    with claimed(found.folder, "study", parents=True):
+        _open(found)
+        _carry_out(found, retry, address, jobs, listen)
+    return found
+
+
+def _carry_out(
+    found: Study, retry: bool, address: str | None, jobs: int | None, listen: Listen | None
+) -> None:
+    """Run what is missing, and write what all came to."""
     results = Results(found.folder / "results.jsonl")
     missing = found.unfinished(retry)
     done = len(found.trials) - len(missing)
@@ -166,9 +177,8 @@ def study(
             listen(result, done, len(found.trials))
 
     if missing:
-        run_trials(missing, found.folder, read.resources, record, address=address, jobs=jobs)
+        run_trials(missing, found.folder, found.grid.resources, record, address=address, jobs=jobs)
     found.write()
-    return found
 
 
 def _open(found: Study) -> None:
@@ -176,7 +186,7 @@ def _open(found: Study) -> None:
     folder = found.folder
     check_place(folder)
     ours = not folder.exists() or (folder / "grid.json").is_file()
-    if not ours and (not folder.is_dir() or any(folder.iterdir())):
+    if not ours and not is_empty(folder):
         raise UsageError(f"{folder} holds other files and is not written to; name another folder (-o)")
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "grid.json") as draft:

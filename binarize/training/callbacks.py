@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as lightning
 from pytorch_lightning import Trainer
 
-from binarize.atomic import sync
+from binarize.atomic import whole_file
 from binarize.errors import CheckError, StoppedError
 from binarize.training.metrics import MetricsFile, Row
 from binarize.training.nonfinite import broken_parameter
@@ -52,7 +52,8 @@ class Rows(lightning.Callback):
             if len(module.unreadable) > self._named:
                 self._named = len(module.unreadable)
                 text = "".join(f"{line}\n" for line in module.unreadable)
-                self.file.path.with_name("unreadable.txt").write_text(text, encoding="utf-8")
+                with whole_file(self.file.path.with_name("unreadable.txt")) as draft:
+                    draft.write_text(text, encoding="utf-8")
         numbers = {key: value for key, value in row.items() if isinstance(value, (int, float))}
         for logger in trainer.loggers:
             logger.log_metrics(numbers, step=trainer.global_step)
@@ -154,13 +155,7 @@ class Checkpoints(lightning.Callback):
         assert isinstance(module, FineTuning)
         if (name := broken_parameter(module.model)) is not None:
             raise CheckError(module._stopped(f"{name} is not finite"))
-        draft = self.path.with_name(f".{self.path.name}.draft")
-        trainer.save_checkpoint(draft)
-        if trainer.is_global_zero:
-            sync(draft)
-            draft.replace(self.path)
-            sync(self.path.parent)
-        trainer.strategy.barrier("checkpoint")
+        trainer.save_checkpoint(self.path)
         module.last_checkpoint = str(self.path)
         self._saved = time.monotonic()
 

@@ -10,6 +10,7 @@ The trained model is put beside them when it is finished.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,15 +22,18 @@ from safetensors.torch import save_model
 from torch import nn
 
 from binarize import checkpoint
-from binarize.atomic import whole_file
+from binarize.atomic import recover, whole_file, whole_folder
 from binarize.conversion import conversion_of
-from binarize.errors import SourceError, UsageError
+from binarize.errors import CheckError, SourceError, UsageError
+from binarize.leftovers import is_empty, is_leftover
+from binarize.seal import is_sealed
 from binarize.training.metrics import MetricsFile
 
 __all__ = ["TrainingFolder", "is_main"]
 
 # A folder that holds one of these is ours.
 _OURS = ("binarize.json", "finetune.json")
+_WAYS = "  --resume (resume=True) goes on with it, --force (force=True) begins anew"
 # What tells a process its place among others: torchrun's, SLURM's, the trainer's own.
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -50,11 +54,15 @@ class TrainingFolder:
         # What the training came to, once it has ended.
         self.result: dict[str, Any] | None = None
 
-    def open(self, resume: bool, force: bool = False) -> dict[str, Any] | None:
+    def open(self, resume: bool, force: bool = False, *, repeat: bool = False) -> dict[str, Any] | None:
         """What the checkpoint to resume from says of its training; None for a new training.
 
-        Raises: UsageError where there is nothing to resume, or a training or other files would be lost.
+        With `repeat` an unfinished training is gone on with where it turns out to be the same: see `check_same`.
+
+        Raises: UsageError where there is nothing to resume, or a training or other files would be lost; CheckError,
+        where the checkpoint is damaged.
         """
+        recover(self.path)
         if resume:
             record = self.record()
             if not record:
@@ -67,25 +75,46 @@ class TrainingFolder:
             # One that was killed before its first checkpoint begins anew, as it was meant to be.
             return self.stored() if self.checkpoint.is_file() else {"record": record, "stage": 1, "step": 0}
         if self.checkpoint.is_file() and not self.record().get("finished") and not force:
-            raise UsageError(
-                f"{self.path}: holds an unfinished training\n"
-                "  --resume (resume=True) goes on with it, --force (force=True) begins anew"
-            )
+            if repeat:
+                return self.stored()
+            raise UsageError(f"{self.path}: holds an unfinished training\n{_WAYS}")
         if self.record().get("finished") and not force:
             raise UsageError(
                 f"{self.path}: holds a finished training, which would be lost\n"
                 "  another folder (-o, out=...) keeps it, --force (force=True) begins a new one over it"
             )
         foreign = self.path.exists() and not any((self.path / name).is_file() for name in _OURS)
-        if foreign and not (self.path.is_dir() and not any(self.path.iterdir())):
+        if foreign and not self._is_unstarted():
             raise UsageError(f"{self.path} holds other files and is not written to; name another folder (-o)")
         return None
 
+    def _is_unstarted(self) -> bool:
+        """Whether the folder holds no more than a training that was killed before it had begun."""
+        kept = self.checkpoint.parent
+        return self.path.is_dir() and all(
+            is_leftover(path) or (path == kept and is_empty(kept)) for path in self.path.iterdir()
+        )
+
+    def check_same(self, record: Mapping[str, Any], stored: Mapping[str, Any]) -> None:
+        """Raises: UsageError, where the training that a checkpoint is of is another than the one that is asked for."""
+        before = stored["record"]
+        # What older versions did not write down cannot be compared.
+        for key in before.keys() & record.keys():
+            if _told(before[key]) != _told(record[key]):
+                name, was, now = _difference(key, before[key], record[key])
+                raise UsageError(
+                    f"{self.path}: holds an unfinished training with another {name}: {was}, not {now}\n{_WAYS}"
+                )
+
     def stored(self) -> dict[str, Any]:
-        """What the checkpoint says of its training; nothing in it can run code. Raises SourceError where it is damaged."""
+        """What the checkpoint says of its training; nothing in it can run code.
+
+        Raises: CheckError, where its digest is another; SourceError, where it is damaged.
+        """
         try:
+            sealed = is_sealed(self.checkpoint)
             data = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-            return {**data["binarize"], "step": data["global_step"]}
+            return {**data["binarize"], "step": data["global_step"], "sealed": sealed}
         except (OSError, RuntimeError, KeyError, ValueError) as error:
             raise SourceError(
                 f"{self.checkpoint}: damaged, or no checkpoint of a training: {error}"
@@ -99,16 +128,26 @@ class TrainingFolder:
             found = json.loads(self._record.read_text("utf-8"))
         except ValueError as error:
             raise SourceError(f"{self._record}: damaged: {error}") from error
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        if found.pop("sha256", None) not in (None, _digest(found)):
+            raise CheckError(f"{self._record}: was changed after it was written (sha256 differs)")
+        return found
 
     def begin(self, record: Mapping[str, Any], *, resumed: bool) -> None:
         """Make the folder ready for a training that begins, or goes on."""
         if not is_main():
             return
+        if not self.path.exists():
+            # A folder that says what it is for, or none.
+            with whole_folder(self.path) as draft:
+                (draft / self._record.name).write_text(_text({**record, "finished": False}), "utf-8")
+        else:
+            if not resumed:
+                self.checkpoint.unlink(missing_ok=True)
+            with whole_file(self._record) as draft:
+                draft.write_text(_text({**record, "finished": False}), "utf-8")
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        if not resumed:
-            self.checkpoint.unlink(missing_ok=True)
-        self._write({**record, "finished": False})
 
     def rows(self, columns: Sequence[str], keep: int) -> MetricsFile | None:
         """metrics.csv with its first rows kept; None in other processes than the main one."""
@@ -118,13 +157,36 @@ class TrainingFolder:
         """Put the trained model there, beside the files of its training, all of it or nothing."""
         if not is_main():
             return
-        if conversion_of(model) is None:
-            with whole_file(self.path / "model.safetensors") as draft:
-                save_model(model, str(draft))
-        else:
-            checkpoint.replace_model(model, self.path)
-        self._write({**record, "finished": True, "result": self.result})
-
-    def _write(self, record: Mapping[str, Any]) -> None:
+        text = _text({**record, "finished": True, "result": self.result})
+        if conversion_of(model) is not None:
+            # In one step: a training is finished where its model is, and nowhere else.
+            checkpoint.replace_model(model, self.path, beside={self._record.name: text})
+            return
+        with whole_file(self.path / "model.safetensors") as draft:
+            save_model(model, str(draft))
         with whole_file(self._record) as draft:
-            draft.write_text(json.dumps(record, indent=1), "utf-8")
+            draft.write_text(text, "utf-8")
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    return json.dumps({**record, "sha256": _digest(record)}, indent=1)
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    # As it will be read again: tuples are lists, keys are texts.
+    again = json.loads(json.dumps(record))
+    return hashlib.sha256(json.dumps(again, sort_keys=True).encode()).hexdigest()
+
+
+def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+    """(what differs, what it was, what it is); of settings under one key the first that does."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                return name, before.get(name), now.get(name)
+    return ("model", "the one it began with", "this one") if key == "start" else (key, before, now)
+
+
+def _told(value: Any) -> Any:
+    """A value of the record without what is there for people alone."""
+    return {**value, "origin": None} if isinstance(value, dict) else value

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
+from binarize.fingerprint import tensor_digest, unique_tensors
 from binarize.liveness import evaluating
 from binarize.training.data import (
     Batch,
@@ -93,6 +94,8 @@ class Run:
     options: DataOptions = field(default_factory=DataOptions)
     # What was asked for as teachers, where all of them have names.
     teacher_names: tuple[str, ...] | None = None
+    # The digest of the tensors that the training starts from.
+    start: str = ""
 
     def record(self) -> dict[str, Any]:
         """What is trained with what, as JSON values."""
@@ -106,6 +109,7 @@ class Run:
             # So that a training that is resumed need not name them again.
             "teachers": self.teacher_names,
             "seed": self.seed,
+            "start": self.start,
             "recipe": self.recipe.to_json(),
             "options": self.options.to_json(),
         }
@@ -177,7 +181,19 @@ def prepare(
         classes = _try(model, train, preprocessing, loss)
     chosen = None if points is None else tuple(points)
     run = Run(
-        model, recipe, teachers, train, held, preprocessing, seed, classes, loss, chosen, options, names
+        model,
+        recipe,
+        teachers,
+        train,
+        held,
+        preprocessing,
+        seed,
+        classes,
+        loss,
+        chosen,
+        options,
+        names,
+        tensor_digest(unique_tensors(model)),
     )
     if stored is not None:
         before, now = stored["record"], run.record()

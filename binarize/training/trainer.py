@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as lightning
+from lightning_fabric.plugins import TorchCheckpointIO
 
+from binarize.atomic import whole_file
 from binarize.errors import UsageError, did_you_mean
+from binarize.seal import is_sealed, save_sealed
 from binarize.training.recipe import Recipe
 
 __all__ = ["LOGGERS", "PRECISIONS", "Machine", "make_loggers", "make_trainer", "quiet"]
@@ -56,6 +59,24 @@ class Machine:
         return self.devices * self.nodes
 
 
+class SealedCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are written whole, beside the one before, and that carry their digest.
+
+    The trainer's own writer makes a draft in the system's temporary folder, where a killed process leaves it.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Replace the file. Raises: OSError, where the disk refuses."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(Path(path)) as draft:
+            save_sealed(checkpoint, draft)
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """What the file holds. Raises: CheckError, where its digest is another."""
+        is_sealed(Path(path))
+        return super().load_checkpoint(path, *arguments, **options)
+
+
 def make_trainer(
     machine: Machine,
     recipe: Recipe,
@@ -79,6 +100,7 @@ def make_trainer(
             gradient_clip_val=recipe.clip_gradients or None,
             logger=list(loggers) or False,
             callbacks=[*callbacks, *_progress(progress)],
+            plugins=[SealedCheckpoints()],
             default_root_dir=folder,
             limit_val_batches=1.0 if validate else 0,
             num_sanity_val_steps=0,

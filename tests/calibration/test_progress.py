@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.calibration import progress, reconstruct, settle
+from binarize.errors import CheckError
 
 STEPS = {"steps": 3, "joint_steps": 4}
 
@@ -105,11 +106,22 @@ def test_where_nothing_can_be_kept_the_calibration_goes_on(tmp_path: Path) -> No
     assert_same(found, calibrated())
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
-def test_a_damaged_file_is_as_good_as_none(damage: bytes | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["empty", "nonsense", "short", "bit"])
+def test_a_damaged_file_is_told(damage: str, tmp_path: Path) -> None:
     file = tmp_path / "kept"
     calibrated(file)
-    file.write_bytes(file.read_bytes()[:-100] if damage is None else damage)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged = {"empty": b"", "nonsense": b"nonsense", "short": data[:-100], "bit": bytes(data)}
+    file.write_bytes(damaged[damage])
+    with pytest.raises(CheckError, match=r"kept: damaged(.|\n)*remove it, and the calibration begins anew"):
+        calibrated(file)
+
+
+def test_a_file_of_an_older_version_is_as_good_as_none(tmp_path: Path) -> None:
+    file = tmp_path / "kept"
+    calibrated(file)
+    torch.save(torch.load(file, weights_only=True), file)
     assert_same(calibrated(file), calibrated())
 
 

@@ -102,8 +102,12 @@ def test_an_interrupted_training_is_resumed_without_saying_it_all_again(
     assert result.exit_code == 130
     assert f"finetune {folder} --resume" in result.stderr
     monkeypatch.undo()
-    assert run("finetune", folder, *words).exit_code == 2
-    result = run("finetune", folder, "--resume", "--plain")
+    others = run("finetune", folder, *words, "--seed", "7")
+    assert others.exit_code == 2
+    assert "holds an unfinished training with another seed: 0, not 7" in others.stderr
+    # The same words go on as well.
+    again = words if teachers else ("--resume", "--plain")
+    result = run("finetune", folder, *again)
     assert result.exit_code == 0, result.stderr
     found, wanted = binarize.load(folder), binarize.load(folder.parent / "whole")
     for name, value in wanted.state_dict().items():

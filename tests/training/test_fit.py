@@ -391,6 +391,49 @@ def test_folders_that_hold_other_things_are_left_alone(converted: Converted, tmp
     assert TrainingFolder(tmp_path / "net").open(resume=False, force=True) is None
 
 
+def test_a_checkpoint_with_a_flipped_bit_is_told(converted: Converted, tmp_path: Path) -> None:
+    with pytest.raises(Crash):
+        train(converted("ConvRelu"), tmp_path / "net", loss=crash_at(3))
+    folder = TrainingFolder(tmp_path / "net")
+    whole = folder.checkpoint.read_bytes()
+    for bit in random.Random(0).sample(range(8 * len(whole)), 20):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        folder.checkpoint.write_bytes(data)
+        with pytest.raises(CheckError, match=r"last\.ckpt: damaged"):
+            folder.open(resume=True)
+    # Those of older versions have no digest.
+    folder.checkpoint.write_bytes(whole)
+    torch.save(torch.load(folder.checkpoint, weights_only=True), folder.checkpoint)
+    stored = folder.open(resume=True)
+    assert stored is not None and stored["sealed"] is False
+    resumed, undisturbed = converted("ConvRelu"), converted("ConvRelu")
+    train(resumed, tmp_path / "net", resume=True)
+    train(undisturbed)
+    assert_bit_equal(weights(resumed), weights(undisturbed))
+
+
+def test_a_record_that_was_changed_is_told(converted: Converted, tmp_path: Path) -> None:
+    train(converted("ConvRelu"), tmp_path / "net", epochs=1)
+    path = tmp_path / "net" / "finetune.json"
+    assert TrainingFolder(tmp_path / "net").record()["seed"] == 0
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(CheckError, match=r"finetune\.json: was changed after it was written"):
+        TrainingFolder(tmp_path / "net").record()
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_folder_of_a_training_that_never_began_is_taken(tmp_path: Path, resumed: bool) -> None:
+    folder = TrainingFolder(tmp_path / "net")
+    folder.checkpoint.parent.mkdir(parents=True)
+    assert folder.open(resume=False) is None
+    if resumed:
+        folder.begin({"seed": 0}, resumed=False)
+        stored = folder.open(resume=True)
+        assert stored is not None and stored["record"] == {"seed": 0, "finished": False}
+    assert folder.open(resume=False) is None
+
+
 def test_training_in_the_models_own_folder_keeps_what_else_is_there(tmp_path: Path) -> None:
     float_model = trained_vgg()
     folder = binarize.save(binarize.convert(float_model, "bireal"), tmp_path / "net")

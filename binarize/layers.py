@@ -21,6 +21,7 @@ from binarize.binarizers.statistics import channel_mean, per_channel
 from binarize.binarizers.traced import as_one_node
 from binarize.binary_product import binary_product
 from binarize.errors import UsageError
+from binarize.gradient_bound import bound_gradient
 from binarize.packed.geometry import Geometry, kernel_geometry
 from binarize.pointwise import is_pointwise, pointwise_backward
 
@@ -190,7 +191,7 @@ class BinaryLayer(nn.Module):
             y = y * scale_map(x, self)
         if self.bias is not None:
             y = y + self._per_channel(cast(Tensor, self.bias)).to(y.dtype)
-        return run_parts(self, x, y)
+        return bound_gradient(run_parts(self, x, y))
 
     def operand(self, x: Tensor) -> Tensor:
         """The binary input, padded where the convolution itself cannot pad like that."""

@@ -45,6 +45,7 @@ PART_OF = {
     "float_weights": "convert",
     "foreign_layers": "layers",
     "generated": "rewrite",
+    "gradient_bound": "layers",
     "layer_facts": "analysis",
     "leftovers": "errors",
     "liveness": "calibration",

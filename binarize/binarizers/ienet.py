@@ -91,9 +91,12 @@ class _MultiSign(torch.autograd.Function):
 
 
 def _deviation(x: Tensor) -> Tensor:
-    """sqrt(var + 1e-5) of each sample, shaped (N, 1, ...) and in the type of x."""
+    """sqrt(var + 1e-5) of each sample, shaped (N, 1, ...) and in the type of x; its largest number where that overflows."""
     flat = wide(x).flatten(1)
     root = flat.var(1, correction=min(flat.shape[1] - 1, 1)).add_(VARIANCE_EPS).sqrt_()
+    largest = torch.finfo(x.dtype).max
+    # Numbers of very different sizes have a variance that is none.
+    root = root.clamp_max_(largest).nan_to_num_(nan=largest)
     return root.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
 
 

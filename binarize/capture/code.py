@@ -141,7 +141,15 @@ class _Function:
             else:
                 plain.append(argument)
                 plain_defaults += [] if default is None else [default]
-        return ast.arguments([], plain, several.get("vararg"), named, named_defaults, several.get("kwarg"), plain_defaults)  # type: ignore[arg-type]  # fmt: skip
+        return ast.arguments(
+            posonlyargs=[],
+            args=plain,
+            vararg=several.get("vararg"),
+            kwonlyargs=named,
+            kw_defaults=named_defaults,
+            kwarg=several.get("kwarg"),
+            defaults=plain_defaults,
+        )
 
     def value(self, value: Any) -> ast.expr:
         return self.expressions.value(value, self.names.known)

@@ -147,7 +147,7 @@ class Expressions:
         if isinstance(value, enum.Enum) and is_identifier(value.name):
             return ast.Attribute(_load(self.held(type(value))), value.name, ast.Load())
         if type(value) is torch.device:
-            where = [value.type] if value.index is None else [value.type, value.index]
+            where: list[Any] = [value.type] if value.index is None else [value.type, value.index]
             return ast.Call(self._torch("device"), [ast.Constant(one) for one in where], [])
         if isinstance(value, (torch.dtype, torch.memory_format, torch.layout)):
             name = str(value).removeprefix("torch.")

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.capture.shadow import silenced_hooks
 from binarize.errors import UsageError
+from binarize.export.plain_names import make_names_plain
 from binarize.packed.freeze import Example, frozen_record
 
 __all__ = [
@@ -138,9 +139,11 @@ def _open(model: nn.Module, example: Example) -> ExportedProgram | None:
 def _recorded(model: nn.Module, example: Example, dynamic_shapes: Any) -> ExportedProgram:
     # Where it fails, torch prints all that it recorded.
     with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
-        return torch.export.export(
+        exported = torch.export.export(
             model, example[0], dict(example[1]), dynamic_shapes=dynamic_shapes, strict=False
         )
+    make_names_plain(exported)
+    return exported
 
 
 def _failing_layer(model: nn.Module, example: Example) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,8 @@ __all__ = ["ORIGIN", "check", "slim", "write"]
 ORIGIN = "binarize.json"
 # The import without which the file cannot be loaded.
 _NEEDS = "import binarize.packed.ops"
+# torch writes the layers around a step as one text, and splits it at these.
+_SEPARATORS = re.compile("[,;]")
 # Batches on which the program is compared with the packed model: fewer where one input is large.
 _ROWS, _FEW, _LARGE = (1, 2, 5), (1, 2), 1 << 16
 _SECONDS = 600
@@ -109,6 +112,7 @@ def slim(program: ExportedProgram) -> None:
     graph = program.graph
     for node in reversed(list(graph.nodes)):
         node.meta.pop("stack_trace", None)
+        _write_stack(node)
         if node.target is torch.ops.aten.to.dtype and _is_itself(node):
             # What the program gives is known by its name.
             node.replace_all_uses_with(node.args[0], delete_user_cb=lambda user: user.op != "output")
@@ -118,6 +122,16 @@ def slim(program: ExportedProgram) -> None:
     if first is not None:  # shown by torch where the operator is unknown
         first.meta["custom"] = {"needs": _NEEDS}
     program.graph_module.recompile()
+
+
+def _write_stack(node: torch.fx.Node) -> None:
+    """Take from the names of layers what torch's own file puts between them."""
+    stack = node.meta.get("nn_module_stack")
+    if stack is not None:
+        node.meta["nn_module_stack"] = {
+            _SEPARATORS.sub("_", key): (_SEPARATORS.sub("_", path), kind)
+            for key, (path, kind) in stack.items()
+        }
 
 
 def _is_unread(node: torch.fx.Node) -> bool:

@@ -42,6 +42,9 @@ WRAPPERS = {
     "torch.optim.swa_utils.AveragedModel": "module",
 }
 
+# Buffers that a norm divides by or subtracts.
+_STATISTICS = ("running_mean", "running_var")
+
 # What every module holds: parameters that are tensors, buffers that are tensors, modules that are modules.
 TABLES: dict[str, type] = {"_parameters": Tensor, "_buffers": Tensor, "_modules": nn.Module}
 
@@ -128,12 +131,13 @@ def _check_tensor(spec: str, name: str, tensor: Tensor, values: bool) -> None:
 
 
 def _check_finite(spec: str, name: str, tensor: Tensor) -> None:
-    """NaN anywhere, or infinity in a parameter; buffers may hold infinities (attention masks do)."""
+    """NaN anywhere, or infinity in a parameter or running statistic; other buffers may hold it (attention masks do)."""
     with torch.no_grad():
         if tensor.sum().isfinite():  # one pass; only if it fails are the elements looked at
             return
         nan = int(tensor.isnan().sum())
-        infinite = int(tensor.isinf().sum()) if isinstance(tensor, nn.Parameter) else 0
+        counts = isinstance(tensor, nn.Parameter) or name.rpartition(".")[2] in _STATISTICS
+        infinite = int(tensor.isinf().sum()) if counts else 0
     if nan or infinite:
         what = f"{nan} NaN" if nan else f"{infinite} infinite"
         raise SourceError(

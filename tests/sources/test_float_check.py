@@ -119,3 +119,14 @@ def test_layers_without_shapes_are_refused() -> None:
 )
 def test_quantizers_are_known_by_their_packages(name: str, library: str | None) -> None:
     assert quantizer_of(name) == library
+
+
+@pytest.mark.parametrize("statistic", ["running_mean", "running_var"])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_norm_with_infinite_statistics_is_refused(statistic: str, value: float) -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    getattr(model[1], statistic)[1] = value
+    with pytest.raises(
+        SourceError, match=rf"1\.{statistic} holds 1 (NaN|infinite) values among 2: the model is broken"
+    ):
+        load(model)

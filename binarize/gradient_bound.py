@@ -1,0 +1,41 @@
+"""Gradients between binary layers kept from growing without bound.
+
+A sign forgets how large its input was, so that the norm behind a binary layer divides by whatever its channels vary, and
+the gradient is divided by it too: where images hardly differ behind a deep net, each layer can make it ten times as
+large, and after fifty layers it is infinite.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["BOUND", "bound_gradient", "bounded"]
+
+# No gradient of a training that works is as large; loss scaling stays below 1e6.
+BOUND = 1e12
+
+
+def bound_gradient(y: Tensor) -> Tensor:
+    """y itself, whose gradient is made smaller as a whole where it holds a number above `BOUND`.
+
+    Compiled and traced graphs are left as they are.
+    """
+    if y.requires_grad and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        y.register_hook(bounded)
+    return y
+
+
+def bounded(g: Tensor) -> Tensor:
+    """g, or a multiple of it whose largest number is `BOUND`; infinities stay, which tell a loss scaler of its own."""
+    if not g.numel() or torch.finfo(g.dtype).max < BOUND:
+        return g
+    if g.device.type == "cpu":
+        low, high = torch.aminmax(g.detach())
+        largest = max(-float(low), float(high))
+        return g * (BOUND / largest) if BOUND < largest < math.inf else g
+    size = g.detach().abs().amax()
+    # Not asked for as a Python number, which would wait for the device.
+    return g * torch.where((size > BOUND) & size.isfinite(), BOUND / size, 1.0)

@@ -38,8 +38,16 @@ from binarize.errors import (
     SourceError,
     UntrustedSourceError,
     UsageError,
+    did_you_mean,
 )
-from binarize.fingerprint import machine, output_digest, tensor_digest, tensors_of, unique_tensors
+from binarize.fingerprint import (
+    is_permuted,
+    machine,
+    output_digest,
+    tensor_digest,
+    tensors_of,
+    unique_tensors,
+)
 from binarize.leftovers import is_empty
 from binarize.migrations import FORMAT
 from binarize.plan import Plan
@@ -125,11 +133,7 @@ def load(folder: str | Path, *, model: nn.Module | None = None, source: str | No
     report = read_report(path)
     rebuilt, plan, skeleton = rebuild(path, record, model=model, source=source)
     _load_tensors(rebuilt, path / _WEIGHTS, record)
-    for name, training in record["modes"].items():
-        rebuilt.get_submodule(name).training = training
-    frozen = set(record["frozen"])
-    for name, parameter in rebuilt.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+    _set_flags(rebuilt, path / RECORD, record)
     if source is not None:
         origin = origin.named_anew(source, code_digest(source))
     conversion = Conversion(
@@ -278,10 +282,9 @@ def _replay(model: nn.Module, plan: Plan) -> None:
     """Carry the plan out on a float model that may be another one than it was made for."""
     try:
         rewrite(model, plan)
-    except (RewriteError, AttributeError, KeyError, TypeError, ValueError, RuleError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error
+    except (RewriteError, RuleError, UsageError) as error:
         raise CheckError(
-            f"the saved plan does not fit {type(model).__name__}: {text}\n"
+            f"the saved plan does not fit {type(model).__name__}: {error}\n"
             "  it has to be the float model that was converted, in the versions that binarize.json names"
         ) from error
 
@@ -337,6 +340,11 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
         for ending, value in dict(record["absent"]).items()
         if name.endswith(ending)
     }
+    for name, strides in record["strides"].items():
+        if name not in tensors or not is_permuted(tensors[name].shape, strides):
+            raise CheckError(
+                f"{path}: {name}: expected a tensor that fills its memory with the strides {strides[:8]} of {RECORD}"
+            )
     missing = sorted(name for name in own if tied.get(name, name) not in tensors and name not in absent)
     unexpected = sorted(name for name in tensors if name not in own)
     shapes = sorted(name for name in own if name in tensors and own[name].shape != tensors[name].shape)
@@ -351,6 +359,24 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
                 _set(value, tensors[name], record["strides"].get(name, tensors[name].stride()))
             elif name in absent:
                 value.fill_(absent[name])
+
+
+def _set_flags(model: nn.Module, where: Path, record: Mapping[str, Any]) -> None:
+    """Which modules train and which parameters do not, as they were saved."""
+    modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
+    for key, names, own in (("modes", record["modes"], modules), ("frozen", record["frozen"], parameters)):
+        for name in names:
+            if name not in own:
+                raise CheckError(
+                    f"{where}: {key}: the rebuilt model has no {name!r}{did_you_mean(name, own)}\n"
+                    "  it has to be the float model that was converted, in the versions that binarize.json names"
+                )
+    for name, training in record["modes"].items():
+        modules[name].training = training
+    frozen = set(record["frozen"])
+    for name, parameter in parameters.items():
+        # Only numbers with a fraction have gradients.
+        parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
 
 
 def _set(value: Tensor, saved: Tensor, strides: Sequence[int]) -> None:

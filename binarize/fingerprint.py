@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -51,14 +51,16 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def is_permuted(tensor: Tensor) -> bool:
+def is_permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Whether a tensor fills its memory in another order than that of its axes."""
+    if len(shape) != len(strides):
+        return False
     expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape)):
+    for stride, size in sorted(zip(strides, shape)):
         if size > 1 and stride != expected:
             return False  # it has gaps, or shows elements twice
         expected *= size
-    return tensor.stride() != torch.empty(tensor.shape, device="meta").stride()
+    return tuple(strides) != torch.empty(tuple(shape), device="meta").stride()
 
 
 def record_digest(record: Mapping[str, Any]) -> str:

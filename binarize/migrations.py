@@ -65,7 +65,10 @@ def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, 
             raise SourceError(
                 f"{where}: format {version} can no longer be read; convert the float model again"
             )
-        record = steps[version](dict(record))
+        try:
+            record = steps[version](dict(record))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise SourceError(f"{where}: damaged: it is no record of format {version}: {error}") from error
         version += 1
         record["format"] = version
     return record

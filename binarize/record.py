@@ -25,28 +25,14 @@ from binarize.fingerprint import (
     unique_tensors,
 )
 from binarize.migrations import FORMAT, migrate
+from binarize.record_schema import check_record
 from binarize.sources.structure import tied_tensors
 
 __all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record", "versions"]
 
 RECORD = "binarize.json"
-# What the file has to hold beside its format.
-_KEYS = frozenset(
-    {
-        "source",
-        "plan",
-        "rules",
-        "seed",
-        "command",
-        "seen",
-        "tied",
-        "modes",
-        "frozen",
-        "strides",
-        "absent",
-        "fingerprint",
-    }
-)
+# Records of networks of a thousand layers have a few MiB.
+_MOST_BYTES = 1 << 26
 
 
 def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
@@ -67,7 +53,11 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
         # Ends of names of tensors that older versions had none of, with the value that all of them had then.
         "absent": {},
         # Last digits of a convolution depend on how its weight lies in memory (channels_last).
-        "strides": {name: value.stride() for name, value in tensors_of(model).items() if is_permuted(value)},
+        "strides": {
+            name: value.stride()
+            for name, value in tensors_of(model).items()
+            if is_permuted(value.shape, value.stride())
+        },
     }
     record["fingerprint"] = {
         "record": record_digest(record),
@@ -97,9 +87,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise SourceError(f"{folder}: holds no {RECORD}; {wanted}")
     read = read_json(path)
     record = migrate(read, str(path))
-    missing = sorted(_KEYS - record.keys())
-    if missing or not isinstance(record["fingerprint"], dict):
-        raise SourceError(f"{path}: damaged: it has no {missing[0] if missing else 'fingerprint'!r}")
+    check_record(record, str(path))
     # Older formats were other records; what they said is checked by their tensors alone.
     if read["format"] == FORMAT and record["fingerprint"].get("record") != record_digest(record):
         raise CheckError(
@@ -109,8 +97,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises: SourceError, where there is none."""
+    """The content of a JSON file. Raises: SourceError, where there is none, or far more than is ever written."""
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise SourceError(f"{path}: has more than {_MOST_BYTES >> 20} MiB; such files have far less")
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path}: damaged or missing: {error}") from error

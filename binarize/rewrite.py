@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.fx
 from torch import nn
 
@@ -17,9 +19,14 @@ from binarize.capture.shadow import HOOK_TABLES, computed_tensors, silenced_hook
 from binarize.errors import CheckError, RewriteError
 from binarize.generated import give_forward, printed_hash, source_hash
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
-from binarize.plan import Plan
+from binarize.plan import Edit, Plan
 
 __all__ = ["copy_model", "rewrite"]
+
+
+# What a pass raises on a model, or a plan, that the other was not made for.
+_MISFITS = (AssertionError, AttributeError, LookupError, OverflowError, RuntimeError, StopIteration, SyntaxError,
+            TypeError, ValueError)  # fmt: skip
 
 
 def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
@@ -32,25 +39,47 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
     """
     for edit in plan.edits:
         if edit.op == "explicit":
-            _make_explicit(module, edit.container)
+            with _fitting(edit):
+                _make_explicit(module, edit.container)
     # Traced while every layer is still float: the plan's node names were taken from such a trace, without hooks.
+    graphs: dict[str, torch.fx.Graph] = {}
     with silenced_hooks(module):
-        graphs = {
-            edit.container: _open(module, edit.container, edit.args)
-            for edit in plan.edits
-            if edit.op == "open"
-        }
+        for edit in plan.edits:
+            if edit.op == "open":
+                with _fitting(edit):
+                    graphs[edit.container] = _open(module, edit.container, edit.args)
     for edit in plan.edits:
-        if edit.op == "swap":
-            swap_layer(module, edit.container, edit.args, plan.schemes[edit.args["scheme"]])
-        elif edit.op in MODULE_PASSES:
-            MODULE_PASSES[edit.op](module, edit.container, edit.args)
-        elif edit.op in GRAPH_PASSES:
-            container = module.get_submodule(edit.container)
-            GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
-        elif edit.op not in ("explicit", "open"):
-            raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
+        with _fitting(edit):
+            _carry_out(module, edit, plan, graphs)
     return _generate(module, graphs, plan.capture.get("sources") or {})
+
+
+def _carry_out(module: nn.Module, edit: Edit, plan: Plan, graphs: Mapping[str, torch.fx.Graph]) -> None:
+    if edit.op == "swap":
+        swap_layer(module, edit.container, edit.args, plan.schemes[edit.args["scheme"]])
+    elif edit.op in MODULE_PASSES:
+        MODULE_PASSES[edit.op](module, edit.container, edit.args)
+    elif edit.op in GRAPH_PASSES:
+        container = module.get_submodule(edit.container)
+        GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
+    elif edit.op not in ("explicit", "open"):
+        raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
+
+
+@contextmanager
+def _fitting(edit: Edit) -> Iterator[None]:
+    """Around an edit: a model that lacks what the edit names, or has it in another form, is a RewriteError.
+
+    A plan of ours fits the model it was made for; one from a file may be any, beside any model.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except _MISFITS as error:
+        text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
+        place = f"{edit.op} {edit.container or 'the model'}"
+        raise RewriteError(f"{place}: {text or type(error).__name__}") from error
 
 
 def copy_model(module: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
@@ -105,11 +134,12 @@ def _generate(
     """Give every opened container its new forward, and compare with the hashes that were saved, if there are any."""
     hashes, printed = {}, {}
     for path, graph in graphs.items():
-        container = module.get_submodule(path)
-        methods = take_methods(graph, container)
-        hashes[path] = source_hash(give_forward(container, graph, methods))
-        if path in saved and saved[path] != hashes[path]:
-            printed[path] = printed_hash(graph, methods)
+        with _fitting(Edit(path, "forward")):
+            container = module.get_submodule(path)
+            methods = take_methods(graph, container)
+            hashes[path] = source_hash(give_forward(container, graph, methods))
+            if path in saved and saved[path] != hashes[path]:
+                printed[path] = printed_hash(graph, methods)
     for path, digest in saved.items():
         if digest not in (hashes.get(path), printed.get(path)):
             raise CheckError(

@@ -37,10 +37,12 @@ __all__ = [
     "TEXT",
     "USE",
     "WEIGHTS_ONLY",
+    "checked_part",
     "fault",
     "found",
     "hint",
     "several",
+    "unexpected",
     "unknown_key",
     "words",
 ]
@@ -83,7 +85,7 @@ def found(value: object) -> str:
         case str():
             shown = "".join(c if c.isprintable() else "\ufffd" for c in value[:_SHOWN])
             return f'"{shown}{"..." * (len(value) > _SHOWN)}"'
-    return str(value)
+    return str(value)[:_SHOWN]
 
 
 def fault(text: str, at: _At = (), kind: str = "value") -> PydanticCustomError:
@@ -91,7 +93,8 @@ def fault(text: str, at: _At = (), kind: str = "value") -> PydanticCustomError:
     return PydanticCustomError(kind, "{text}", {"text": text, "at": at})
 
 
-def _unexpected(value: object, expected: str, near: str = "") -> PydanticCustomError:
+def unexpected(value: object, expected: str, near: str = "") -> PydanticCustomError:
+    """The fault that a value is not what was expected."""
     return fault(f"is {found(value)}; expected {expected}{near}", kind="unexpected")
 
 
@@ -111,7 +114,7 @@ def words(*choices: str, synonyms: Mapping[str, str] | None = None) -> Any:
 
     def check(value: object) -> str:
         if not isinstance(value, str) or value not in known:
-            raise _unexpected(value, expected, hint(value, known))
+            raise unexpected(value, expected, hint(value, known))
         return (synonyms or {}).get(value, value)
 
     return _checked(check, enum=known)
@@ -137,31 +140,31 @@ def _is_number(value: object) -> bool:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise _unexpected(value, "text; put it into quotes" if _is_number(value) else "text")
+        raise unexpected(value, "text; put it into quotes" if _is_number(value) else "text")
     return value
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise _unexpected(value, "true or false")
+        raise unexpected(value, "true or false")
     return value
 
 
 def _number(value: object) -> int | float:
     if not _is_number(value):
-        raise _unexpected(value, "a number")
+        raise unexpected(value, "a number")
     return value  # type: ignore[return-value]
 
 
 def _integer(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _unexpected(value, "a whole number")
+        raise unexpected(value, "a whole number")
     return value
 
 
 def _count(value: object) -> int:
     if _integer(value) < 1:
-        raise _unexpected(value, "1 or more")
+        raise unexpected(value, "1 or more")
     return value  # type: ignore[return-value]
 
 
@@ -174,7 +177,7 @@ def _comparison(*also: str) -> Callable[[object], int | str]:
             if value not in also and not is_size:
                 test_number(value, 0)
             return value
-        raise _unexpected(value, 'a number or a comparison such as ">=64"')
+        raise unexpected(value, 'a number or a comparison such as ">=64"')
 
     return check
 
@@ -184,20 +187,20 @@ def _pattern(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value:
-        raise _unexpected(value, "a name or a pattern")
+        raise unexpected(value, "a name or a pattern")
     pattern(value)
     return value
 
 
 def _id(value: object) -> str:
     if not isinstance(value, str) or not value or any(c in ".=" or c.isspace() for c in value):
-        raise _unexpected(value, 'a word without blanks, "." and "="')
+        raise unexpected(value, 'a word without blanks, "." and "="')
     return value
 
 
 def _use(value: object) -> str:
     if not isinstance(value, str) or not value or value == WEIGHTS_ONLY:
-        raise _unexpected(value, f'keep, the name of a scheme, or "{WEIGHTS_ONLY}" and that name')
+        raise unexpected(value, f'keep, the name of a scheme, or "{WEIGHTS_ONLY}" and that name')
     return value
 
 
@@ -206,19 +209,19 @@ def _activation(value: object) -> str:
     if value in known:
         return str(value)
     if not isinstance(value, str) or not is_part(value):
-        raise _unexpected(value, ", ".join(known) + " or the name of a part", hint(value, known))
-    _part(value)
+        raise unexpected(value, ", ".join(known) + " or the name of a part", hint(value, known))
+    checked_part(value)
     return value
 
 
 def _clip(value: object) -> object:
     is_pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
     if value is not None and not (is_pair and value[0] < value[1]):  # type: ignore[index]
-        raise _unexpected(value, "two numbers, the lower one first")
+        raise unexpected(value, "two numbers, the lower one first")
     return value
 
 
-def _part(value: object, at: _At = ()) -> object:
+def checked_part(value: object, at: _At = ()) -> object:
     """A part, or a mapping of arguments that changes one; null and "none" stand for no part."""
     if value is None or value == "none":
         return None
@@ -235,9 +238,9 @@ def _part(value: object, at: _At = ()) -> object:
             elif options is not None and key not in options:
                 raise unknown_key(f'option of "{name}":', key, options, at)
             elif is_part(item) or isinstance(item, Mapping):
-                _part(item, (*at, key))
+                checked_part(item, (*at, key))
     else:
-        raise _unexpected(value, "the name of a part, or a mapping with the key part")
+        raise unexpected(value, "the name of a part, or a mapping with the key part")
     return value
 
 
@@ -255,19 +258,19 @@ def _known_part(name: object, at: _At) -> list[str] | None:
 
 def _pad_value(value: object) -> int | float:
     if not _is_number(value) or value not in (-1, 0, 1):
-        raise _unexpected(value, "0, 1 or -1")
+        raise unexpected(value, "0, 1 or -1")
     return value
 
 
 def _schema_version(value: object) -> int:
     if value != 1 or isinstance(value, bool):
-        raise _unexpected(value, "1, the version of the format that this program reads")
+        raise unexpected(value, "1, the version of the format that this program reads")
     return 1
 
 
 def _schedule_entry(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise _unexpected(value, "a mapping with the keys target and kind")
+        raise unexpected(value, "a mapping with the keys target and kind")
     for key in ("target", "kind"):
         if not isinstance(value.get(key), str):
             raise fault(f"is {found(value.get(key))}; expected a word", (key,), "unexpected")
@@ -279,13 +282,13 @@ def _schedule_entry(value: object) -> object:
 
 def _nonlinearity(value: object) -> object:
     if not isinstance(value, Mapping) or "position" not in value:
-        return _part(value)
+        return checked_part(value)
     places = ("after_add", "before_add")
     position = value["position"]
     if position not in places:
         text = f"is {found(position)}; expected {' or '.join(places)}{hint(position, places)}"
         raise fault(text, ("position",), "unexpected")
-    _part({key: item for key, item in value.items() if key != "position"})
+    checked_part({key: item for key, item in value.items() if key != "position"})
     return value
 
 
@@ -305,5 +308,5 @@ SCHEMA_VERSION = _checked(_schema_version, const=1)
 PAD_VALUE = _checked(_pad_value, enum=[0, 1, -1])
 SCHEDULE_ENTRY = _checked(_schedule_entry, type="object", required=["target", "kind"])
 CLIP = _checked(_clip, type=["array", "null"], items={"type": "number"}, minItems=2, maxItems=2)
-PART = _checked(_part, type=["string", "object", "null"])
+PART = _checked(checked_part, type=["string", "object", "null"])
 NONLINEARITY = _checked(_nonlinearity, type=["string", "object", "null"])

@@ -253,8 +253,8 @@ def edited(change: Callable[[dict[str, Any]], object], *, resigned: bool = False
         ),
         (
             edited(lambda r: r["plan"]["edits"][0].update(op="run"), resigned=True),
-            CheckError,
-            "unknown operation 'run'",
+            SourceError,
+            "binarize.json: plan.edits.0.op: expected one of 'explicit', 'open', 'swap'",
         ),
         (edited(lambda r: r["fingerprint"].update(output="0" * 64)), CheckError, "computes something else"),
         (

@@ -7,9 +7,9 @@ from torch import nn
 
 from binarize.layers import BinaryLayer
 
-__all__ = ["new_norm", "start_variance"]
+__all__ = ["NORMS", "new_norm", "start_variance"]
 
-_NORMS = {
+NORMS = {
     "BatchNorm1d": nn.BatchNorm1d,
     "BatchNorm2d": nn.BatchNorm2d,
     "BatchNorm3d": nn.BatchNorm3d,
@@ -21,7 +21,7 @@ _ENOUGH = 4096
 
 def new_norm(name: str, channels: int) -> nn.Module:
     """A fresh norm of that class over `channels`."""
-    return _NORMS[name](channels)
+    return NORMS[name](channels)
 
 
 def start_variance(layer: BinaryLayer, norm: nn.Module) -> None:

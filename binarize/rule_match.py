@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from binarize.name_pattern import NOTHING, pattern
+
 if TYPE_CHECKING:
     from binarize.analysis import Layer
 
@@ -22,13 +24,11 @@ __all__ = [
     "holds",
     "name_counted",
     "named",
-    "pattern",
     "strays",
     "test_number",
 ]
 
-# Longest run of numbers that [0-11] in a name may stand for, and longest pattern: far more than names need.
-_MAX_RANGE = 1000
+# Longest text of a comparison.
 _MAX_LENGTH = 1000
 
 # Layers that `first: 3` and `last: 3` count, if they run.
@@ -45,37 +45,6 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "": operator.eq,
 }
 _COMPARISON = re.compile(r"\s*(<=|>=|==|!=|<|>|=|)\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*")
-_PIECE = re.compile(r"(?:(?<=\.)|\A)\*\*\.|\.\*\*\Z|\*\*|\*|\?|\[([0-9]{1,9})-([0-9]{1,9})\]|[^*?\[.]+|\[|\.")
-_GLOB = {"**.": r"(?:[^.]+\.)*", ".**": r"\..+", "**": ".*", "*": "[^.]*", "?": "[^.]"}
-
-
-@lru_cache(maxsize=4096)
-def pattern(text: str) -> re.Pattern[str]:
-    """The regular expression of a name pattern, for `fullmatch` on a dotted path.
-
-    `*` and `?` stay inside a segment, `**` crosses segments (and in `**.conv1` also stands for none),
-    `[0-11]` is a number from a range; text after `re:` is a regular expression already. Raises ValueError
-    with the reason where it is neither.
-    """
-    if len(text) > _MAX_LENGTH:
-        raise ValueError(f'"{text[:40]}..." has {len(text)} characters; a pattern has at most {_MAX_LENGTH}')
-    if text.startswith("re:"):
-        try:
-            return re.compile(text[3:])
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f'"{text}" is no regular expression: {error}') from error
-    return re.compile("".join(_regex(piece, text) for piece in _PIECE.finditer(text)), re.DOTALL)
-
-
-def _regex(piece: re.Match[str], text: str) -> str:
-    if piece[0] == "[":
-        raise ValueError(f'"{text}": "[" begins a range of numbers such as [0-11]; use re: for all else')
-    if piece[1] is None:
-        return _GLOB.get(piece[0]) or re.escape(piece[0])
-    low, high = int(piece[1]), int(piece[2])
-    if not low <= high < low + _MAX_RANGE:
-        raise ValueError(f'"{text}": {piece[0]} is no range of up to {_MAX_RANGE} numbers')
-    return "(?:" + "|".join(map(str, range(low, high + 1))) + ")"
 
 
 def covers(text: str, name: str) -> bool:
@@ -240,7 +209,7 @@ def named(names: Sequence[str], layers: Sequence[Layer]) -> list[str]:
         inside = any(other.name.startswith(name + ".") for other in layers)
         return "re:" + re.escape(name) if special or inside or not name else name
 
-    return [exact(name) for name in names] or ["re:(?!)"]
+    return [exact(name) for name in names] or [NOTHING]
 
 
 # Selectors whose values are spelled by hand and can be misspelled, and where the words in question stand.

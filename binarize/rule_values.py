@@ -13,8 +13,9 @@ from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainValidator, With
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from binarize.errors import did_you_mean
+from binarize.name_pattern import pattern
 from binarize.parts import PART_KEYS, is_part, part_options, shipped_parts
-from binarize.rule_match import pattern, test_number
+from binarize.rule_match import test_number
 
 __all__ = [
     "ACTIVATION",

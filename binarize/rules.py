@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from binarize.errors import RuleError, UsageError, did_you_mean
+from binarize.name_pattern import pattern
 from binarize.parts import Part, shipped_parts
 from binarize.rule_document import Document
 from binarize.rule_files import Loader, builtin_rule_sets, find_scheme, join, rule_file, shipped_rule_set
-from binarize.rule_match import pattern
 from binarize.rule_schema import RULE_KEYS, check_rule, json_schema
 from binarize.rule_set import Rule, RuleSet, Unmatched, make_rule
 from binarize.rule_text import RuleText, parse_value, plain

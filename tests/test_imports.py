@@ -52,6 +52,7 @@ PART_OF = {
     "leftovers": "errors",
     "liveness": "calibration",
     "migrations": "checkpoint",
+    "name_pattern": "rules",
     "openvino_limits": "packed",
     "operations": "analysis",
     "owner": "errors",

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from binarize.analysis import Layer
-from binarize.rule_match import covers, holds, name_counted, named, pattern, strays, test_number
+from binarize.name_pattern import pattern
+from binarize.rule_match import covers, holds, name_counted, named, strays, test_number
 from binarize.rules import Rule
 
 # pytest would collect it as a test.
@@ -65,7 +66,7 @@ def test_name_pattern_matches_whole_paths_and_what_lies_below(
     assert [name for name in missed if covers(text, name)] == []
 
 
-@pytest.mark.parametrize("text", ["re:(", "a[b", "a[3-1]", "a[0-999999]", "x" * 1001, "re:a{99999999999}"])
+@pytest.mark.parametrize("text", ["re:(", "a[b", "a[3-1]", "a[0-999999]", "x" * 1001, "re:a{9999}"])
 def test_pattern_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         pattern(text)

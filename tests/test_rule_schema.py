@@ -50,7 +50,7 @@ def assert_fault(marked: str, message: str) -> None:
             'kernel is 1.5; expected a number or a comparison such as ">=64"',
         ),
         ("{match: {params: ¦lots}, use: keep}", 'params: "lots" is no number and no comparison'),
-        ("{match: {name: ['a', ¦'re:(']}, use: keep}", 'name: "re:(" is no regular expression: '),
+        ("{match: {name: ['a', ¦'re:(']}, use: keep}", 'name: "re:(" is no regular expression of RE2, '),
         ("{match: {name: [a, ¦[]]}, use: keep}", "name is a list; expected a name or a pattern"),
         ("{match: {gate: ¦maybe}, use: keep}", 'gate is "maybe"; expected true or false'),
         ("{match: {first: ¦0}, use: keep}", "first is 0; expected 1 or more"),

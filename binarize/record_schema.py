@@ -20,7 +20,7 @@ from binarize.rule_values import fault, unexpected, words
 from binarize.seen import Seen
 from binarize.sources.examples import DTYPES, FLOAT
 
-__all__ = ["check_record"]
+__all__ = ["Preprocessing", "check_record"]
 
 WAY_OUT = "binarize.json is written by binarize alone; convert the float model again"
 
@@ -100,7 +100,7 @@ class _Example(Checked):
 _INTERPOLATION = words("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")
 
 
-class _Preprocessing(Checked):
+class Preprocessing(Checked):
     """How images are shown; the numbers of each channel fit the size."""
 
     size: Annotated[list[Annotated[int, Field(ge=1, le=_MOST_SIDE)]], Field(min_length=3, max_length=3)]
@@ -111,7 +111,7 @@ class _Preprocessing(Checked):
     origin: TEXT = ""
 
     @model_validator(mode="after")
-    def _of_one_length(self) -> _Preprocessing:
+    def _of_one_length(self) -> Preprocessing:
         for key, numbers in (("mean", self.mean), ("std", self.std)):
             if len(numbers) not in (1, self.size[0]):
                 raise fault(
@@ -148,7 +148,7 @@ _Plan = data_model(
 _Source = data_model(SourceRecord, {"example": _Example | None})
 
 
-_Seen = data_model(Seen, {"preprocessing": _Preprocessing | None})
+_Seen = data_model(Seen, {"preprocessing": Preprocessing | None})
 
 
 class _Fingerprint(Checked):

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from binarize.errors import BinarizeError, UsageError, without_traceback
+from binarize.errors import BinarizeError, SourceError, UsageError, without_traceback
 from binarize.layers import BinaryLayer
 from binarize.liveness import evaluating
 from binarize.training.callbacks import Checkpoints, Rows
@@ -28,11 +28,14 @@ from binarize.training.recipe import Recipe
 from binarize.training.result import Ending, remember_training
 from binarize.training.schedules import Schedules
 from binarize.training.stages import Stage, partly_binary, stages_of
+from binarize.training.stored_schema import WAY_OUT
 from binarize.training.task import COLUMNS, FineTuning
 from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet
 
 __all__ = ["Settings", "fit"]
 
+# What putting back a checkpoint of something else raises.
+_MISFITS = (AssertionError, AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
 # More processes than this rarely read faster.
 _MOST_WORKERS = 4
 
@@ -76,6 +79,10 @@ def fit(
     if folder is not None:
         folder.begin(run.record(), resumed=stored is not None)
     first = 1 if stored is None else int(stored["stage"])
+    if first > len(stages_of(run.recipe)):
+        raise SourceError(
+            f"the training to resume is in stage {first} of {len(stages_of(run.recipe))}\n  {WAY_OUT}"
+        )
     file: MetricsFile | None = None
     rows: list[Row] = []
     # Found while the model is whole.
@@ -182,6 +189,14 @@ class _Part:
                     ckpt_path=self.begins_at,
                     weights_only=True,
                 )
+            except _MISFITS as error:
+                # Before the first step nothing but the checkpoint was read.
+                if self.begins_at is None or self.task.has_begun:
+                    raise
+                raise SourceError(
+                    f"{self.begins_at}: does not fit this training: {str(error).splitlines()[0] if str(error) else error!r}\n"
+                    f"  {WAY_OUT}"
+                ) from error
             except SIGTERMException:  # a SystemExit without a code
                 self.checkpoints.interrupted()
             except BinarizeError as error:

@@ -27,7 +27,9 @@ from binarize.conversion import conversion_of
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.leftovers import is_empty, is_leftover
 from binarize.seal import is_sealed
+from binarize.sources.safe_pickle import DAMAGE
 from binarize.training.metrics import MetricsFile
+from binarize.training.stored_schema import check_stored, check_training
 
 __all__ = ["TrainingFolder", "is_main"]
 
@@ -114,11 +116,13 @@ class TrainingFolder:
         try:
             sealed = is_sealed(self.checkpoint)
             data = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-            return {**data["binarize"], "step": data["global_step"], "sealed": sealed}
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            stored = {**data["binarize"], "step": data["global_step"], "sealed": sealed}
+        except DAMAGE as error:
             raise SourceError(
-                f"{self.checkpoint}: damaged, or no checkpoint of a training: {error}"
+                f"{self.checkpoint}: damaged, or no checkpoint of a training: {error or type(error).__name__}"
             ) from error
+        check_stored(stored, str(self.checkpoint))
+        return stored
 
     def record(self) -> dict[str, Any]:
         """finetune.json, empty where there is none."""
@@ -126,11 +130,12 @@ class TrainingFolder:
             return {}
         try:
             found = json.loads(self._record.read_text("utf-8"))
-        except ValueError as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SourceError(f"{self._record}: damaged: {error}") from error
-        if not isinstance(found, dict):
-            return {}
-        if found.pop("sha256", None) not in (None, _digest(found)):
+        digest = found.pop("sha256", None) if isinstance(found, dict) else None
+        check_training(found, str(self._record))
+        assert isinstance(found, dict)
+        if digest not in (None, _digest(found)):
             raise CheckError(f"{self._record}: was changed after it was written (sha256 differs)")
         return found
 

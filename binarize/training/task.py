@@ -77,6 +77,8 @@ class FineTuning(lightning.LightningModule):
         self._rate = 0.0
         self._started = time.monotonic()
         self._labels_checked = False
+        # Whether a step was begun: until then a checkpoint is read and put back.
+        self.has_begun = False
         # Images that could not be read, with the reason, in the order they were met.
         self.unreadable: dict[str, None] = {}
 
@@ -114,6 +116,7 @@ class FineTuning(lightning.LightningModule):
         self._started = time.monotonic()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.has_begun = True
         # Each process draws its own noise; with one process the rank adds nothing.
         seed_all(self.seed, self.stage.number, batch_idx, self.trainer.global_step, self.global_rank)
         self.schedules.set(self.trainer.global_step / self.steps)

@@ -1,0 +1,70 @@
+"""What finetune.json, and the checkpoint of a training, may say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from binarize.data_schema import COUNT, JSON, TEXT, Checked, check_data
+from binarize.errors import RuleError, SourceError
+from binarize.record_schema import Preprocessing
+from binarize.rule_document import Document
+from binarize.rule_schema import check_recipe
+from binarize.rule_text import plain
+
+__all__ = ["WAY_OUT", "check_stored", "check_training"]
+
+WAY_OUT = "begin the training anew: --force (force=True) without --resume"
+
+_NAMES = Annotated[list[TEXT], Field(max_length=1 << 20)]
+
+
+class _Training(Checked):
+    """What was trained with what. The file has no version, so that keys of later ones are left alone."""
+
+    model_config = ConfigDict(extra="allow")
+
+    data: TEXT
+    images: COUNT
+    classes: _NAMES
+    validation: TEXT | None
+    preprocessing: Preprocessing | None
+    teacher: TEXT
+    # Of trainings of earlier versions, and of teachers that were modules, there are no names.
+    teachers: _NAMES | None = None
+    # What the model was before the first step.
+    start: TEXT | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 64)]
+    # Checked as that of a file.
+    recipe: dict[TEXT, JSON]
+    options: dict[TEXT, JSON] = {}
+    finished: bool = False
+    result: dict[TEXT, JSON] | None = None
+
+
+class _Stored(Checked):
+    """The part of a checkpoint that is read before the model is."""
+
+    stage: Annotated[int, Field(ge=1, le=1 << 20)]
+    step: COUNT
+
+
+def check_training(record: object, where: str) -> None:
+    """Check what finetune.json holds. Raises: SourceError with the first wrong value's keys."""
+    check_data(_Training, record, where, WAY_OUT)
+    assert isinstance(record, dict)
+    try:
+        name = f"{where}: recipe"
+        given = {key: value for key, value in record["recipe"].items() if value is not None}
+        check_recipe(Document(name, plain(given, name)))
+    except RuleError as error:
+        raise SourceError(f"{error}\n  {WAY_OUT}") from None
+
+
+def check_stored(stored: Mapping[str, Any], where: str) -> None:
+    """Check what a checkpoint says of its training. Raises: SourceError with the first wrong value's keys."""
+    given = {key: stored[key] for key in ("stage", "step") if key in stored}
+    check_data(_Stored, given, where, WAY_OUT)
+    check_training(stored.get("record"), f"{where}: record")

@@ -67,6 +67,7 @@ PART_OF = {
     "packed_form": "checkpoint",
     "pointwise": "layers",
     "packing": "checkpoint",
+    "shown_text": "errors",
     "tensor_file": "errors",
     "parts": "rules",
     "plan_activations": "plan",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from binarize.claim import Claim, claimed
 from binarize.commands.bar import Bar
+from binarize.shown_text import json_shown
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,7 +82,7 @@ class Screen:
     def document(self, data: object) -> None:
         """The JSON document on stdout, for `--json` alone."""
         if self.json:
-            self.write(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+            self.write(json_shown(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)) + "\n")
 
     def write(self, text: str) -> None:
         """A result to be read by programs, as it is."""
@@ -125,14 +126,15 @@ class Screen:
         return self._console(to_stderr=True)
 
     def _console(self, *, to_stderr: bool) -> Console:
-        from rich.console import Console
+        from binarize.report.console import PlainConsole
 
         stream = sys.stderr if to_stderr else sys.stdout
         narrow = stream.isatty() or "COLUMNS" in os.environ
-        return Console(
+        return PlainConsole(
             stderr=to_stderr,
             highlight=False,
             markup=False,
+            emoji=False,
             no_color=self.plain or None,
             force_terminal=False if self.plain else None,
             width=None if narrow else _WIDTH,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -67,8 +68,12 @@ _NO_FUSING = """\
 #endif"""
 
 
+_NO_WORD = re.compile("[^0-9A-Za-z.+-]")
+
+
 def _head(program: Program, name: str, flash: int, ram: int, origin: Mapping[str, str]) -> str:
-    said = "".join(f"\n   {key}: {text}" for key, text in origin.items())
+    # Of a file that anybody may have written: nothing in it may end the comment.
+    said = "".join(f"\n   {key}: {_NO_WORD.sub('_', text)}" for key, text in origin.items())
     made_of = f"\n{said}" if said else ""
     shape = "".join(f"[{n}]" for n in program.input.shape) or "[1]"
     result = "".join(f"[{n}]" for n in program.result.shape) or "[1]"

@@ -10,6 +10,7 @@ from binarize.errors import UsageError
 from binarize.report.model import Report, Row
 from binarize.report.summary import closing, decision_word, facts, headline, nearby, notices
 from binarize.report.units import count, percent, shape, size
+from binarize.shown_text import shown
 
 __all__ = ["Block", "SizeBar", "size_bars", "strip", "to_html"]
 
@@ -49,7 +50,12 @@ def to_html(report: Report) -> str:
         ) from error
 
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Text that is markup already is a class of its own.
+        finalize=lambda value: shown(value) if type(value) is str else value,
     )
     environment.filters.update(count=count, percent=percent, shape=shape, size=size, word=decision_word)
     environment.globals.update(nearby=nearby)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from binarize.report.model import Report, Row
 from binarize.report.summary import closing, decision_word, facts, headline, nearby, notices
 from binarize.report.units import count, percent, shape, size
+from binarize.shown_text import one_line, shown
 
 __all__ = ["to_markdown"]
 
@@ -22,21 +23,21 @@ def to_markdown(report: Report) -> str:
     """The whole report in GitHub's Markdown, ending with a newline."""
     measured = any(row.live for row in report.rows)
     header = _HEADER + (_LIVE if measured else ())
-    lines = [f"# {report.name} on {_plain(report.source)}", "", f"**{_plain(headline(report))}**", ""]
+    lines = [f"# {_plain(report.name)} on {_plain(report.source)}", "", f"**{_plain(headline(report))}**", ""]
     lines += [f"- {_plain(sentence)}" for sentence in closing(report)] + [""]
     lines += [f"- **{label}** {_plain(sentence)}" for label, sentence in (*facts(report), *notices(report))]
     lines += ["", "## Layers", "", _line(header)]
     lines.append(_line(["---:" if title in _NUMBERS else "---" for title in header]))
     lines += [_line(_cells(row, measured)) for row in report.rows]
     if report.command:
-        lines += ["", "## Command", "", *(f"    {line}" for line in report.command.splitlines())]
+        lines += ["", "## Command", "", *(f"    {shown(line)}" for line in report.command.splitlines())]
     return "\n".join(lines) + "\n"
 
 
 def _cells(row: Row, measured: bool) -> list[str]:
     cost = row.cost
     cells = [
-        f"`{row.name}`",
+        _name(row.name),
         row.type,
         f"{shape(row.in_shape)} → {shape(row.out_shape)}",
         decision_word(row),
@@ -57,7 +58,7 @@ def _cells(row: Row, measured: bool) -> list[str]:
     if measured:
         live = row.live
         cells += [percent(live.share_plus), percent(live.constant_channels)] if live else ["", ""]
-    return [_plain(cell) if cell[:1] != "`" else cell.replace("|", "\\|") for cell in cells]
+    return [cells[0], *map(_plain, cells[1:])]
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -66,6 +67,12 @@ def _line(cells: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is: patterns hold stars, types hold underscores."""
-    for mark in "\\*_<>[]|":
+    for mark in "\\*_<>[]|`&~":
         text = text.replace(mark, "\\" + mark)
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
+
+
+def _name(text: str) -> str:
+    """A name as code, where nothing in it could end the code or the cell."""
+    plain = one_line(text)
+    return f"`{plain}`" if plain and not set(plain) & set("`|\\") else _plain(plain)

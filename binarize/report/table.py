@@ -11,6 +11,7 @@ from binarize.report.fold import fold, fold_names
 from binarize.report.model import Row
 from binarize.report.summary import decision_word, nearby
 from binarize.report.units import count, percent, shape, size
+from binarize.shown_text import one_line
 
 __all__ = ["GAP", "Column", "Layout", "Line", "layout", "layouts"]
 
@@ -50,7 +51,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("layer", 0, lambda row: row.name),
+    Column("layer", 0, lambda row: one_line(row.name)),
     Column("type", 9, lambda row: row.type),
     Column("in → out", 4, lambda row: f"{shape(row.in_shape)} → {shape(row.out_shape)}"),
     Column("decision", 0, decision_word),
@@ -99,7 +100,7 @@ def layouts(rows: Sequence[Row], width: int, all_rows: bool = False) -> list[Lay
     groups, folded = _groups(rows, all_rows)
     table = []
     for name, members in groups:
-        first = name if len(members) == 1 else f"{name} ×{len(members)}"
+        first = one_line(name) if len(members) == 1 else f"{one_line(name)} ×{len(members)}"
         table.append([first, *(column.cell(members) for column in COLUMNS[1:])])
     widths = [
         max(map(len, texts)) for texts in zip([column.title for column in COLUMNS], *table, strict=True)

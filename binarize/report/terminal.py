@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from binarize.report.console import PlainConsole
 from binarize.report.difference import Difference
 from binarize.report.fold import fold_names
 from binarize.report.model import Report
@@ -42,7 +43,9 @@ def render(report: Report, width: int | None = None, all_rows: bool = False) -> 
 
 def to_text(report: Report, width: int = 100, all_rows: bool = False) -> str:
     """What `render` shows, as plain text without colours."""
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = PlainConsole(
+        file=io.StringIO(), width=width, color_system=None, markup=False, emoji=False, highlight=False
+    )
     with console.capture() as capture:
         console.print(render(report, width, all_rows), crop=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -32,12 +32,18 @@ lint: $(VENV)/.has-dev
 		echo "$$check"; $(BIN)/python -m $$check || status=1; \
 	done; exit $$status
 
-# The kernels alone, against plain loops: under sanitizers here, and for 64-bit ARM under emulation
-# (Debian: gcc-aarch64-linux-gnu, qemu-user).
+# The compiled part under sanitizers, for memory, overflow and threads. First the kernels alone against plain loops, then
+# the extension, built into build/, under pytest and under odd arguments, both with two Python threads at the end.
+# CASES is how many convolutions are drawn, FUZZ how many calls with odd arguments; TESTS names other tests. Other checks:
+# `make neon` runs the kernels alone for 64-bit ARM under emulation (Debian: gcc-aarch64-linux-gnu, qemu-user).
 CASES ?= 300
+FUZZ ?= 1000
 
-sanitize:
+sanitize: $(VENV)/.has-test
 	CASES=$(CASES) sh tests/packed/check_kernels.sh
+	CASES=$(CASES) sh tests/packed/check_kernels.sh thread
+	CASES=20 FUZZ=$(FUZZ) PYTHON=$(CURDIR)/$(BIN)/python sh tests/packed/check_extension.sh
+	PYTHON=$(CURDIR)/$(BIN)/python sh tests/packed/check_extension.sh thread
 
 neon:
 	CASES=$(CASES) sh tests/packed/check_kernels.sh aarch64

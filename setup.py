@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 FOLDER = "binarize/packed/kernels"
 FILES = (
     "module",
+    "checks",
     "dispatch",
     "plan",
     "classes",

@@ -56,6 +56,7 @@ PART_OF = {
     "openvino_limits": "packed",
     "operations": "analysis",
     "owner": "errors",
+    "packed.arguments": "kernels",
     "packed.geometry": "kernels",
     "packed.kernels": "kernels",
     "packed.layout": "kernels",

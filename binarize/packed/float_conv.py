@@ -19,7 +19,10 @@ from torch.nn import functional
 
 from binarize.errors import UsageError
 from binarize.packed import kernels, native
+from binarize.packed.arguments import check_tensor
+from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import Variant
+from binarize.packed.kernels.memory import NOTHING, aligned, extent
 from binarize.packed.reference import piecewise
 
 __all__ = ["FloatConv", "suits"]
@@ -43,7 +46,7 @@ class FloatConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.stride, self.padding = list(conv.stride), list(cast(_Pair, conv.padding))
+        self.stride, self.padding = list(_pair(conv.stride)), list(_pair(cast(_Pair, conv.padding)))
         self.relu, self.pool = False, list[int]()
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         self.register_buffer("weight", conv.weight.detach().clone())
@@ -77,32 +80,29 @@ def _float_conv_cpu(
     variant = kernels.active(needed=False)
     if variant is None or not variant.float_lanes or x.dtype != torch.float32:
         return _float_conv_reference(x, weight, bias, stride, padding, relu, pool, activation)
-    channels, (out_channels, _, kh, kw) = x.shape[1], weight.shape
-    if weight.shape[1] != channels or bias.shape != (out_channels,) or weight.dtype != torch.float32:
-        raise UsageError(
-            f"float_conv: weight is {weight.dtype} {tuple(weight.shape)}, bias {tuple(bias.shape)} "
-            f"for an image of {channels} channels"
-        )
-    if activation is not None and activation.shape != (4, out_channels):
-        raise UsageError(f"float_conv: activation is {tuple(activation.shape)}, expected (4, {out_channels})")
+    _check(x, weight, bias, activation)
+    stride, padding = _pair(stride), _pair(padding)
+    out_channels, _, kh, kw = weight.shape
+    x = aligned(x)
     if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
         x = x.contiguous(memory_format=torch.channels_last)
     planes = not x.is_contiguous(memory_format=torch.channels_last)
-    (height, width), pooled = _sizes(tuple(x.shape[2:]), (kh, kw), tuple(stride), tuple(padding), tuple(pool))
+    (height, width), pooled = _sizes(tuple(x.shape[2:]), tuple(weight.shape), stride, padding, tuple(pool))
     out = torch.empty((x.shape[0], out_channels, *pooled), memory_format=torch.channels_last)
     blocks = native.kept(weight, variant.name, lambda: _layout(weight, variant))
     padded = native.kept(bias, variant.name, lambda: _filled(bias, variant))
-    bent = 0
+    bent = NOTHING
     if activation is not None:
         table = activation
-        bent = native.kept(table, variant.name, lambda: _filled(table.float(), variant)).data_ptr()
+        bent = extent(native.kept(table, variant.name, lambda: _filled(table, variant)))
     module = kernels.native()
     assert module is not None
-    module.floats(
-        variant.index, x.data_ptr(), native.NCHW if planes else native.NHWC, *x.shape, out_channels, height, width,
-        kh, kw, *stride, *padding, int(relu), *(pool or (0, 0, 0)), *pooled, blocks.data_ptr(), padded.data_ptr(), bent,
-        out.data_ptr(), torch.get_num_threads(),
-    )  # fmt: skip
+    with native.refusals():
+        module.floats(
+            variant.index, *extent(x), native.NCHW if planes else native.NHWC, *x.shape, out_channels, height, width,
+            kh, kw, *stride, *padding, int(relu), *(pool or (0, 0, 0)), *pooled, *extent(blocks), *extent(padded), *bent,
+            *extent(out), torch.get_num_threads(),
+        )  # fmt: skip
     return out
 
 
@@ -116,6 +116,8 @@ def _float_conv_reference(
     pool: Sequence[int] = (),
     activation: Tensor | None = None,
 ) -> Tensor:
+    _check(x, weight, bias, activation)
+    _sizes.__wrapped__(x.shape[2:], weight.shape, _pair(stride), _pair(padding), pool)
     y = functional.conv2d(x, weight, bias, stride, padding)
     y = y.relu() if relu else y
     y = y if activation is None else piecewise(y, activation)
@@ -135,18 +137,59 @@ def _float_conv_shape(
     pool: Sequence[int] = (),
     activation: Tensor | None = None,
 ) -> Tensor:
-    _, size = _sizes.__wrapped__(x.shape[2:], weight.shape[2:], stride, padding, pool)  # sizes may be symbols
+    _check(x, weight, bias, activation)
+    # Sizes may be symbols.
+    _, size = _sizes.__wrapped__(x.shape[2:], weight.shape, _pair(stride), _pair(padding), pool)
     shape = (x.shape[0], weight.shape[0], *size)
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
+def _check(x: Tensor, weight: Tensor, bias: Tensor, activation: Tensor | None) -> None:
+    """Raises: UsageError, where these make no convolution."""
+    dense = x.layout == weight.layout == torch.strided
+    if x.dim() != 4 or not x.dtype.is_floating_point or not dense or not all(x.shape[1:]):
+        raise UsageError(
+            f"float_conv: input is {x.dtype} {tuple(x.shape)} ({x.layout}); expected a float image (N, C, H, W) of at "
+            "least one pixel"
+        )
+    if weight.dim() != 4 or not all(weight.shape) or weight.shape[1] != x.shape[1]:
+        raise UsageError(
+            f"float_conv: weight is {weight.dtype} {tuple(weight.shape)} for an image of {x.shape[1]} channels; "
+            f"expected (O, {x.shape[1]}, kh, kw)"
+        )
+    n = weight.shape[0]
+    check_tensor("weight", weight, tuple(weight.shape), x.dtype, x.device)
+    check_tensor("bias", bias, (n,), x.dtype, x.device)
+    if activation is not None:
+        check_tensor("activation", activation, (4, n), x.dtype, x.device)
+
+
+def _pair(numbers: Sequence[int]) -> _Pair:
+    """One number an axis, as torch spreads a single one. Raises: UsageError, where there are more."""
+    if len(numbers) not in (1, 2):
+        raise UsageError(
+            f"float_conv: {list(numbers)} where one number an axis was expected, height and width"
+        )
+    return int(numbers[0]), int(numbers[-1])
+
+
 @lru_cache(maxsize=4096)
-def _sizes(image: Any, kernel: Any, stride: Any, padding: Any, pool: Any) -> tuple[_Pair, _Pair]:
-    """Height and width after the convolution, and after the pool."""
-    size: Any = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(image, kernel, stride, padding))
+def _sizes(image: Any, filters: Any, stride: _Pair, padding: _Pair, pool: Any) -> tuple[_Pair, _Pair]:
+    """Height and width after the convolution, and after the pool.
+
+    Shapes: image (H, W), filters (O, C, kh, kw). Raises: UsageError, where there is no such convolution or pool.
+    """
+    n, channels, kh, kw = map(int, filters)
+    window = Geometry(channels, n, (kh, kw), stride, (padding[0], padding[0], padding[1], padding[1]))
+    size = window.output_size(*image)
     if not pool:
         return size, size
-    side, step, margin = pool
+    side, step, margin = pool if len(pool) == 3 else (0, 0, 0)
+    if side < 1 or step < 1 or not 0 <= margin <= side // 2 or min(size) + 2 * margin < side:
+        raise UsageError(
+            f"float_conv: pool {list(pool)} on {size[0]}x{size[1]}; expected (side, stride, padding) with a padding of at "
+            "most half the side, and room for one window"
+        )
     return size, cast(_Pair, tuple((n + 2 * margin - side) // step + 1 for n in size))
 
 

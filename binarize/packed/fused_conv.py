@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from binarize.packed import kernels, native, ops
+from binarize.packed.arguments import check_image
 from binarize.packed.kernels import Variant
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layout import KernelWeight
+from binarize.packed.native import Call
 
 if TYPE_CHECKING:
     from binarize.packed.layers import PackedLayer
@@ -89,7 +91,9 @@ class FusedConv(nn.Module):
             or any(_address(buffers[name]) != address for name, address in ready.addresses)
         ):
             ready = self._prepare(variant, x, last)
-        if residual is not None and (residual.shape != ready.size or not _lies_last(residual)):
+        if residual is not None and (
+            residual.shape != ready.size or residual.dtype != torch.float32 or not _lies_last(residual)
+        ):
             return self._by_operator(x, residual)
         return self._directly(ready, x, residual)
 
@@ -104,26 +108,32 @@ class FusedConv(nn.Module):
         return call.conv_and_bits(*layer, self.next_threshold, residual=residual, **options)
 
     def _directly(self, ready: _Ready, x: Tensor, residual: Tensor | None) -> Any:
-        values, at = ready.values.copy(), ready.at
-        values[at.input], values[at.threads] = x.data_ptr(), torch.get_num_threads()
+        # Both have numbers of four bytes; a storage may be shorter than its tensors.
+        x_bytes: Any = x.untyped_storage().nbytes() - 4 * x.storage_offset()
+        residual_address, residual_bytes = 0, cast(Any, 0)
         if residual is not None:
-            values[at.residual] = residual.data_ptr()
+            residual_address = residual.data_ptr()
+            residual_bytes = residual.untyped_storage().nbytes() - 4 * residual.storage_offset()
         if residual is not None and self.overwrites:
-            result = residual
+            result, result_bytes = residual, residual_bytes
         else:
             result = torch.empty_strided(ready.size, ready.strides, dtype=torch.float32)
-        values[at.result] = result.data_ptr()
-        if ready.words is None:
-            ready.conv(ready.variant.index, *values)
-            return result
-        words = torch.empty(ready.words, dtype=torch.int32)
-        values[at.bits] = words.data_ptr()
-        ready.conv(ready.variant.index, *values)
-        return result, words
+            result_bytes = ready.result_bytes
+        words = None if ready.words is None else torch.empty(ready.words, dtype=torch.int32)
+        try:
+            ready.conv(
+                ready.variant.index, ready.call.fields, torch.get_num_threads(), x.data_ptr(), x_bytes, residual_address,
+                residual_bytes, 0, 0, result.data_ptr(), result_bytes,
+                *((0, 0) if words is None else (words.data_ptr(), ready.words_bytes)),
+            )  # fmt: skip
+        except ValueError as error:
+            raise native.refused(error) from error
+        return result if words is None else (result, words)
 
     def _prepare(self, variant: Variant, x: Tensor, last: bool) -> _Ready:
         geometry = ops.geometry_of(self.bits, self.sizes)
         weight = native.kernel_weight(self.bits, geometry, variant)
+        check_image(x, geometry, self.threshold)
         x, kind, threshold = native.readable(x, geometry, self.threshold)
         parameters = {
             "thresholds": threshold,
@@ -133,27 +143,32 @@ class FusedConv(nn.Module):
             **self._epilogue(),
         }
         first = int(cast(bool, parameters.pop("activation_first")))
-        given = {name: one.contiguous() for name, one in parameters.items() if isinstance(one, Tensor)}
-        call = native.prepared(weight, geometry, native.image_size(x), (int(self.zero_one), first), given)
+        given = {
+            name: native.in_one_piece(name, one)
+            for name, one in parameters.items()
+            if isinstance(one, Tensor)
+        }
+        call = native.prepared(
+            weight, geometry, native.image_size(x), kind, (int(self.zero_one), first), given
+        )
         like = native.new_image(x, geometry, torch.float32)
-        words = None if self.next_threshold is None else native.new_words(x, geometry).shape
-        fields = {**call.fields, "input_kind": kind}
+        words = None if self.next_threshold is None else native.new_words(x, geometry)
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
-        order, module = list(fields), kernels.native()
+        module = kernels.native()
         assert module is not None
         ready = _Ready(
             variant,
             module.conv,
             weight,
             native.version(self.bits),
-            given,
+            call,
             [(name, _address(buffer)) for name, buffer in self._buffers.items()],
-            list(fields.values()),
-            _Places(*(order.index(name) for name in _Places._fields)),
             like.shape,
             like.stride(),
-            words,
+            like.nbytes,
+            None if words is None else words.shape,
+            0 if words is None else words.nbytes,
         )
         self._ready[(x.shape, x.dtype, last)] = ready
         return ready
@@ -167,16 +182,6 @@ class FusedConv(nn.Module):
         }
 
 
-class _Places(NamedTuple):
-    """Where the fields that change stand in a call."""
-
-    input: int
-    threads: int
-    residual: int
-    result: int
-    bits: int
-
-
 @dataclass(frozen=True)
 class _Ready:
     """A call but for the addresses of its input and results, and what the others belong to."""
@@ -185,24 +190,30 @@ class _Ready:
     conv: Callable[..., None]
     weight: KernelWeight
     version: int
-    given: dict[str, Tensor]
+    call: Call
     # Of the buffers it was made of: shared memory and `tensor.data = ...` move what stays the same object.
     addresses: list[tuple[str, int]]
-    values: list[int]
-    at: _Places
     size: torch.Size
     strides: tuple[int, ...]
+    result_bytes: int
     words: torch.Size | None
+    words_bytes: int
 
 
 def _address(buffer: Tensor | None) -> int:
-    return 0 if buffer is None else buffer.data_ptr()
+    try:
+        return 0 if buffer is None else buffer.data_ptr()
+    except (RuntimeError, NotImplementedError):
+        return -1  # no memory of its own: the call is prepared anew, and says which
 
 
 def _lies_last(x: Tensor) -> bool | None:
     """Whether channels lie last in memory; None where the kernels cannot read the tensor as it is."""
-    if not x.is_cpu or x.dim() != 4:
+    if not x.is_cpu or x.dim() != 4 or x.layout != torch.strided or x.is_neg():
         return None
+    address = x.data_ptr()
+    if not address or address % 4:
+        return None  # an empty tensor, one of zeros that are nowhere, or numbers between two places
     if x.dtype == torch.int32:
         return True if x.is_contiguous() else None
     if x.dtype != torch.float32:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from binarize.errors import UsageError
 
-__all__ = ["Geometry", "kernel_geometry"]
+__all__ = ["Geometry", "check_margin", "geometry_of", "kernel_geometry"]
+
+# Sizes are 32 bit numbers to the kernels.
+_LARGEST = (1 << 31) - 1
+# Bytes that padding beyond the kernel may take of one image, at four a number.
+_MOST_PADDING = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Geometry:
         sizes = (self.in_channels, self.out_channels, self.groups, *self.kernel, *self.stride, *self.dilation)
         if min(sizes) < 1 or min(self.padding) < 0:
             raise UsageError(f"{self}: sizes must be positive and padding not negative")
+        if max(*sizes, *self.padding) > _LARGEST:
+            raise UsageError(f"{self}: sizes and padding must be below 2^31")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise UsageError(
                 f"{self.in_channels} input and {self.out_channels} output channels do not divide into "
@@ -73,8 +82,12 @@ class Geometry:
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the result.
 
-        Raises: UsageError if the window does not fit into the padded image.
+        Raises: UsageError if the image is empty, the window does not fit into the padded image, or nearly all of that
+        would be padding and take more than 1 GiB.
         """
+        if height < 1 or width < 1:
+            raise UsageError(f"an image of {height}x{width} has no pixels")
+        check_margin((height, width), self.kernel, self.padding, max(self.in_channels, self.out_channels))
         top, bottom, left, right = self.padding
         size = []
         for length, pad, kernel, stride, dilation in zip(
@@ -88,6 +101,44 @@ class Geometry:
                 )
             size.append((length + pad - span) // stride + 1)
         return size[0], size[1]
+
+
+def check_margin(image: Any, kernel: Sequence[int], padding: Sequence[int], channels: int) -> None:
+    """Refuses padding that no kernel of this size needs, where it takes much memory; kernels hold a weight a tap.
+
+    `padding` is (top, bottom, left, right). Raises: UsageError, where it is more than 1 GiB of an image.
+    """
+    padded, needed = 1, 1
+    if all(pad < kernel[i // 2] for i, pad in enumerate(padding)):
+        return
+    for i, length in enumerate(image):
+        sides = padding[2 * i : 2 * i + 2]
+        padded *= length + sum(sides)
+        needed *= length + sum(min(pad, kernel[i]) for pad in sides)
+    if 4 * channels * (padded - needed) > _MOST_PADDING:
+        raise UsageError(
+            f"padding {tuple(padding)} of an image of {image[0]}x{image[1]} for a kernel of {tuple(kernel)} takes "
+            f"{4 * channels * (padded - needed) / (1 << 30):.1f} GiB; at most 1 GiB may lie beyond the kernel's reach"
+        )
+
+
+def geometry_of(bits: Any, sizes: Sequence[int]) -> Geometry:
+    """The geometry that `sizes`, see `ops.sizes_of`, and the number of filters of a canonical stream stand for.
+
+    Raises: UsageError, where there is none.
+    """
+    if bits.dim() != 2 or len(sizes) != 13:
+        raise UsageError(
+            f"packed bits are {tuple(bits.shape)} with {len(sizes)} sizes; expected (O, bytes) and 13 sizes"
+        )
+    return _geometry(int(bits.shape[0]), tuple(sizes))  # a weight's size is no symbol
+
+
+@lru_cache(maxsize=4096)
+def _geometry(out_channels: int, sizes: tuple[int, ...]) -> Geometry:
+    channels, kh, kw, sh, sw, top, bottom, left, right, dh, dw, groups, pad_value = sizes
+    padding = (top, bottom, left, right)
+    return Geometry(channels, out_channels, (kh, kw), (sh, sw), padding, (dh, dw), groups, pad_value)
 
 
 @lru_cache(maxsize=4096)

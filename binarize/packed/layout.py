@@ -19,11 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from binarize.errors import UsageError
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import Variant
 from binarize.packed.pack import WORD, pack_words, signs, unpack_bits
 
-__all__ = ["KernelWeight", "make_layout"]
+__all__ = ["KernelWeight", "check_layout", "make_layout"]
+
+# Bytes of a layout beyond what the weight's own bits take: filters that fill up a block, channels that fill up a word.
+_MOST_FILLING = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -39,17 +43,29 @@ class KernelWeight:
     """int32 (kh + 1, kw + 1, padded): sum of the signs of the taps above and left of a corner of the window."""
 
 
+def check_layout(geometry: Geometry, padded: int, span: int, words_each: int = 1) -> None:
+    """Raises: UsageError, where the layout of a weight would be far larger than the weight."""
+    kh, kw = geometry.kernel
+    size = 4 * padded * (geometry.taps * span * words_each + (kh + 1) * (kw + 1))
+    if size > _MOST_FILLING + geometry.out_channels * geometry.filter_size // 4:
+        raise UsageError(
+            f"{geometry}: the kernels would need {size / (1 << 30):.1f} GiB for the layout of this weight, nearly all of "
+            "it filling; BINARIZE_KERNELS=reference computes such a layer in plain torch"
+        )
+
+
 def make_layout(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelWeight:
     """Lays a canonical stream out for one variant.
 
     Shapes: uint8 (O, ceil(K / 8)).
     """
-    lower = unpack_bits(bits, geometry.weight_shape)
     aligned = geometry.group_in % WORD == 0 and geometry.group_out % variant.lanes == 0
     masked = geometry.groups > 1 and not aligned
     lanes = variant.masked_lanes if masked else variant.lanes
     padded = -(-geometry.out_channels // lanes) * lanes
     starts, span = _block_words(geometry, lanes, padded // lanes)
+    check_layout(geometry, padded, span, 2 if masked else 1)
+    lower = unpack_bits(bits, geometry.weight_shape)
     if masked:
         data = _masked(lower, geometry, lanes, starts, span)
     else:

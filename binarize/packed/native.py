@@ -1,15 +1,18 @@
 """Calls of the native kernels: checked tensors in, addresses and sizes to C.
 
-The kernels believe what they are told, so everything that they read by address is checked here: type, shape,
-device and memory format. What does not change from call to call is kept: the layout of a weight as long as the
-tensor of its bits lives unchanged, and the sizes of a geometry on an image size.
+Type, shape, device and memory format of everything that is read by address are checked here. C gets with each address
+the bytes that can be read from there, and compares them with all sizes once more. What does not change from call to
+call is kept: the layout of a weight as long as the tensor of its bits lives unchanged, and the sizes of a geometry on
+an image size.
 """
 
 from __future__ import annotations
 
 import functools
+import struct
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,16 +21,19 @@ from torch import Tensor
 
 from binarize.errors import UsageError
 from binarize.packed import kernels, reference
+from binarize.packed.arguments import check_parameters, check_residual, check_tensor, planes_of
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import Variant
 from binarize.packed.kernels.digest import digest_of
-from binarize.packed.layout import KernelWeight, make_layout
+from binarize.packed.kernels.memory import NOTHING, aligned, extent, keep_in_place
+from binarize.packed.layout import KernelWeight, check_layout, make_layout
 from binarize.packed.pack import WORD, pack_words
 
 __all__ = [
     "Call",
     "convolve",
     "image_size",
+    "in_one_piece",
     "kept",
     "kernel_weight",
     "layout_of",
@@ -36,10 +42,13 @@ __all__ = [
     "pack",
     "prepared",
     "readable",
+    "refusals",
+    "refused",
     "run",
 ]
 
 NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
+_CPU = torch.device("cpu")
 _layouts: dict[int, tuple[weakref.ref[Tensor], object, Any]] = {}
 _T = TypeVar("_T")
 
@@ -84,18 +93,22 @@ def layout_of(weight: Tensor, threshold: Tensor | None, geometry: Geometry, vari
     padded = -(-geometry.out_channels // lanes) * lanes
     span = -(-geometry.in_channels // WORD)
     words = geometry.taps * span
-    _check("weight", weight, geometry.weight_shape)
-    weight = weight.contiguous()
+    check_layout(geometry, padded, span)
+    check_tensor("weight", weight, geometry.weight_shape, torch.float32, _CPU)
+    weight = aligned(weight.contiguous())
     if threshold is not None:
-        threshold = _checked("threshold", threshold, (geometry.out_channels,))
+        check_tensor("threshold", threshold, (geometry.out_channels,), torch.float32, _CPU)
+        threshold = aligned(threshold.contiguous())
     data = torch.zeros(padded * words, dtype=torch.int32)
     corner_sums = torch.zeros((kh + 1, kw + 1, padded), dtype=torch.int32)
     module = kernels.native()
     assert module is not None and geometry.groups == 1
-    module.filters(
+    numbers = (
         variant.index, geometry.out_channels, geometry.in_channels, kh, kw, lanes, padded, torch.get_num_threads(),
-        weight.data_ptr(), 0 if threshold is None else threshold.data_ptr(), data.data_ptr(), corner_sums.data_ptr(),
+        *extent(weight), *(NOTHING if threshold is None else extent(threshold)), *extent(data), *extent(corner_sums),
     )  # fmt: skip
+    with refusals():
+        module.filters(*numbers)
     return KernelWeight(data, False, torch.zeros(padded // lanes, dtype=torch.int32), span, corner_sums)
 
 
@@ -149,65 +162,52 @@ def convolve(
         "thresholds": threshold, "scale": scale, "shift": shift, "window_scale": window_scale, "border": border,
         "activation": activation, "limit": limit, "flip": flip, "next_threshold": next_threshold,
     }  # fmt: skip
-    given = {name: tensor.contiguous() for name, tensor in parameters.items() if tensor is not None}
+    given = {name: in_one_piece(name, tensor) for name, tensor in parameters.items() if tensor is not None}
     sizes, options = image_size(x), (int(zero_one), int(activation_first))
     # The tensors themselves are kept with what was made of them: no other can come to have the same number.
-    key = geometry, sizes, options, *((name, id(one), one.data_ptr()) for name, one in given.items())
-    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, options, given), ours=True)
-    fields = call.fields.copy()
-    fields["input"], fields["input_kind"], fields["threads"] = x.data_ptr(), kind, torch.get_num_threads()
+    key = geometry, sizes, kind, options, *((name, id(one), one.data_ptr()) for name, one in given.items())
+    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, kind, options, given), ours=True)
     if residual is not None:
-        _check("residual", residual, results["result"].shape)
-        residual = residual.contiguous(memory_format=torch.channels_last)
-        fields["residual"] = residual.data_ptr()
-    for name, tensor in results.items():
-        fields[name] = tensor.data_ptr()
-    run("conv", variant, fields)
+        check_residual(residual, x, geometry)
+        residual = aligned(residual.contiguous(memory_format=torch.channels_last))
+    if sizes[0]:
+        run("conv", variant, call.fields, x, residual, **results)
 
 
 @dataclass(frozen=True)
 class Call:
     """What does not change from call to call, and the tensors whose addresses are in it."""
 
-    fields: dict[str, int]
+    fields: bytes
     given: dict[str, Tensor]
+    # The same memory under names that nobody else has: `tensor.data = ...` would free it.
+    memory: list[Tensor]
 
 
 def prepared(
     weight: KernelWeight,
     geometry: Geometry,
     sizes: tuple[int, int, int],
+    kind: int,
     options: tuple[int, int],
     given: dict[str, Tensor],
 ) -> Call:
-    """A call of a layer on images of one size; `given` are its parameters by field, contiguous.
+    """A call of a layer on images of one size and kind; `given` are its parameters by field, each `in_one_piece`.
 
     Raises: UsageError, where a parameter has another type or shape than the geometry needs.
     """
-    n, planes = geometry.out_channels, _planes(given.get("thresholds"))
-    if "window_scale" in given and planes > 1:
-        raise UsageError("window sums are defined for one bit plane; threshold has several")
-    shapes: dict[str, tuple[int, ...]] = {
-        "scale": (n,) if planes == 1 and given.get("scale", weight.data).dim() == 1 else (planes, n),
-        "border": (2, n),
-        "activation": (4, n),
-        "flip": (-(-n // WORD),),
-    }
+    planes = planes_of(given.get("thresholds"))
+    # The thresholds were checked with the input.
+    parameters = {name: tensor for name, tensor in given.items() if name != "thresholds"}
+    check_parameters(parameters, geometry, planes, _CPU)
     fields = _sizes(geometry, *sizes).copy()
     fields["planes"], (fields["zero_one"], fields["activation_first"]) = planes, options
-    fields["weight"], fields["masked"] = weight.data.data_ptr(), int(weight.masked)
-    fields["starts"], fields["span"] = weight.starts.data_ptr(), weight.span
-    fields["corner_sums"] = weight.corner_sums.data_ptr()
-    for name, tensor in given.items():
-        if name != "thresholds":  # checked with the input
-            _check(
-                name,
-                tensor,
-                shapes.get(name, (n,)),
-                torch.int32 if name in ("limit", "flip") else torch.float32,
-            )
-        fields[name] = tensor.data_ptr()
-    return Call(fields, given)
+    fields["input_kind"], fields["masked"], fields["span"] = kind, int(weight.masked), weight.span
+    parts = {"weight": weight.data, "starts": weight.starts, "corner_sums": weight.corner_sums, **given}
+    memory = {name: keep_in_place(tensor) for name, tensor in parts.items()}
+    for name, tensor in memory.items():
+        fields[name], fields[f"{name}_bytes"] = extent(tensor)
+    return Call(_as_bytes(fields), given, list(memory.values()))
 
 
 def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
@@ -222,17 +222,60 @@ def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
     n, height, width = image_size(x)
     out = torch.empty((n, height, width, -(-x.shape[1] // WORD)), dtype=torch.int32)
     fields = _sizes(geometry, n, height, width).copy()
-    fields["input"], fields["input_kind"], fields["bits"] = x.data_ptr(), kind, out.data_ptr()
-    fields["thresholds"] = 0 if threshold is None else threshold.data_ptr()
-    fields["planes"], fields["threads"] = 1, torch.get_num_threads()
-    run("pack", variant, fields)
+    fields["input_kind"], fields["planes"] = kind, 1
+    if threshold is not None:
+        fields["thresholds"], fields["thresholds_bytes"] = extent(threshold)
+    if n:
+        run("pack", variant, _as_bytes(fields), x, bits=out)
     return out
 
 
-def run(function: str, variant: Variant, fields: dict[str, int]) -> None:
-    """Calls a kernel with integers in the order of its fields."""
-    # The kernels count the integers, so a misspelt field, which would make the dict longer, is an error there.
-    getattr(kernels.native(), function)(variant.index, *fields.values())
+def run(
+    function: str,
+    variant: Variant,
+    call: bytes,
+    x: Tensor,
+    residual: Tensor | None = None,
+    *,
+    dots: Tensor | None = None,
+    result: Tensor | None = None,
+    bits: Tensor | None = None,
+) -> None:
+    """Calls `conv` or `pack` with the fields of a prepared call, and what is another in each.
+
+    Raises: UsageError, where the kernels refuse it.
+    """
+    passed: list[int] = []
+    for tensor in (x, residual, dots, result, bits):
+        passed += NOTHING if tensor is None else extent(tensor)
+    with refusals():
+        getattr(kernels.native(), function)(variant.index, call, torch.get_num_threads(), *passed)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Makes what the kernels say of a call a UsageError."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise refused(error) from error
+
+
+def refused(error: Exception) -> UsageError:
+    """What the kernels say of a call, as an error of ours."""
+    return UsageError(f"the kernels refuse this call: {error}")
+
+
+def in_one_piece(name: str, tensor: Tensor) -> Tensor:
+    """A parameter as the kernels read it. Raises: UsageError, where it has no memory that they could read."""
+    if not tensor.is_cpu or tensor.layout != torch.strided:
+        raise UsageError(f"{name} is {tensor.layout} on {tensor.device}; expected a dense tensor on cpu")
+    return aligned(tensor.contiguous().resolve_neg())
+
+
+def _as_bytes(fields: dict[str, int]) -> bytes:
+    # A misspelt field makes the dict longer, and the bytes, whose length the kernels look at.
+    return struct.pack(f"{len(fields)}q", *fields.values())
 
 
 @functools.lru_cache(maxsize=4096)
@@ -259,38 +302,10 @@ def _sizes(geometry: Geometry, batch: int, height: int, width: int) -> dict[str,
     return {**dict.fromkeys(module.FIELDS, 0), **sizes}
 
 
-def _planes(threshold: Tensor | None) -> int:
-    return threshold.shape[0] if threshold is not None and threshold.dim() == 2 else 1
-
-
-def _checked(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:
-    """The tensor, contiguous."""
-    _check(name, tensor, shape, dtype)
-    return tensor.contiguous()
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
-    if tensor.dtype != dtype or tensor.shape != shape or not tensor.is_cpu:
-        raise UsageError(
-            f"{name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device}; "
-            f"expected {dtype} {tuple(shape)} on cpu"
-        )
-
-
 def readable(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
-    """The input in one of the kernels' three forms, which one, and the thresholds still to be applied."""
-    channels, words = geometry.in_channels, -(-geometry.in_channels // WORD)
-    packed = x.dtype == torch.int32
-    if x.dim() != 4 or x.shape[3 if packed else 1] != (words if packed else channels) or not x.is_cpu:
-        expected = f"(N, H, W, {words})" if packed else f"(N, {channels}, H, W)"
-        raise UsageError(f"input is {x.dtype} {tuple(x.shape)} on {x.device}; expected {expected} on cpu")
-    if packed:
-        if threshold is not None:
-            raise UsageError("a packed input has its thresholds behind it; threshold must be None")
-        return x.contiguous(), WORDS, None
-    if threshold is not None:
-        shape = (channels,) if threshold.dim() == 1 else (threshold.shape[0], channels)
-        threshold = _checked("threshold", threshold, shape)
+    """An image that was checked in one of the kernels' three forms, which one, and the thresholds still to be applied."""
+    if x.dtype == torch.int32:
+        return aligned(x.contiguous()), WORDS, None
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
     if x.dtype != torch.float32:  # a float32 image of it could round to zero and change signs
@@ -300,6 +315,7 @@ def readable(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> tuple[T
             )
         (mask,) = reference.input_masks(x, geometry, threshold)
         return pack_words(mask.permute(0, 2, 3, 1)), WORDS, None
+    x = aligned(x)
     if x.is_contiguous(memory_format=torch.channels_last):
         return x, NHWC, threshold
     if x.is_contiguous():

@@ -16,14 +16,14 @@ On a CPU the native kernels run, elsewhere and without them the reference, with 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from binarize.packed import kernels, native, reference
-from binarize.packed.geometry import Geometry
+from binarize.packed.arguments import check_image, check_packable, check_residual, check_spread, checked
+from binarize.packed.geometry import Geometry, geometry_of
 from binarize.packed.pack import WORD, pack_words
 
 __all__ = ["geometry_of", "linear", "sizes_of"]
@@ -39,18 +39,6 @@ def sizes_of(geometry: Geometry) -> list[int]:
     """The operators' argument `sizes`: in_channels, kernel, stride, padding, dilation, groups, pad_value."""
     g = geometry
     return [g.in_channels, *g.kernel, *g.stride, *g.padding, *g.dilation, g.groups, g.pad_value]
-
-
-def geometry_of(bits: Tensor, sizes: Sequence[int]) -> Geometry:
-    """The geometry that `sizes` and the number of filters stand for."""
-    return _geometry(int(bits.shape[0]), tuple(sizes))  # a weight's size is no symbol
-
-
-@lru_cache(maxsize=4096)
-def _geometry(out_channels: int, sizes: tuple[int, ...]) -> Geometry:
-    channels, kh, kw, sh, sw, top, bottom, left, right, dh, dw, groups, pad_value = sizes
-    padding = (top, bottom, left, right)
-    return Geometry(channels, out_channels, (kh, kw), (sh, sw), padding, (dh, dw), groups, pad_value)
 
 
 def linear(x: Tensor, bits: Tensor, scale: Tensor, shift: Tensor, **options: Any) -> Tensor:
@@ -71,6 +59,7 @@ def _pack_cpu(x: Tensor, threshold: Tensor | None = None) -> Tensor:
     variant = kernels.active()
     if variant is None:
         return _pack_reference(x, threshold)
+    check_packable(x, threshold)
     return native.pack(variant, x, threshold)
 
 
@@ -80,6 +69,7 @@ def _conv_dot_cpu(
     variant, geometry = kernels.active(), geometry_of(bits, sizes)
     if variant is None:
         return _conv_dot_reference(x, bits, sizes, threshold=threshold, zero_one=zero_one)
+    check_image(x, geometry, threshold)
     out = native.new_image(x, geometry, torch.int32)
     weight = native.kernel_weight(bits, geometry, variant)
     native.convolve(variant, x, weight, geometry, threshold, zero_one, {"dots": out})
@@ -101,6 +91,7 @@ def _conv_cpu(
     if variant is None:
         options |= {"threshold": threshold, "zero_one": zero_one}
         return _conv_reference(x, bits, sizes, scale, shift, **options)
+    check_image(x, geometry, threshold)
     out = native.new_image(x, geometry, torch.float32)
     weight = native.kernel_weight(bits, geometry, variant)
     native.convolve(
@@ -131,6 +122,7 @@ def _conv_bits_cpu(
     variant, geometry = kernels.active(), geometry_of(bits, sizes)
     if variant is None:
         return _conv_bits_reference(x, bits, sizes, limit, flip, threshold=threshold, zero_one=zero_one)
+    check_image(x, geometry, threshold)
     out = native.new_words(x, geometry)
     weight = native.kernel_weight(bits, geometry, variant)
     native.convolve(variant, x, weight, geometry, threshold, zero_one, {"bits": out}, limit=limit, flip=flip)
@@ -153,6 +145,7 @@ def _conv_and_bits_cpu(
     if variant is None:
         options |= {"threshold": threshold, "zero_one": zero_one}
         return _conv_and_bits_reference(x, bits, sizes, scale, shift, next_threshold, **options)
+    check_image(x, geometry, threshold)
     results = {"result": native.new_image(x, geometry, torch.float32), "bits": native.new_words(x, geometry)}
     options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold}
     weight = native.kernel_weight(bits, geometry, variant)
@@ -178,7 +171,11 @@ def _conv_and_bits_over_cpu(
     if variant is None or not residual.is_contiguous(memory_format=torch.channels_last):
         options |= {"threshold": threshold, "zero_one": zero_one}
         return _conv_and_bits_over_reference(x, bits, sizes, **options)
-    # An image is packed before any of its results is written, so that x may be the residual.
+    check_image(x, geometry, threshold)
+    check_residual(residual, x, geometry)
+    # An image is packed before any of its results is written, so that x may be the residual, but no part of it.
+    if x.untyped_storage().data_ptr() == residual.untyped_storage().data_ptr() and x is not residual:
+        x = x.clone()
     results = {"result": residual, "bits": native.new_words(x, geometry)}
     weight = native.kernel_weight(bits, geometry, variant)
     native.convolve(variant, x, weight, geometry, threshold, zero_one, results, **options)
@@ -188,15 +185,24 @@ def _conv_and_bits_over_cpu(
 # Elsewhere, and without the extension
 
 
+# The operators' positional arguments.
+_IMAGE = ("x", "bits", "sizes")
+_AFFINE = (*_IMAGE, "scale", "shift", "next_threshold", "residual")
+_LIMITS = (*_IMAGE, "limit", "flip")
+_PACK = ("x", "threshold")
+
+
 def _channels_last(y: Tensor) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last)
 
 
+@checked(_PACK)
 def _pack_reference(x: Tensor, threshold: Tensor | None = None) -> Tensor:
     (mask,) = reference.input_masks(x, Geometry(x.shape[1], 1), threshold)
     return pack_words(mask.permute(0, 2, 3, 1))
 
 
+@checked(_IMAGE)
 def _conv_dot_reference(
     x: Tensor, bits: Tensor, sizes: Sequence[int], *, threshold: Tensor | None = None, zero_one: bool = False
 ) -> Tensor:
@@ -205,6 +211,7 @@ def _conv_dot_reference(
     return _channels_last(reference.dot(mask, bits, geometry, zero_one))
 
 
+@checked(_AFFINE)
 def _conv_reference(
     x: Tensor, bits: Tensor, sizes: Sequence[int], scale: Tensor, shift: Tensor, **options: Any
 ) -> Tensor:
@@ -212,12 +219,14 @@ def _conv_reference(
     return _channels_last(y)
 
 
+@checked(_LIMITS)
 def _conv_bits_reference(
     x: Tensor, bits: Tensor, sizes: Sequence[int], limit: Tensor, flip: Tensor, **options: Any
 ) -> Tensor:
     return reference.below(_conv_dot_reference(x, bits, sizes, **options), limit, flip)
 
 
+@checked(_AFFINE)
 def _conv_and_bits_reference(
     x: Tensor,
     bits: Tensor,
@@ -231,6 +240,7 @@ def _conv_and_bits_reference(
     return y, reference.below(y, next_threshold)
 
 
+@checked(_AFFINE)
 def _conv_and_bits_over_reference(
     x: Tensor,
     bits: Tensor,
@@ -241,6 +251,7 @@ def _conv_and_bits_over_reference(
     residual: Tensor,
     **options: Any,
 ) -> Tensor:
+    check_spread(residual)
     y = _conv_reference(x, bits, sizes, scale, shift, residual=residual, **options)
     residual.copy_(y)
     return reference.below(y, next_threshold)
@@ -249,12 +260,14 @@ def _conv_and_bits_over_reference(
 # Shapes alone; sizes may be symbols
 
 
+@checked(_PACK)
 def _pack_shape(x: Tensor, threshold: Tensor | None = None) -> Tensor:
     n, channels, height, width = x.shape
     return x.new_empty((n, height, width, -(-channels // WORD)), dtype=torch.int32)
 
 
-def _image_shape(dtype: torch.dtype) -> Callable[..., Tensor]:
+def _image_shape(dtype: torch.dtype, names: Sequence[str] = _AFFINE) -> Callable[..., Tensor]:
+    @checked(names)
     def shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
         n, height, width = native.image_size(x)
         size = (n, bits.shape[0], *geometry_of(bits, sizes).output_size(height, width))
@@ -263,14 +276,18 @@ def _image_shape(dtype: torch.dtype) -> Callable[..., Tensor]:
     return shape
 
 
-def _words_shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
+def _words_shape(names: Sequence[str]) -> Callable[..., Tensor]:
+    return checked(names)(_shape_of_words)
+
+
+def _shape_of_words(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
     n, height, width = native.image_size(x)
     size = geometry_of(bits, sizes).output_size(height, width)
     return x.new_empty((n, *size, -(-bits.shape[0] // WORD)), dtype=torch.int32)
 
 
 def _both_shapes(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-    return _image_shape(torch.float32)(*arguments, **options), _words_shape(*arguments, **options)
+    return _image_shape(torch.float32)(*arguments, **options), _shape_of_words(*arguments, **options)
 
 
 _LAYER = "Tensor x, Tensor bits, int[] sizes"
@@ -284,13 +301,13 @@ _OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[...
         _conv_cpu, _conv_reference, _image_shape(torch.float32),
     ),
     f"conv_bits({_LAYER}, Tensor limit, Tensor flip, *, {INPUT}) -> Tensor": (
-        _conv_bits_cpu, _conv_bits_reference, _words_shape,
+        _conv_bits_cpu, _conv_bits_reference, _words_shape(_LIMITS),
     ),
     f"conv_and_bits({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, *, {INPUT}, {EPILOGUE}) "
     "-> (Tensor, Tensor)": (_conv_and_bits_cpu, _conv_and_bits_reference, _both_shapes),
     f"conv_and_bits_({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, Tensor(a!) residual, *, {INPUT}, "
     f"{EPILOGUE.replace('Tensor? residual=None, ', '')}) -> Tensor": (
-        _conv_and_bits_over_cpu, _conv_and_bits_over_reference, _words_shape,
+        _conv_and_bits_over_cpu, _conv_and_bits_over_reference, _words_shape(_AFFINE),
     ),
 }  # fmt: skip
 

@@ -26,13 +26,58 @@ static float real(void)
     return (float)draw(-1000, 1000) / 257.0f;
 }
 
+/* The last buffers that were made, to tell the kernels how long each is. */
+static struct {
+    int64_t address, bytes;
+} made[1 << 16];
+static int64_t made_count;
+
 static void *buffer(int64_t bytes)
 {
     void *memory = malloc((size_t)(bytes ? bytes : 1));
     if (!memory)
         exit(2);
     memset(memory, 0, (size_t)bytes);
+    made[made_count % (1 << 16)].address = (int64_t)(intptr_t)memory;
+    made[made_count++ % (1 << 16)].bytes = bytes;
     return memory;
+}
+
+static int64_t length_of(int64_t address)
+{
+    for (int64_t i = made_count - 1; i >= 0 && i > made_count - (1 << 16); i--)
+        if (made[i % (1 << 16)].address == address)
+            return made[i % (1 << 16)].bytes;
+    return 0;
+}
+
+/* Tells the length of every buffer of a call. */
+#define IGNORE(name)
+#define LENGTH(name) call->name##_bytes = length_of(call->name);
+#define LENGTH_OF_ARRAY(type, name) call->name##_bytes = length_of((int64_t)(intptr_t)call->name);
+
+static const char *conv(const Variant *variant, ConvCall *call)
+{
+    CONV_FIELDS(IGNORE, LENGTH)
+    return convolve(variant, call);
+}
+
+static const char *rows(const Variant *variant, RowsCall *call)
+{
+    ROW_ADDRESSES(LENGTH_OF_ARRAY)
+    return run_rows(variant, call);
+}
+
+static const char *filters(const Variant *variant, FiltersCall *call)
+{
+    FILTER_ADDRESSES(LENGTH_OF_ARRAY)
+    return run_filters(variant, call);
+}
+
+static const char *floats(const Variant *variant, FloatCall *call)
+{
+    FLOAT_FIELDS(IGNORE, LENGTH)
+    return run_floats(variant, call);
 }
 
 static float *reals(int64_t n)
@@ -208,9 +253,10 @@ static int check_filters(const Case *k, const Variant *variant, const ConvCall *
                 const int lower = k->filters[(o * taps + t) * c->channels + m];
                 latent[(o * c->channels + m) * taps + t] = (lower ? -1.0f : 1.0f) * (float)draw(1, 9);
             }
-    FiltersCall call = {c->out_channels, c->channels, c->kernel_height, c->kernel_width, lanes, padded,
-                        c->threads, latent, NULL, weight, sums, 0, NULL};
-    const char *error = run_filters(variant, &call);
+    FiltersCall call = {.filters = c->out_channels, .channels = c->channels, .kernel_height = c->kernel_height,
+                        .kernel_width = c->kernel_width, .lanes = lanes, .padded = padded, .threads = c->threads,
+                        .weight = latent, .data = weight, .corner_sums = sums};
+    const char *error = filters(variant, &call);
     return wrong("filters", variant, error, weight, F(laid_out->weight), words * 4) +
            wrong("corner sums", variant, error, sums, F(laid_out->corner_sums), corners * 4);
 }
@@ -326,23 +372,23 @@ static int compare(const Case *k, const Variant *variant)
 
     c = all;
     c.dots = (int64_t)(intptr_t)out;
-    failures += wrong("dots", variant, convolve(variant, &c), out, k->dots, bytes);
+    failures += wrong("dots", variant, conv(variant, &c), out, k->dots, bytes);
     c = all;
     c.limit = limit;
     c.bits = (int64_t)(intptr_t)words;
-    failures += wrong("bits", variant, convolve(variant, &c), words, k->limit_bits, word_bytes);
+    failures += wrong("bits", variant, conv(variant, &c), words, k->limit_bits, word_bytes);
     c = all;
     c.scale = scale;
     c.window_scale = window_scale;
     c.result = (int64_t)(intptr_t)out;
-    failures += wrong("floats", variant, convolve(variant, &c), out, k->result, bytes);
+    failures += wrong("floats", variant, conv(variant, &c), out, k->result, bytes);
     c.bits = (int64_t)(intptr_t)words;
     c.next_threshold = next;
-    failures += wrong("next bits", variant, convolve(variant, &c), words, k->next_bits, word_bytes);
+    failures += wrong("next bits", variant, conv(variant, &c), words, k->next_bits, word_bytes);
     if (c.residual) { /* its memory may be the result's */
         memcpy(out, F(c.residual), (size_t)bytes);
         c.residual = c.result;
-        failures += wrong("floats over the residual", variant, convolve(variant, &c), out, k->result, bytes);
+        failures += wrong("floats over the residual", variant, conv(variant, &c), out, k->result, bytes);
     }
     return failures;
 }
@@ -376,8 +422,8 @@ static double written(const void *out, int64_t i, int64_t half)
 static int check_rows(const Variant *v)
 {
     const int64_t half = draw(0, 1), across = draw(0, 1), period = across ? draw(1, 40) : 1;
-    const int64_t rows = draw(1, 40), pixels = draw(1, across ? 40 : 700), short_of = draw(0, pixels - 1);
-    const int64_t length = pixels * period, total = rows * length - short_of * period;
+    const int64_t count = draw(1, 40), pixels = draw(1, across ? 40 : 700), short_of = draw(0, pixels - 1);
+    const int64_t length = pixels * period, total = count * length - short_of * period;
     float *x = reals(total), *g = reals(total), *numbers[3];
     const float of_all[3] = {0.25f, 1.5f, -0.5f};
     for (int k = 0; k < 3; k++) {
@@ -387,15 +433,17 @@ static int check_rows(const Variant *v)
     }
     const void *x_read = half ? (void *)halves(x, total) : x, *g_read = half ? (void *)halves(g, total) : g;
     void *out = buffer(total * (half ? 2 : 4));
-    double *sums = buffer(rows * period * ROW_SUMS * (int64_t)sizeof(double));
+    double *sums = buffer(count * period * ROW_SUMS * (int64_t)sizeof(double));
     int bad = 0;
     for (int op = ROWS_SPLIT; op < ROWS_PLANES; op++) {
         const int weights = op == ROWS_MAGNITUDE || op == ROWS_DEVIATION || op == ROWS_ESTIMATE_FILTER;
         if ((weights && (half || across)) || (op == ROWS_ESTIMATE_FILTER && short_of))
             continue;
-        RowsCall call = {op, (int)draw(0, 2), rows, length, total, period, half, across, draw(1, 3), x_read, g_read, out,
-                         numbers[0], numbers[1], NULL, numbers[2], numbers[1], NULL, sums, 0.7, 2.0};
-        const char *wrong = run_rows(v, &call);
+        RowsCall call = {.op = op, .kind = draw(0, 2), .rows = count, .length = length, .total = total, .period = period,
+                         .half = half, .across = across, .threads = draw(1, 3), .x = x_read, .g = g_read, .out = out,
+                         .centre = numbers[0], .radius = numbers[1], .low = numbers[2], .high = numbers[1],
+                         .sums = sums, .a = 0.7, .b = 2.0};
+        const char *wrong = rows(v, &call);
         for (int64_t i = 0; i < total && !bad && !wrong; i++) {
             const double z = (double)x[i] - 0.25, found = written(out, i, half);
             double expected = found;
@@ -422,9 +470,9 @@ static int check_planes(const Variant *v)
     const int64_t channels = draw(1, 70), pixels = draw(1, 90), images = draw(1, 3);
     const int64_t n = channels * pixels * images;
     float *x = reals(n), *out = buffer(n * 4);
-    RowsCall call = {ROWS_PLANES, 0, images * ((channels + 15) / 16), pixels, n, channels, 0, 0, 1, x, NULL, out,
-                     NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0, 0};
-    int bad = run_rows(v, &call) != NULL;
+    RowsCall call = {.op = ROWS_PLANES, .rows = images * ((channels + 15) / 16), .length = pixels, .total = n,
+                     .period = channels, .threads = 1, .x = x, .out = out};
+    int bad = rows(v, &call) != NULL;
     for (int64_t i = 0; i < n && !bad; i++) {
         const int64_t image = i / (channels * pixels), c = i / pixels % channels, p = i % pixels;
         bad = out[i] != x[(image * pixels + p) * channels + c];
@@ -486,7 +534,7 @@ static int check_floats(const Variant *v)
     FloatCall c;
     draw_floats(&c);
     if (!v->float_lanes)
-        return run_floats(v, &c) == NULL;
+        return floats(v, &c) == NULL;
     const int64_t lanes = v->float_lanes, n = c.out_channels, padded = (n + lanes - 1) / lanes * lanes;
     const int64_t size = c.channels * c.height * c.width, pool = c.pool ? c.pool : 1;
     const int64_t high = c.pool ? c.pooled_height : c.out_height, wide = c.pool ? c.pooled_width : c.out_width;
@@ -498,7 +546,7 @@ static int check_floats(const Variant *v)
     c.bias = (int64_t)(intptr_t)reals(padded);
     c.activation = c.relu || draw(0, 1) ? 0 : (int64_t)(intptr_t)reals(4 * padded);
     c.result = (int64_t)(intptr_t)out;
-    const char *wrong = run_floats(v, &c);
+    const char *wrong = floats(v, &c);
     int bad = wrong != NULL;
     for (int64_t i = 0; i < outputs && !bad; i++) {
         const int64_t o = i % n, column = i / n % wide, y = i / n / wide % high, image = i / n / wide / high;

@@ -74,7 +74,7 @@ def test_a_changed_weight_is_laid_out_anew():
 def test_a_weight_for_other_channels_is_refused():
     with pytest.raises(UsageError, match="for an image of 3 channels"):
         call.float_conv(torch.ones(1, 3, 4, 4), torch.ones(4, 2, 1, 1), torch.zeros(4), [1, 1], [0, 0])
-    with pytest.raises(UsageError, match=r"activation is \(4, 3\), expected \(4, 4\)"):
+    with pytest.raises(UsageError, match=r"activation is .* \(4, 3\) .*; expected .* \(4, 4\)"):
         image = torch.ones(1, 2, 4, 4), torch.ones(4, 2, 1, 1), torch.zeros(4)
         call.float_conv(*image, [1, 1], [0, 0], activation=torch.zeros(4, 3))
 

@@ -87,7 +87,7 @@ static void images_body(void *context, int64_t begin, int64_t end, int worker)
 const char *convolve(const Variant *variant, const ConvCall *call)
 {
     Plan plan;
-    const int threads = (int)larger(1, smaller(call->threads, MAX_THREADS));
+    const int threads = thread_count(call->threads);
     const char *wrong = plan_call(&plan, variant, call, threads);
     if (wrong)
         return wrong;
@@ -104,12 +104,13 @@ const char *convolve(const Variant *variant, const ConvCall *call)
 const char *pack_image(const Variant *variant, const ConvCall *call)
 {
     const int64_t words = (call->channels + 31) / 32, image = call->height * call->width;
-    if (call->channels < 1 || call->height < 1 || call->width < 1 || call->batch < 0 || call->planes != 1)
-        return "sizes must be positive, and there must be one bit plane";
+    const char *wrong = refuse_pack(call);
+    if (wrong || !call->batch)
+        return wrong;
     Plan plan = {.call = *call, .variant = variant};
     float *thresholds = calloc((size_t)(words * 32), sizeof(float));
     if (!thresholds)
-        return "out of memory";
+        return out_of_memory;
     if (call->thresholds)
         memcpy(thresholds, floats_at(call->thresholds), (size_t)call->channels * 4);
     for (int64_t i = 0; i < call->batch; i++) {
@@ -118,7 +119,7 @@ const char *pack_image(const Variant *variant, const ConvCall *call)
             .channels = call->channels, .height = call->height, .width = call->width, .words = words,
             .thresholds = thresholds, .row_words = call->width * words,
             .first = (uint32_t *)(intptr_t)call->bits + i * image * words};
-        run_pack(&plan, (int)call->threads);
+        run_pack(&plan, thread_count(call->threads));
     }
     free(thresholds);
     return NULL;

@@ -13,23 +13,6 @@ typedef struct {
     int64_t padded_height, padded_width;
 } Work;
 
-static const char *check(const FloatCall *call)
-{
-    const int64_t limit = INT32_MAX;
-    if (call->batch < 0 || call->channels < 1 || call->height < 1 || call->width < 1 || call->out_channels < 1 ||
-        call->out_height < 1 || call->out_width < 1 || call->kernel_height < 1 || call->kernel_width < 1 ||
-        call->stride_height < 1 || call->stride_width < 1 || call->pad_top < 0 || call->pad_left < 0)
-        return "sizes must be positive";
-    if (call->height * call->width > limit / call->channels || call->out_height > limit / call->stride_height ||
-        call->out_width > limit / call->stride_width)
-        return "an image is too large";
-    if (call->pool && (call->pool < 1 || call->pool_stride < 1 || call->pool_pad < 0 || call->pool_pad >= call->pool ||
-                       (call->pooled_height - 1) * call->pool_stride - call->pool_pad >= call->out_height ||
-                       (call->pooled_width - 1) * call->pool_stride - call->pool_pad >= call->out_width))
-        return "a window of the pool lies outside the image";
-    return NULL;
-}
-
 static void fill_body(void *context, int64_t begin, int64_t end, int worker)
 {
     const Work *work = context;
@@ -88,10 +71,10 @@ static void run_image(Work *work, int threads)
 
 const char *run_floats(const Variant *variant, const FloatCall *call)
 {
-    const char *wrong = variant->float_lanes ? check(call) : "this variant has no float convolution";
-    if (wrong)
+    const char *wrong = refuse_floats(variant, call);
+    if (wrong || !call->batch)
         return wrong;
-    const int threads = call->threads < 1 ? 1 : call->threads < MAX_THREADS ? (int)call->threads : MAX_THREADS;
+    const int threads = thread_count(call->threads);
     const int64_t lanes = variant->float_lanes, pixels = call->out_height * call->out_width;
     Work work = {.variant = variant, .job = {.call = *call, .result = (float *)(intptr_t)call->result}};
     FloatJob *job = &work.job;
@@ -101,16 +84,19 @@ const char *run_floats(const Variant *variant, const FloatCall *call)
                        work.padded_height <= call->height && work.padded_width <= call->width;
     const int64_t row_floats = (inside ? call->width : work.padded_width) * call->channels;
     job->ring = call->pool < call->out_height ? call->pool : call->out_height;
-    const int64_t ring = job->ring * call->out_width * call->out_channels * threads;
+    const int64_t pixel_floats = call->out_channels * threads;
+    if (call->pool && job->ring * call->out_width > MOST_SCRATCH / (int64_t)sizeof(float) / pixel_floats)
+        return "the rows that a window of the pool holds take more than 1 GiB";
     if (!inside)
         work.padded = malloc((size_t)(work.padded_height * row_floats) * sizeof(float));
     if (call->pool)
-        job->rows = malloc((size_t)ring * sizeof(float));
+        job->rows = malloc((size_t)(job->ring * call->out_width * pixel_floats) * sizeof(float));
     if ((!inside && !work.padded) || (call->pool && !job->rows))
-        wrong = "out of memory";
+        wrong = out_of_memory;
     job->image_row = row_floats;
-    job->row_step = call->stride_height * row_floats;
-    job->pixel_step = call->stride_width * call->channels;
+    /* Steps that nobody takes could overflow. */
+    job->row_step = call->out_height > 1 ? call->stride_height * row_floats : 0;
+    job->pixel_step = call->out_width > 1 ? call->stride_width * call->channels : 0;
     job->run = call->kernel_width * call->channels;
     job->blocks = (call->out_channels + lanes - 1) / lanes;
     job->block_weights = call->kernel_height * job->run * lanes;

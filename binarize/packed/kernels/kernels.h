@@ -1,6 +1,7 @@
 /* What the files of this folder share: one call, the job made of it, and what a processor variant provides.
  *
  *     module.c    Python's door: integers in, a ConvCall out
+ *     checks.c    which calls are possible: every number against every other, and against the length of each buffer
  *     plan.c classes.c   sizes, memory and tables of a call, none of which depends on the processor
  *     convolve.c  images and threads
  *     engine.h    packing, tiling and the epilogue in plain C; each variant compiles its own copy
@@ -19,11 +20,12 @@
 
 enum { INPUT_NHWC, INPUT_NCHW, INPUT_WORDS };
 
-/* Pointers are passed as integers; 0 stands for "not given".  Shapes are those of the torch tensors. */
-#define CONV_FIELDS(FIELD)                                                                                   \
-    FIELD(input)            /* float32 [N][H][W][C] or [N][C][H][W], or words [N][H][W][ceil(C/32)] */       \
+/* A BUFFER is two integers: an address, 0 for "not given", and `name_bytes`, how far one can read from there.
+ * Shapes are those of the torch tensors. */
+#define CONV_FIELDS(FIELD, BUFFER)                                                                           \
+    BUFFER(input)           /* float32 [N][H][W][C] or [N][C][H][W], or words [N][H][W][ceil(C/32)] */       \
     FIELD(input_kind)       /* INPUT_* */                                                                    \
-    FIELD(thresholds)       /* float32 [planes][C]: bit = x < threshold; 0: thresholds of 0 */               \
+    BUFFER(thresholds)      /* float32 [planes][C]: bit = x < threshold; 0: thresholds of 0 */               \
     FIELD(planes)           /* bit planes made of one input */                                               \
     FIELD(zero_one)         /* the upper and lower input value are 1 and 0, not +1 and -1 */                 \
     FIELD(batch)                                                                                             \
@@ -45,33 +47,35 @@ enum { INPUT_NHWC, INPUT_NCHW, INPUT_WORDS };
     FIELD(dilation_width)                                                                                    \
     FIELD(groups)                                                                                            \
     FIELD(pad_value)        /* -1, 0 or 1 */                                                                 \
-    FIELD(weight)           /* the variant's layout, see layout.py */                                        \
+    BUFFER(weight)          /* the variant's layout, see layout.py */                                        \
     FIELD(masked)           /* the layout interleaves masks: several groups share a word */                  \
-    FIELD(starts)           /* int32 [blocks]: first word of a pixel that a block of filters reads */        \
+    BUFFER(starts)          /* int32 [blocks]: first word of a pixel that a block of filters reads */        \
     FIELD(span)             /* words of a pixel that a block reads */                                        \
-    FIELD(corner_sums)      /* int32 [kh+1][kw+1][padded O]: sum of the weights above and left of a tap */   \
-    FIELD(dots)             /* out: int32 [N][H'][W'][O] */                                                  \
-    FIELD(result)           /* out: float32 [N][H'][W'][O] */                                                \
-    FIELD(bits)             /* out: words [N][H'][W'][ceil(O/32)]: dot < limit, or result < next_threshold */ \
-    FIELD(scale)            /* float32 [planes][O] */                                                        \
-    FIELD(shift)            /* float32 [O] */                                                                \
-    FIELD(window_scale)     /* float32 [O] */                                                                \
-    FIELD(border)           /* float32 [2][O] */                                                             \
-    FIELD(residual)         /* float32 [N][H'][W'][O] */                                                     \
-    FIELD(activation)       /* float32 [4][O]: pre, positive, negative, post */                              \
+    BUFFER(corner_sums)     /* int32 [kh+1][kw+1][padded O]: sum of the weights above and left of a tap */   \
+    BUFFER(dots)            /* out: int32 [N][H'][W'][O] */                                                  \
+    BUFFER(result)          /* out: float32 [N][H'][W'][O] */                                                \
+    BUFFER(bits)            /* out: words [N][H'][W'][ceil(O/32)]: dot < limit, or result < next_threshold */ \
+    BUFFER(scale)           /* float32 [planes][O] */                                                        \
+    BUFFER(shift)           /* float32 [O] */                                                                \
+    BUFFER(window_scale)    /* float32 [O] */                                                                \
+    BUFFER(border)          /* float32 [2][O] */                                                             \
+    BUFFER(residual)        /* float32 [N][H'][W'][O] */                                                     \
+    BUFFER(activation)      /* float32 [4][O]: pre, positive, negative, post */                              \
     FIELD(activation_first) /* before the residual */                                                        \
-    FIELD(limit)            /* int32 [O] */                                                                  \
-    FIELD(flip)             /* words [ceil(O/32)]: inverts bits */                                           \
-    FIELD(next_threshold)   /* float32 [O] */                                                                \
+    BUFFER(limit)           /* int32 [O] */                                                                  \
+    BUFFER(flip)            /* words [ceil(O/32)]: inverts bits */                                           \
+    BUFFER(next_threshold)  /* float32 [O] */                                                                \
     FIELD(threads)
 
 typedef struct {
 #define DECLARE(name) int64_t name;
-    CONV_FIELDS(DECLARE)
-#undef DECLARE
+#define DECLARE_BUFFER(name) int64_t name, name##_bytes;
+    CONV_FIELDS(DECLARE, DECLARE_BUFFER)
 } ConvCall;
 
 #define MAX_PLANES 8
+#define MAX_KERNEL 4096
+#define MOST_SCRATCH ((int64_t)1 << 30) /* bytes of margins, and of tables, that one call may take */
 #define MOST_PIXELS 8   /* output pixels that an inner loop computes at once */
 #define MAX_LANES 64    /* filters that it computes at once */
 #define PACK_PIXELS 64  /* pixels that a [C][H][W] image is packed by */
@@ -162,13 +166,12 @@ typedef struct {
     FIELD(const float, post)                                                                                 \
     FIELD(double, sums) /* [rows][ROW_SUMS], or [rows][period][ROW_SUMS] */
 
+#define DECLARE_ADDRESS(type, name)                                                                          \
+    type *name;                                                                                              \
+    int64_t name##_bytes;
 typedef struct {
-#define DECLARE(name) int64_t name;
     ROW_INTEGERS(DECLARE)
-#undef DECLARE
-#define DECLARE(type, name) type *name;
-    ROW_ADDRESSES(DECLARE)
-#undef DECLARE
+    ROW_ADDRESSES(DECLARE_ADDRESS)
     double a, b; /* of the estimator */
 } RowsCall;
 
@@ -206,12 +209,8 @@ enum {
     FIELD(int32_t, corner_sums)     /* [kh+1][kw+1][padded], zeroed */
 
 typedef struct {
-#define DECLARE(name) int64_t name;
     FILTER_INTEGERS(DECLARE)
-#undef DECLARE
-#define DECLARE(type, name) type *name;
-    FILTER_ADDRESSES(DECLARE)
-#undef DECLARE
+    FILTER_ADDRESSES(DECLARE_ADDRESS)
     int layout;        /* LAYOUT_* */
     uint32_t *scratch; /* [filters][words of a filter] */
 } FiltersCall;
@@ -219,8 +218,8 @@ typedef struct {
 enum { LAYOUT_LANES, LAYOUT_NIBBLES, LAYOUT_ROWS };
 
 /* A float convolution without groups or dilation, then ReLU, then the largest value of each window of a pool. */
-#define FLOAT_FIELDS(FIELD)                                                                                  \
-    FIELD(input)            /* float32 [N][H][W][C] or [N][C][H][W] */                                       \
+#define FLOAT_FIELDS(FIELD, BUFFER)                                                                          \
+    BUFFER(input)           /* float32 [N][H][W][C] or [N][C][H][W] */                                       \
     FIELD(input_kind)       /* INPUT_NHWC or INPUT_NCHW */                                                   \
     FIELD(batch)                                                                                             \
     FIELD(channels)                                                                                          \
@@ -233,24 +232,22 @@ enum { LAYOUT_LANES, LAYOUT_NIBBLES, LAYOUT_ROWS };
     FIELD(kernel_width)                                                                                      \
     FIELD(stride_height)                                                                                     \
     FIELD(stride_width)                                                                                      \
-    FIELD(pad_top)                                                                                           \
-    FIELD(pad_left)                                                                                          \
+    FIELD(pad_top)          /* and at the bottom */                                                          \
+    FIELD(pad_left)         /* and on the right */                                                           \
     FIELD(relu)                                                                                              \
     FIELD(pool)             /* side of its window, 0: none */                                                \
     FIELD(pool_stride)                                                                                       \
     FIELD(pool_pad)                                                                                          \
     FIELD(pooled_height)                                                                                     \
     FIELD(pooled_width)                                                                                      \
-    FIELD(weight)           /* float32 [blocks][kh][kw][C][lanes] */                                         \
-    FIELD(bias)             /* float32 [blocks][lanes] */                                                    \
-    FIELD(activation)       /* 0 or float32 [4][blocks][lanes]: before, above, below, after */               \
-    FIELD(result)           /* out: float32 [N][H'][W'][O] */                                                \
+    BUFFER(weight)          /* float32 [blocks][kh][kw][C][lanes] */                                         \
+    BUFFER(bias)            /* float32 [blocks][lanes] */                                                    \
+    BUFFER(activation)      /* 0 or float32 [4][blocks][lanes]: before, above, below, after */               \
+    BUFFER(result)          /* out: float32 [N][H'][W'][O] */                                                \
     FIELD(threads)
 
 typedef struct {
-#define DECLARE(name) int64_t name;
-    FLOAT_FIELDS(DECLARE)
-#undef DECLARE
+    FLOAT_FIELDS(DECLARE, DECLARE_BUFFER)
 } FloatCall;
 
 typedef struct {
@@ -282,7 +279,15 @@ extern const Variant variant_avx512, variant_avx2, variant_neon, variant_scalar;
 #define MAX_VARIANTS 4
 int available_variants(const Variant **found);
 
-/* NULL, or what is wrong with the call. */
+/* checks.c: NULL, or what is wrong with the call. Sizes that pass need no 64-bit product to be looked at again. */
+const char *refuse_conv(const Variant *variant, const ConvCall *call);
+const char *refuse_pack(const ConvCall *call);
+const char *refuse_rows(const RowsCall *call);
+const char *refuse_filters(const Variant *variant, const FiltersCall *call);
+const char *refuse_floats(const Variant *variant, const FloatCall *call);
+extern const char *const out_of_memory;
+
+/* The same, after the work. */
 const char *convolve(const Variant *variant, const ConvCall *call);
 const char *pack_image(const Variant *variant, const ConvCall *call);
 
@@ -291,6 +296,11 @@ const char *run_filters(const Variant *variant, FiltersCall *call);
 const char *run_floats(const Variant *variant, const FloatCall *call);
 /* One number for `size` bytes, and for what `before` stands for. */
 uint64_t digest(const uint8_t *bytes, int64_t size, uint64_t before);
+
+static inline int thread_count(int64_t wished)
+{
+    return wished < 1 ? 1 : wished < MAX_THREADS ? (int)wished : MAX_THREADS;
+}
 
 typedef void (*Body)(void *context, int64_t begin, int64_t end, int worker);
 /* Runs body over [0, n) in ranges, on at most `threads` threads; worker numbers are below `threads`. */

@@ -1,63 +1,101 @@
 /* Python's door to the kernels.  Limited API: one build serves every CPython from 3.10.
  *
  *     variants() -> ((name, layout, lanes, masked_lanes, float_lanes), ...)   what this processor can run, best first
- *     FIELDS                                                     names of the integers that conv and pack take
- *     conv(variant, *fields), pack(variant, *fields)             addresses and sizes in the order of FIELDS
+ *     FIELDS                                                     names of the integers of a call of conv and pack
+ *     conv(variant, call, threads, *buffers), pack(...)          bytes of 64-bit integers in the order of FIELDS, then
+ *                                                                what is another in each call: PASSED
  *     rows(variant, *fields, a, b), filters(variant, *fields), floats(variant, *fields)
  *                                                                in the order of ROW_*, FILTER_*, FLOAT_* of kernels.h
- *
  *     digest(address, size, ...)                                 one number for what these pieces of memory hold
  *
- * Nothing is checked here that only a tensor knows: the caller vouches for addresses and sizes. */
+ * An address comes with the bytes that can be read from there: the caller vouches for these, checks.c for the rest. */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "kernels.h"
 
+#include <string.h>
+
+/* Of a call of conv or pack: what is not in its bytes. */
+#define PASSED(BUFFER) BUFFER(input) BUFFER(residual) BUFFER(dots) BUFFER(result) BUFFER(bits)
+
+#define COUNT_INTEGER(name) +1
+#define COUNT_BUFFER(name) +2
+#define COUNT_ADDRESS(type, name) +2
 enum {
-#define COUNT(name) INDEX_##name,
-    CONV_FIELDS(COUNT)
-#undef COUNT
-    FIELD_COUNT
+    FIELD_COUNT = 0 CONV_FIELDS(COUNT_INTEGER, COUNT_BUFFER),
+    PASSED_COUNT = 1 PASSED(COUNT_BUFFER), /* with the threads */
+    ROW_FIELDS = 0 ROW_INTEGERS(COUNT_INTEGER) ROW_ADDRESSES(COUNT_ADDRESS),
+    FILTER_FIELDS = 0 FILTER_INTEGERS(COUNT_INTEGER) FILTER_ADDRESSES(COUNT_ADDRESS),
+    FLOAT_FIELD_COUNT = 0 FLOAT_FIELDS(COUNT_INTEGER, COUNT_BUFFER)
 };
 
 static const Variant *available[MAX_VARIANTS];
 static int available_count;
 
-/* The variant that the first argument names, and the integers behind it. */
-static const Variant *read_integers(PyObject *const *args, Py_ssize_t count, int expected, int64_t *fields)
+/* The variant that an argument names. */
+static const Variant *read_variant(PyObject *argument)
 {
-    if (count < expected + 1) {
-        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd", expected, count);
-        return NULL;
-    }
-    const long index = PyLong_AsLong(args[0]);
+    const long index = PyLong_AsLong(argument);
     if (index == -1 && PyErr_Occurred())
         return NULL;
     if (index < 0 || index >= available_count) {
         PyErr_Format(PyExc_ValueError, "variant %ld: this processor has %d", index, available_count);
         return NULL;
     }
-    for (Py_ssize_t i = 0; i < expected; i++) {
-        fields[i] = PyLong_AsLongLong(args[i + 1]);
-        if (fields[i] == -1 && PyErr_Occurred())
-            return NULL;
-    }
     return available[index];
+}
+
+static int read_integers(PyObject *const *args, int count, int64_t *fields)
+{
+    for (int i = 0; i < count; i++) {
+        fields[i] = PyLong_AsLongLong(args[i]);
+        if (fields[i] == -1 && PyErr_Occurred())
+            return 0;
+    }
+    return 1;
+}
+
+/* The variant that the first argument names, and as many integers behind it as there must be. */
+static const Variant *read_fields(PyObject *const *args, Py_ssize_t count, int expected, int more, int64_t *fields)
+{
+    if (count != 1 + expected + more) {
+        PyErr_Format(PyExc_TypeError, "expected a variant and %d numbers, got %zd", expected + more, count);
+        return NULL;
+    }
+    const Variant *variant = read_variant(args[0]);
+    return variant && read_integers(args + 1, expected, fields) ? variant : NULL;
 }
 
 static const Variant *read_call(PyObject *const *args, Py_ssize_t count, ConvCall *call)
 {
-    if (count != FIELD_COUNT + 1) {
-        PyErr_Format(PyExc_TypeError, "expected a variant and %d integers, got %zd", FIELD_COUNT, count);
+    int64_t passed[PASSED_COUNT], *field = passed;
+    char *bytes;
+    Py_ssize_t length;
+    if (count != 2 + PASSED_COUNT) {
+        PyErr_Format(PyExc_TypeError, "expected a variant, a call and %d integers, got %zd", PASSED_COUNT, count);
         return NULL;
     }
-    /* nothing but int64_t, in the order of CONV_FIELDS */
-    return read_integers(args, count, FIELD_COUNT, (int64_t *)call);
+    const Variant *variant = read_variant(args[0]);
+    if (!variant || PyBytes_AsStringAndSize(args[1], &bytes, &length) || !read_integers(args + 2, PASSED_COUNT, passed))
+        return NULL;
+    if (length != (Py_ssize_t)sizeof *call) {
+        PyErr_Format(PyExc_ValueError, "a call has %zu bytes, got %zd", sizeof *call, length);
+        return NULL;
+    }
+    memcpy(call, bytes, sizeof *call); /* nothing but int64_t, in the order of CONV_FIELDS */
+    call->threads = *field++;
+#define PASS(name)                                                                                            \
+    call->name = *field++;                                                                                    \
+    call->name##_bytes = *field++;
+    PASSED(PASS)
+    return variant;
 }
 
 static PyObject *done(const char *wrong)
 {
+    if (wrong == out_of_memory)
+        return PyErr_NoMemory();
     if (wrong) {
         PyErr_SetString(PyExc_ValueError, wrong);
         return NULL;
@@ -91,15 +129,10 @@ static PyObject *py_pack(PyObject *self, PyObject *const *args, Py_ssize_t count
     return run(args, count, pack_image);
 }
 
-#define COUNT_INTEGER(name) +1
-#define COUNT_ADDRESS(type, name) +1
-enum {
-    ROW_FIELDS = 0 ROW_INTEGERS(COUNT_INTEGER) ROW_ADDRESSES(COUNT_ADDRESS),
-    FILTER_FIELDS = 0 FILTER_INTEGERS(COUNT_INTEGER) FILTER_ADDRESSES(COUNT_ADDRESS),
-    FLOAT_FIELD_COUNT = 0 FLOAT_FIELDS(COUNT_INTEGER)
-};
 #define TAKE_INTEGER(name) call.name = *field++;
-#define TAKE_ADDRESS(type, name) call.name = (type *)(intptr_t)*field++;
+#define TAKE_ADDRESS(type, name)                                                                              \
+    call.name = (type *)(intptr_t)*field++;                                                                   \
+    call.name##_bytes = *field++;
 
 static PyObject *py_rows(PyObject *self, PyObject *const *args, Py_ssize_t count)
 {
@@ -107,11 +140,9 @@ static PyObject *py_rows(PyObject *self, PyObject *const *args, Py_ssize_t count
     RowsCall call;
     const char *wrong;
     (void)self;
-    const Variant *variant = read_integers(args, count, ROW_FIELDS, fields);
+    const Variant *variant = read_fields(args, count, ROW_FIELDS, 2, fields);
     if (!variant)
         return NULL;
-    if (count != ROW_FIELDS + 3)
-        return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", ROW_FIELDS + 3, count);
     ROW_INTEGERS(TAKE_INTEGER)
     ROW_ADDRESSES(TAKE_ADDRESS)
     call.a = PyFloat_AsDouble(args[count - 2]);
@@ -130,11 +161,9 @@ static PyObject *py_filters(PyObject *self, PyObject *const *args, Py_ssize_t co
     FiltersCall call;
     const char *wrong;
     (void)self;
-    const Variant *variant = read_integers(args, count, FILTER_FIELDS, fields);
+    const Variant *variant = read_fields(args, count, FILTER_FIELDS, 0, fields);
     if (!variant)
         return NULL;
-    if (count != FILTER_FIELDS + 1)
-        return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", FILTER_FIELDS + 1, count);
     FILTER_INTEGERS(TAKE_INTEGER)
     FILTER_ADDRESSES(TAKE_ADDRESS)
     Py_BEGIN_ALLOW_THREADS
@@ -149,11 +178,9 @@ static PyObject *py_floats(PyObject *self, PyObject *const *args, Py_ssize_t cou
     const char *wrong;
     (void)self;
     /* nothing but int64_t, in the order of FLOAT_FIELDS */
-    const Variant *variant = read_integers(args, count, FLOAT_FIELD_COUNT, (int64_t *)&call);
+    const Variant *variant = read_fields(args, count, FLOAT_FIELD_COUNT, 0, (int64_t *)&call);
     if (!variant)
         return NULL;
-    if (count != FLOAT_FIELD_COUNT + 1)
-        return PyErr_Format(PyExc_TypeError, "expected %d arguments, got %zd", FLOAT_FIELD_COUNT + 1, count);
     Py_BEGIN_ALLOW_THREADS
     wrong = run_floats(variant, &call);
     Py_END_ALLOW_THREADS
@@ -212,8 +239,8 @@ PyMODINIT_FUNC PyInit__native(void)
     if (!module)
         return NULL;
 #define NAME(name) #name,
-    static const char *const names[] = {CONV_FIELDS(NAME)};
-#undef NAME
+#define NAME_BUFFER(name) #name, #name "_bytes",
+    static const char *const names[] = {CONV_FIELDS(NAME, NAME_BUFFER)};
     PyObject *fields = PyTuple_New(FIELD_COUNT);
     for (int i = 0; fields && i < FIELD_COUNT; i++) {
         PyObject *name = PyUnicode_FromString(names[i]);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* A chunk of packed input stays in the second-level cache under every block of filters. */
-enum { CHUNK_BYTES = 256 * 1024, CHUNKS_PER_THREAD = 8, LINE = 64, MAX_KERNEL = 4096 };
+enum { CHUNK_BYTES = 256 * 1024, CHUNKS_PER_THREAD = 8, LINE = 64 };
 /* Entries of the lists of words to read, which are made in each call. */
 enum { MOST_LISTED = 1 << 15 };
 
@@ -23,43 +23,12 @@ void *arena_take(Arena *arena, int64_t bytes)
     return taken;
 }
 
-static const char *check(const ConvCall *call)
-{
-    const int64_t span_h = (call->kernel_height - 1) * call->dilation_height + 1;
-    const int64_t span_w = (call->kernel_width - 1) * call->dilation_width + 1;
-    const int64_t high = call->height + call->pad_top + call->pad_bottom;
-    const int64_t wide = call->width + call->pad_left + call->pad_right;
-    if (call->planes < 1 || call->planes > MAX_PLANES)
-        return "between 1 and 8 bit planes are possible";
-    if (call->batch < 0 || call->height < 1 || call->width < 1 || call->channels < 1 || call->out_channels < 1)
-        return "sizes must be positive";
-    if (call->groups < 1 || call->channels % call->groups || call->out_channels % call->groups)
-        return "channels do not divide into the groups";
-    if (call->kernel_height < 1 || call->kernel_width < 1 || call->stride_height < 1 || call->stride_width < 1 ||
-        call->dilation_height < 1 || call->dilation_width < 1)
-        return "kernel, stride and dilation must be positive";
-    if (call->pad_top < 0 || call->pad_bottom < 0 || call->pad_left < 0 || call->pad_right < 0 ||
-        call->pad_value < -1 || call->pad_value > 1)
-        return "padding must not be negative, its value -1, 0 or 1";
-    if (high < span_h || wide < span_w || call->out_height != (high - span_h) / call->stride_height + 1 ||
-        call->out_width != (wide - span_w) / call->stride_width + 1)
-        return "the output size does not fit the input size";
-    if (call->span < 1 || call->span > (call->channels + 31) / 32)
-        return "a block reads more words than a pixel has";
-    if (call->kernel_height > MAX_KERNEL || call->kernel_width > MAX_KERNEL ||
-        call->channels / call->groups > INT32_MAX / 2 / (call->kernel_height * call->kernel_width))
-        return "a filter is too large";
-    if (wide > INT32_MAX / span_h / call->channels)
-        return "an image row is too large";
-    return NULL;
-}
-
 /* A 1x1 convolution without margin does not care where rows end. */
 static void use_one_row(ConvCall *call)
 {
-    const int64_t strides = call->stride_height * call->stride_width;
     const int64_t pads = call->pad_top + call->pad_bottom + call->pad_left + call->pad_right;
-    if (call->kernel_height * call->kernel_width != 1 || strides != 1 || pads)
+    if (call->kernel_height * call->kernel_width != 1 || pads || call->out_height != call->height ||
+        call->out_width != call->width)
         return;
     call->width *= call->height;
     call->height = 1;
@@ -69,6 +38,19 @@ static void use_one_row(ConvCall *call)
     }
     call->out_height = 1;
     call->out_width = call->width;
+}
+
+/* A step that nobody takes has no length: one of any other could overflow. */
+static void forget_unused_steps(ConvCall *call)
+{
+    if (call->out_height == 1)
+        call->stride_height = 1;
+    if (call->out_width == 1)
+        call->stride_width = 1;
+    if (call->kernel_height == 1)
+        call->dilation_height = 1;
+    if (call->kernel_width == 1)
+        call->dilation_width = 1;
 }
 
 static void fill_sizes(Plan *plan, const Variant *variant)
@@ -123,8 +105,8 @@ static int64_t choose_skips(Plan *plan)
     return classes;
 }
 
-/* Enough for all that is taken below and in classes.c. */
-static int64_t arena_bytes(const Plan *plan, int64_t classes)
+/* Tables: enough for all that is taken below and in classes.c, but what each worker has. */
+static int64_t table_bytes(const Plan *plan, int64_t classes)
 {
     const ConvCall *call = &plan->call;
     const int64_t row_classes = most_classes(call->out_height, call->kernel_height);
@@ -135,11 +117,16 @@ static int64_t arena_bytes(const Plan *plan, int64_t classes)
     int64_t bytes = takes * LINE + filter_arrays * plan->job.padded * 4;
     bytes += regions * (plan->words * 2 * 4 + (int64_t)sizeof(Region));
     bytes += (row_classes + column_classes) * (int64_t)sizeof(Taps) + outputs * 2 * 2;
-    bytes += call->planes * plan->pixel_words * 32 * 4;
-    if (!plan->in_place)
-        bytes += plan->workers * call->planes * plan->image_words * 4;
+    return bytes + call->planes * plan->pixel_words * 32 * 4;
+}
+
+/* The packed image and the window sums of one worker. */
+static int64_t worker_bytes(const Plan *plan)
+{
+    const ConvCall *call = &plan->call;
+    int64_t bytes = plan->in_place ? 0 : call->planes * plan->image_words * 4;
     if (call->window_scale)
-        bytes += plan->workers * plan->job.pixels * call->groups * 4;
+        bytes += plan->job.pixels * call->groups * 4;
     return bytes;
 }
 
@@ -296,29 +283,40 @@ static void fill_border(Plan *plan)
         fill_window(plan, rows, columns);
 }
 
+static const char *take_memory(Plan *plan, int64_t tables)
+{
+    Arena *arena = &plan->arena;
+    const int64_t bytes = tables + plan->workers * worker_bytes(plan);
+    arena->memory = malloc((size_t)bytes + LINE);
+    if (!arena->memory)
+        return out_of_memory;
+    arena->free = (char *)(intptr_t)whole_lines((int64_t)(intptr_t)arena->memory);
+    arena->end = arena->free + bytes;
+    return NULL;
+}
+
 const char *plan_call(Plan *plan, const Variant *variant, const ConvCall *call, int threads)
 {
-    const char *wrong = check(call);
+    const char *wrong = refuse_conv(variant, call);
     *plan = (Plan){.call = *call, .variant = variant};
     if (wrong || !call->batch)
         return wrong;
+    forget_unused_steps(&plan->call);
     use_one_row(&plan->call);
-    plan->workers = threads > 1 && plan->call.batch >= threads ? threads : 1;
     fill_sizes(plan, variant);
+    plan->workers = threads > 1 && plan->call.batch >= threads ? threads : 1;
+    if (plan->workers * worker_bytes(plan) > MOST_SCRATCH)
+        plan->workers = 1;
     choose_chunks(plan, plan->workers > 1 ? 1 : threads);
-
-    const int64_t bytes = arena_bytes(plan, choose_skips(plan));
-    Arena *arena = &plan->arena;
-    arena->memory = malloc((size_t)bytes + LINE);
-    if (!arena->memory)
-        return "out of memory";
-    arena->free = (char *)(intptr_t)whole_lines((int64_t)(intptr_t)arena->memory);
-    arena->end = arena->free + bytes;
+    const int64_t tables = table_bytes(plan, choose_skips(plan));
+    wrong = tables > MOST_SCRATCH ? "the tables of the border take more than 1 GiB" : take_memory(plan, tables);
+    if (wrong)
+        return wrong;
     fill_border(plan);
     fill_parameters(plan);
     if (!plan->in_place) {
         const int64_t words = plan->workers * call->planes * plan->image_words;
-        plan->images = arena_take(arena, words * 4);
+        plan->images = arena_take(&plan->arena, words * 4);
         if (plan->image_words != plan->call.height * plan->call.width * plan->pixel_words)
             memset(plan->images, 0, (size_t)words * 4); /* the margin, which packing never writes */
     }

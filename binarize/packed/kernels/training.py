@@ -20,7 +20,9 @@ from threading import local
 import torch
 from torch import Tensor
 
+from binarize.errors import UsageError
 from binarize.packed import kernels
+from binarize.packed.kernels.memory import NOTHING, extent
 from binarize.packed.kernels.recording import is_recorded
 
 __all__ = [
@@ -287,11 +289,16 @@ def _run(
     module = kernels.native()
     assert variant is not None and module is not None
     numbers = [_numbers(one, rows) for one in (centre, radius, divisor, low, high, post)]
-    module.rows(
-        variant.index, op, kind, rows.count, rows.length, rows.total, rows.period, int(x.dtype == torch.bfloat16),
-        int(rows.across), torch.get_num_threads(),
-        x.data_ptr(), _address(g), _address(out), *map(_address, numbers), _address(sums), a, b,
-    )  # fmt: skip
+    buffers = [
+        number for one in (x, g, out, *numbers, sums) for number in (NOTHING if one is None else extent(one))
+    ]
+    try:
+        module.rows(
+            variant.index, op, kind, rows.count, rows.length, rows.total, rows.period, int(x.dtype == torch.bfloat16),
+            int(rows.across), torch.get_num_threads(), *buffers, a, b,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(f"the kernels refuse {tuple(x.shape)} {x.dtype} in {rows}: {error}") from error
 
 
 def _numbers(numbers: Tensor | None, rows: Rows) -> Tensor | None:
@@ -301,7 +308,3 @@ def _numbers(numbers: Tensor | None, rows: Rows) -> Tensor | None:
     if numbers.dtype == torch.float32 and numbers.is_contiguous():
         return numbers
     return numbers.detach().to(torch.float32).contiguous()
-
-
-def _address(tensor: Tensor | None) -> int:
-    return 0 if tensor is None else tensor.data_ptr()

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Runs tests of the packed layers through Python with an extension built under sanitizers; not part of the test suite.
+#
+#     tests/packed/check_extension.sh                  address and undefined-behaviour sanitizers
+#     tests/packed/check_extension.sh thread           thread sanitizer: two Python threads and the pool
+#
+# The build goes into a folder of its own under build/, beside a copy of the package; the installed one is left alone.
+# PYTHON is the interpreter, TESTS what pytest is given, CASES how many cases the drawn tests draw, FUZZ how many calls
+# with odd arguments follow.
+set -eu
+root=$(cd "$(dirname "$0")/../.." && pwd)
+kind=${1:-address} python=${PYTHON:-$root/.venv/bin/python}
+compiler=${CC:-cc}
+folder=$root/build/sanitize-$kind
+case $kind in
+    address) flags="-fsanitize=address,undefined -fno-sanitize-recover=all" library=libasan.so ;;
+    thread) flags=-fsanitize=thread library=libtsan.so ;;
+    *) echo "unknown check '$kind'; expected address or thread" >&2; exit 2 ;;
+esac
+cd "$root"
+CFLAGS="$flags -O1 -g -fno-omit-frame-pointer" LDFLAGS="$flags" "$python" setup.py --quiet build \
+    --build-base "$folder/work" --build-lib "$folder/package"
+library=$("$compiler" -print-file-name="$library")
+cd "$folder" # no package of that name in the current folder
+checked() {
+    env LD_PRELOAD="$library" PYTHONPATH="$folder/package:$root/tests" PYTHONMALLOC=malloc OMP_NUM_THREADS=1 \
+        ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+        TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 BINARIZE_KERNEL_CASES="${CASES:-20}" "$@"
+}
+# Otherwise nothing would be checked.
+checked "$python" -c 'import sys
+from binarize.packed.kernels import _native
+assert _native.__file__.startswith(sys.argv[1]), _native.__file__
+print("checking", _native.__file__)' "$folder"
+if [ "$kind" = thread ]; then
+    exec setarch -R env LD_PRELOAD="$library" PYTHONPATH="$folder/package" OMP_NUM_THREADS=1 \
+        TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$python" "$root/tests/packed/two_threads.py"
+fi
+checked "$python" -m pytest -q -p no:cacheprovider -c "$root/setup.cfg" --rootdir "$root" -o pythonpath=tests \
+    ${TESTS:-$root/tests/packed/test_any_window.py $root/tests/packed/test_refused_calls.py \
+    $root/tests/packed/test_kernels.py $root/tests/packed/test_float_conv.py $root/tests/packed/test_fuse.py \
+    $root/tests/packed/test_training.py}
+[ "${FUZZ:-1000}" = 0 ] || checked "$python" "$root/benchmarks/fuzz_operators.py" --calls "${FUZZ:-1000}"

@@ -16,6 +16,7 @@ import ctypes
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -175,8 +176,12 @@ def _same(one: Path, other: Path) -> bool:
         return other.is_dir()
     if one.read_bytes() == other.read_bytes():
         return True
-    read = {".json": _json, ".csv": _csv, ".ckpt": _checkpoint}.get(one.suffix)
+    read = {".json": _json, ".csv": _csv, ".ckpt": _checkpoint, ".md": _text, ".html": _text}.get(one.suffix)
     return read is not None and read(one) == read(other)
+
+
+def _text(path: Path) -> str:
+    return re.sub(r"[\d.]+ minutes", "minutes", path.read_text("utf-8"))
 
 
 def _json(path: Path) -> Any:

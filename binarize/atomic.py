@@ -38,7 +38,7 @@ def whole_file(target: Path) -> Iterator[Path]:
     if place.exists() and not stat.S_ISREG(place.stat().st_mode):
         what = "a folder" if place.is_dir() else "no plain file"
         raise UsageError(f"{target} is {what}, which is not replaced by a file; give another name")
-    with draft_file(place) as draft:
+    with draft_file(place) as draft, _said_of(draft, target):
         yield draft
         draft.chmod(0o666 & ~_umask())
         sync(draft)
@@ -66,7 +66,7 @@ def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
     with claimed(target) as claim:
         recover(place)
         stays = must_stay(place)
-        with draft_folder(place, place if stays else place.parent) as draft:
+        with draft_folder(place, place if stays else place.parent) as draft, _said_of(draft, target):
             yield draft
             _settle(draft)
             claim.puts(draft)
@@ -77,6 +77,18 @@ def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
                 if not os.path.lexists(draft / path.name):
                     _link(path, draft / path.name)
             put(draft, place, [path.name for path in kept])
+
+
+@contextmanager
+def _said_of(draft: Path, target: Path) -> Iterator[None]:
+    """Errors of the disk name what the user knows: the target, not its draft."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or "")
+        if not name.startswith(str(draft)):
+            raise
+        raise OSError(error.errno, error.strerror, str(target) + name[len(str(draft)) :]) from error
 
 
 def _settle(draft: Path) -> None:

@@ -101,6 +101,7 @@ class Claim:
             os.write(handle, json.dumps(note.__dict__).encode())
             os.replace(draft, self._path)
         except BaseException:
+            draft.unlink(missing_ok=True)
             os.close(handle)
             raise
         if self._handle is not None:

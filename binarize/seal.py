@@ -26,12 +26,15 @@ _CHUNK = 1 << 20
 
 def save_sealed(content: Any, path: Path) -> None:
     """torch.save with a digest. Raises: OSError, also where torch calls a full disk something else."""
-    with path.open("w+b") as file:
-        _save(content, file)
-        size = file.seek(0, os.SEEK_END) - 2
-        digest = _digest(file, size)
-        file.seek(size)
-        file.write(_COMMENT_BYTES.to_bytes(2, "little") + _TEXT + digest)
+    try:
+        with path.open("w+b") as file:
+            _save(content, file)
+            size = file.seek(0, os.SEEK_END) - 2
+            digest = _digest(file, size)
+            file.seek(size)
+            file.write(_COMMENT_BYTES.to_bytes(2, "little") + _TEXT + digest)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def is_sealed(path: Path) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +21,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, texts: Mapping[str, 
     try:
         save_file(dict(tensors), path, metadata=dict(texts))
     except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from error
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number is not None else errno.EIO
+        raise OSError(code, os.strerror(code) if number is not None else str(error), str(path)) from error
     _sort_texts(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -385,6 +386,13 @@ def test_a_file_that_is_linked_to_another_name_leaves_that_one_as_it_was(tmp_pat
     with whole_file(tmp_path / "model" / "kept") as draft:
         draft.write_text("new")
     assert ((tmp_path / "part").read_text(), (tmp_path / "kept").read_text()) == ("old", "old")
+
+
+def test_a_full_disk_is_told_of_the_target(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as caught, whole_folder(tmp_path / "model") as draft:
+        raise OSError(errno.ENOSPC, "full", str(draft / "weights"))
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "model" / "weights"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_as_long_as_the_disk_has_them(tmp_path: Path) -> None:

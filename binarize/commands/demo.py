@@ -31,6 +31,7 @@ def demo(
 ) -> None:
     """Convert, calibrate, train, save and reload a small VGG on 8 x 8 digits. Offline, about a minute."""
     folder = out or Path(f"digits-{scheme}")
+    force = screen.hold(folder, parents=True).written or force
     if folder.exists() and out is not None and not force:
         raise UsageError(f"{folder} exists already; --force replaces it, -o names another")
     started = time.perf_counter()

@@ -10,13 +10,14 @@ from torch.utils import _pytree as pytree
 
 from binarize.capture.outputs import tensors_in
 from binarize.capture.shadow import silenced_hooks
+from binarize.errors import CheckError
 from binarize.liveness import evaluating
 from binarize.packed.freeze import Example
 
 __all__ = ["OTHER_INPUTS", "answers_of", "are_equal", "longer"]
 
 # What models raise that take something else than float tensors.
-OTHER_INPUTS = (RuntimeError, TypeError, ValueError, IndexError)
+OTHER_INPUTS = (RuntimeError, TypeError, ValueError, IndexError, CheckError)
 
 
 def answers_of(model: nn.Module, example: Example | None) -> list[Tensor] | None:

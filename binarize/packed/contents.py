@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from binarize.packed.file import PackedModel
 from binarize.packed.fold import folds, without_norm
 from binarize.packed.freeze import Frozen, MadeOf, frozen_record, remember_frozen
 from binarize.packed.graph.build import build
+from binarize.packed.graph.rehearse import check_memory
 from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
@@ -28,6 +30,8 @@ _OWN = ("bits", "scale", "shift", "window_scale", "threshold")
 # BatchNorm counts its training batches; a frozen model has no use for the number.
 _IDLE = "num_batches_tracked"
 _SHA256 = re.compile("[0-9a-f]{64}")
+# Of what a file says that its model takes.
+_MOST_INPUTS, _MOST_AXES, _LARGEST_INPUT = 64, 16, 1 << 27
 
 
 def contents_of(
@@ -109,6 +113,8 @@ def alone(contents: PackedModel) -> nn.Module:
             raise UsageError(f"{name} is tied to {first}, which is not there")
         tensors[name] = tensors[first]
     model = build(contents.about.get("graph"), contents.layers, tensors)
+    held = sum(layer.packed_bytes() for layer in contents.layers.values())
+    check_memory(model, about.shapes, held + sum(value.nbytes for value in contents.rest.values()))
     remember_frozen(model, about.record(origin_of(contents)))
     return model
 
@@ -149,11 +155,15 @@ class _About:
         self.front, self.norm = set(_names(about, "front")), set(_names(about, "norm"))
         self.loose = set(_names(about, "loose"))
         shapes, strides = about.get("shapes"), about.get("strides")
-        if not isinstance(shapes, list) or not all(_are_sizes(one) for one in shapes):
-            raise UsageError("its shapes are none")
+        if (
+            not isinstance(shapes, list)
+            or len(shapes) > _MOST_INPUTS
+            or not all(_is_input(one) for one in shapes)
+        ):
+            raise UsageError(f"about.shapes: {str(shapes)[:80]} are no shapes of inputs")
         self.shapes = tuple(tuple(shape) for shape in shapes)
         if not isinstance(strides, dict) or not all(_are_sizes(one) for one in strides.values()):
-            raise UsageError("its strides are none")
+            raise UsageError(f"about.strides: {str(strides)[:80]} are none")
         self.strides: dict[str, list[int]] = strides
 
     def record(self, made_of: MadeOf | None) -> Frozen:
@@ -164,17 +174,25 @@ def _are_sizes(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
 
 
+def _is_input(value: Any) -> bool:
+    return (
+        _are_sizes(value)
+        and len(value) <= _MOST_AXES
+        and math.prod(max(n, 1) for n in value) <= _LARGEST_INPUT
+    )
+
+
 def _texts(about: Mapping[str, Any], key: str) -> dict[str, str]:
     value = about.get(key)
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise UsageError(f"{key!r} names no layers")
+        raise UsageError(f"about.{key}: {str(value)[:80]} names no layers")
     return value
 
 
 def _names(about: Mapping[str, Any], key: str) -> list[str]:
     value = about.get(key)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise UsageError(f"{key!r} names no layers")
+        raise UsageError(f"about.{key}: {str(value)[:80]} names no layers")
     return value
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.layers import PackedLayer
+from binarize.packed.schema import check_index
 from binarize.packed.tables import (
     KINDS,
     SCALE,
@@ -46,8 +47,8 @@ from binarize.tensor_file import save_tensors
 __all__ = ["FORMAT", "PackedModel", "read_file", "write_file"]
 
 FORMAT = "binarize packed 1"
-# No index of ours comes near.
-_LONGEST_INDEX = 1 << 26
+# No index of ours comes near, nor is any folded so often.
+_LONGEST_INDEX, _FOLDED = 1 << 26, 256
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def read_file(path: str | Path) -> PackedModel:
         raise SourceError(f"{path}: damaged: its sha256 is another\n  pack the model again")
     try:
         index = _inflated(tensors.pop("index", None))
-        described, kept, about = (index.get(key) for key in ("layers", "rest", "about"))
-        if not (isinstance(described, dict) and isinstance(kept, list) and isinstance(about, dict)):
-            raise UsageError("its index has no layers, rest or about")
+        check_index(index)
+        described, kept, about = (index[key] for key in ("layers", "rest", "about"))
         tables = Tables(tensors)
         layers = {name: take_layer(name, said, tables) for name, said in described.items()}
         rest = dict(take_rest(said, tables) for said in kept)
@@ -143,8 +143,9 @@ def _inflated(table: Tensor | None) -> dict[str, Any]:
     if table is None or table.dtype != torch.uint8 or table.dim() != 1:
         raise UsageError("it has no index")
     unfolding = zlib.decompressobj()
+    most = min(_LONGEST_INDEX, (1 << 16) + _FOLDED * table.numel())
     try:
-        text = unfolding.decompress(table.numpy().tobytes(), _LONGEST_INDEX)
+        text = unfolding.decompress(table.numpy().tobytes(), most)
         if not unfolding.eof or unfolding.unused_data:
             raise UsageError("its index is cut off, too long, or has something behind it")
         index = json.loads(text.decode())

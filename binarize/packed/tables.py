@@ -60,6 +60,8 @@ _FLAGS: dict[str, Any] = {
 }
 _LARGEST = float(torch.finfo(torch.float32).max)
 # What a few bytes may ask for: a threshold that all channels share is repeated, a shape with a 0 takes no numbers.
+# What layers may take in memory: of the bytes of the file's numbers, and beside that.
+_TIMES, _BESIDE = 256, 1 << 28
 _MOST_THRESHOLDS, _MOST_NUMBERS, _MOST_AXES = 1 << 26, 1 << 48, 16
 
 
@@ -68,6 +70,8 @@ class Tables:
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         self.tensors, self.used = tensors, dict.fromkeys(tensors, 0)
+        self.bytes = sum(table.nbytes for table in tensors.values())
+        self.spent = self.highest = 0
 
     def take(self, name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """The next numbers of a table, in memory of their own."""
@@ -81,6 +85,19 @@ class Tables:
         if count:
             self.used[name] = start + count
         return table[start : start + count].view(tuple(shape)).clone()
+
+    def spend(self, name: str, kept: int, passing: int) -> None:
+        """Count what a layer takes in memory: for good, and while it is made.
+
+        Raises: UsageError, where layers take more than `256 x file + 256 MiB` bytes.
+        """
+        self.spent, self.highest = self.spent + kept, max(self.highest, passing)
+        most = _TIMES * self.bytes + _BESIDE
+        if self.spent + self.highest > most:
+            raise UsageError(
+                f"{name}: it takes {kept + passing:,} bytes in memory; at most {most:,} are expected of layers in a "
+                f"file with {self.bytes:,} bytes of numbers"
+            )
 
     def check_used_up(self) -> None:
         """Raises: UsageError, where numbers are left that belong to nothing."""
@@ -122,6 +139,7 @@ def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
     within = planes >= 1 and planes * window.in_channels <= _MOST_THRESHOLDS
     if not within or compared not in ("", "one", "each"):
         raise UsageError(f"{name}: {planes} planes compared with {compared[:40]!r}")
+    tables.spend(f"layers.{name}", *_memory(window, planes if compared else 0))
     size = stream_bytes(window.weight_shape)
     bits = tables.take("bits", (window.out_channels, size // window.out_channels), torch.uint8)
     affine = tables.take("affine", (planes + 1 + two_level, window.out_channels), torch.float32)
@@ -133,6 +151,18 @@ def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
         threshold = threshold.expand(planes, window.in_channels).contiguous()
     numbers = (affine[:planes].clone(), affine[planes].clone(), affine[-1].clone() if two_level else None)
     return PackedLayer.from_bits(Form(window, *numbers, threshold, **flags), bits)
+
+
+def _memory(window: Window, rows: int) -> tuple[int, int]:
+    """(bytes that a layer with so many rows of thresholds takes, bytes that pass while its weight is laid out)."""
+    taps, inner = math.prod(window.kernel), window.weight_shape[1]
+    filters, channels = (-(-n // 32) * 32 for n in (window.out_channels, inner))
+    if not window.native:
+        signs = window.out_channels * inner * taps
+        return 4 * rows * window.in_channels, 16 * signs
+    corners = math.prod(n + 1 for n in window.kernel)
+    words = filters * (taps * channels // 32 + corners)
+    return 4 * (words + rows * window.in_channels), 4 * filters * taps * channels
 
 
 def narrowed(value: Tensor, rest: Rest) -> Tensor:

@@ -15,47 +15,16 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from small_graph import CONTENTS, X
 from torch import Tensor, nn
 
 import binarize
 from binarize.capture.methods import check_fixed
 from binarize.errors import SourceError, UsageError
 from binarize.packed import file as packed_file
-from binarize.packed.contents import alone, contents_of
+from binarize.packed.contents import alone
 from binarize.packed.file import FORMAT, PackedModel, read_file, write_file
-from binarize.packed.freeze import freeze, pack_layers
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES
-from binarize.packed.graph.trace import graph_of
-
-
-class Small(nn.Module):
-    """A module of each kind, a tensor that the code reads, a method, an attribute and functions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm, self.relu = nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()
-        self.conv1, self.conv2 = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(16, 32, 3, padding=1)
-        self.gain, self.fc = nn.Parameter(torch.ones(32)), nn.Linear(32, 5)
-
-    def forward(self, x: Tensor, power: int = 1) -> Tensor:
-        y = self.relu(self.norm(self.stem(x)))
-        y = self.conv2(torch.relu(self.conv1(y)))
-        return self.fc(y.view(y.shape[0], 32, -1).mean(2) * self.gain**power)
-
-
-def _contents() -> PackedModel:
-    torch.manual_seed(0)
-    x = torch.randn(2, 3, 8, 8)
-    binary = binarize.convert(Small().eval(), "adabin", example_input=x, shortcuts="every")
-    packed = pack_layers(freeze(binary, ((x,), {})))
-    found = graph_of(packed, (x,), {})
-    assert not isinstance(found, str), found
-    contents = contents_of(packed, loose=found[1])
-    return PackedModel(contents.layers, contents.rest, {**contents.about, "graph": found[0]})
-
-
-CONTENTS = _contents()
-X = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ any other. Its modules stand at the paths they had, without the classes that hel
 
 from __future__ import annotations
 
+import linecache
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,16 +19,18 @@ from torch.fx import Node
 from binarize.capture.expressions import is_identifier
 from binarize.capture.graph_model import GraphModel
 from binarize.capture.methods import check_fixed
-from binarize.errors import RewriteError, UsageError
+from binarize.errors import CheckError, RewriteError, UsageError
 from binarize.packed.freeze import frozen_record, remember_frozen
 from binarize.packed.graph.modules import make, may_hold, own_tensors
 from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY, is_path
+from binarize.packed.graph.rehearse import FOREIGN
 from binarize.packed.graph.values import decode
+from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layers import PARTS, PackedLayer
 
 __all__ = ["build"]
 
-_MOST_STEPS = 1 << 17
+_MOST_STEPS = 1 << 15
 
 
 def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -62,13 +66,43 @@ def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Te
 
 
 class _Packed(GraphModel):
-    """Copies keep what is known of the model."""
+    """Copies keep what is known of the model. A step that fails is named: the graph may be anybody's."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_recorded():
+            return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        except FOREIGN as error:
+            raise CheckError(f"packed model: {_failing_step(error)}{_taken(self)}") from error
 
     def __deepcopy__(self, memo: Any) -> Any:
         copied, record = super().__deepcopy__(memo), frozen_record(self)
         if record is not None:
             remember_frozen(copied, record)
         return copied
+
+
+def _failing_step(error: BaseException) -> str:
+    """The step of a printed graph in which an error came up, and what it says."""
+    said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "forward" and "eval_with_key" in frame.f_code.co_filename:
+            text = linecache.getline(frame.f_code.co_filename, line, frame.f_globals)
+            return (
+                f"its step {text.partition('=')[0].strip()[:100]!r} does not take what it is given ({said})"
+            )
+    return f"it does not take these inputs ({said})"
+
+
+def _taken(model: nn.Module) -> str:
+    record = frozen_record(model)
+    shapes = () if record is None else record.input_shapes
+    return (
+        f"; it was packed for inputs of {' and '.join(str(list(shape)) for shape in shapes)}"
+        if shapes
+        else ""
+    )
 
 
 # --- modules and tensors

@@ -1,0 +1,156 @@
+"""Numbers in a packed file that ask for more than the file holds, and steps that do not fit: refused in words."""
+
+from __future__ import annotations
+
+import copy
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_graph import CONTENTS, X
+
+import binarize
+from binarize.errors import CheckError, SourceError
+from binarize.packed.file import FORMAT, _digest, read_file, write_file
+from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.window import Window
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_file(tmp_path / "packed.safetensors", CONTENTS)
+    return tmp_path / "packed.safetensors"
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    """Edit the index of a file and seal it anew."""
+    tensors = load_file(path)
+    index = json.loads(zlib.decompress(tensors.pop("index").numpy().tobytes()))
+    edit(index)
+    text = zlib.compress(json.dumps(index).encode())
+    tensors["index"] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    save_file(tensors, path, {"format": FORMAT, "sha256": _digest(FORMAT, tensors)})
+
+
+def put(*way: Any) -> Callable[[Any], Callable[[dict[str, Any]], object]]:
+    """A value at a place of the index."""
+
+    def with_value(value: Any) -> Callable[[dict[str, Any]], object]:
+        def edit(index: dict[str, Any]) -> None:
+            place: Any = index
+            for key in way[:-1]:
+                place = place[key]
+            place[way[-1]] = copy.deepcopy(value)
+
+        return edit
+
+    return with_value
+
+
+WINDOW = ("layers", "conv1", "window")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (put(*WINDOW, "stride")([1 << 24, 1]), r"layers\.conv1\.window\.stride\.0: .* less than or equal to 65536"),
+        (put(*WINDOW, "stride")([1, "2"]), r"layers\.conv1\.window\.stride\.1: .* integer, found 2"),
+        (put(*WINDOW, "padding")([1, 1, 1, 1 << 20]), r"layers\.conv1\.window\.padding\.3: "),
+        (put(*WINDOW, "dilation")([0, 1]), r"layers\.conv1\.window\.dilation\.0: "),
+        (put(*WINDOW, "evil")(1), r"layers\.conv1\.window\.evil: Extra inputs are not permitted"),
+        (put("layers", "conv1", "planes")(1 << 20), r"layers\.conv1\.planes: "),
+        (put("layers", "conv1", "outside")(1e300), r"layers\.conv1\.outside: "),
+        (put("layers", "conv1")([]), r"layers\.conv1: "),
+        (put("rest", 0)(["x", [1]]), r"rest\.0: "),
+        (put("about", "shapes")([[1, 3, 1 << 20, 1 << 20]]), r"about\.shapes: "),
+        (put("about", "shapes")({}), r"about\.shapes: "),
+        (put("about", "folded")([]), r"about\.folded: "),
+        (put("about", "made_of")({"weights": "x", "plan": "y"}), r"made_of: "),
+    ],
+)  # fmt: skip
+def test_a_wrong_number_is_told_with_its_path(edit: Any, said: str, path: Path) -> None:
+    change(path, edit)
+    with pytest.raises(SourceError, match=rf"packed\.safetensors: .*{said}"):
+        binarize.load_packed(path)
+
+
+def test_a_large_kernel_in_a_small_file_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    window = Window("conv", 1, 1, (4096, 4096), (1, 1), (1, 1), (0, 0, 0, 0))
+    form = Form(window, torch.ones(1, 1), torch.zeros(1))
+    layer = PackedLayer.from_bits(form, torch.zeros(1, 1 << 21, dtype=torch.uint8))
+    write_file(tmp_path / "large", type(CONTENTS)({"wide": layer}, {}, {}))
+    with pytest.raises(SourceError, match=r"layers\.wide: it takes [\d,]+ bytes in memory; at most "):
+        read_file(tmp_path / "large")
+
+
+def test_honest_wide_layers_are_read(tmp_path: Path) -> None:
+    windows = {
+        "one row of a million": Window("linear", 1 << 20, 1),
+        "a long filter": Window("conv", 1, 4, (4096,), (1,), (1,), (0, 0)),
+        "depthwise": Window("conv", 512, 512, (7, 7), (1, 1), (1, 1), (3, 3, 3, 3), (), 512),
+    }
+    layers = {}
+    for name, window in windows.items():
+        form = Form(window, torch.ones(1, window.out_channels), torch.zeros(window.out_channels))
+        layers[name] = PackedLayer.of(form, torch.zeros(window.weight_shape, dtype=torch.bool))
+    write_file(tmp_path / "wide", type(CONTENTS)(layers, {}, {}))
+    assert read_file(tmp_path / "wide").layers.keys() == windows.keys()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ["function", "torch.zeros", [1 << 40], {}],
+        ["method", "repeat", [{"node": 1}, 1, 1, 1 << 20, 1 << 20], {}],
+        ["function", "functional.pad", [{"node": 1}, [1 << 20, 1 << 20, 1 << 20, 1 << 20]], {}],
+    ],
+)
+def test_a_graph_that_asks_for_memory_is_refused(step: list[Any], path: Path) -> None:
+    change(path, lambda index: index["about"]["graph"]["nodes"].append(step))
+    with pytest.raises(
+        SourceError, match=r"brings its results to [\d,]+ bytes on the recorded input; at most"
+    ):
+        binarize.load_packed(path)
+
+
+def test_padding_that_no_result_shows_is_counted(path: Path) -> None:
+    def edit(index: dict[str, Any]) -> None:
+        given = index["about"]["graph"]["modules"]["stem"][1]
+        given["padding"], given["stride"] = [1 << 15, 1 << 15], [1 << 16, 1 << 16]
+
+    change(path, edit)
+    with pytest.raises(SourceError, match=r"aten\.convolution\.default brings its results to"):
+        binarize.load_packed(path)
+
+
+def test_an_index_that_is_folded_too_often_is_refused(path: Path) -> None:
+    change(path, put("about", "note")("x" * (1 << 24)))
+    with pytest.raises(SourceError, match="its index is cut off, too long"):
+        read_file(path)
+
+
+def test_a_step_that_does_not_fit_is_named_when_it_runs(path: Path) -> None:
+    nodes = read_file(path).about["graph"]["nodes"]
+    place = next(i for i, node in enumerate(nodes) if node[1] == "fc")
+    change(
+        path, put("about", "graph", "nodes", place)(["function", "torch.mm", [{"node": 1}, {"node": 1}], {}])
+    )
+    model = binarize.load_packed(path)
+    with pytest.raises(
+        CheckError, match=r"packed model: its step 'mm' does not take .*RuntimeError.* packed for inputs"
+    ):
+        model(X)
+
+
+def test_other_inputs_of_an_honest_graph_are_refused_in_words(path: Path) -> None:
+    model = binarize.load_packed(path)
+    with pytest.raises(CheckError, match=r"packed model: its step 'stem' does not take what it is given"):
+        model(X[:, :2])
+    with pytest.raises(CheckError, match=r"packed model: it does not take these inputs \(TypeError"):
+        model()
+    assert model(X).shape == (3, 5)

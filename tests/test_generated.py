@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 import pickle
 import traceback
+from pathlib import Path
+from typing import Any
 
 import nets
+import pytest
 import torch
 from torch import Tensor, nn
 
-from binarize.capture import trace_container
+from binarize import generated
+from binarize.capture import graph_model, trace_container
+from binarize.capture.methods import hold_methods
+from binarize.errors import CheckError, SourceError
 from binarize.generated import forward_source, give_forward, is_generated, source_hash
+from binarize.rewrite import _generate
+from binarize.sources import load
 
 
 class Counted(nn.Module):
@@ -125,3 +134,44 @@ def test_training_flags_are_read_live_after_a_copy() -> None:
         torch.manual_seed(0)
         first = same.train()(x)
         assert not torch.equal(first, same(x))
+
+
+class Calls:
+    """Pickled as a call of a function of ours that makes code from text."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize("inside", [lambda one: one, lambda one: {"weight": torch.ones(1), "model": one}])
+@pytest.mark.parametrize("which", ["class", "graph"])
+def test_no_file_that_is_loaded_safely_reaches_what_runs_a_source(
+    which: str, inside: Any, tmp_path: Path
+) -> None:
+    source = f"open({str(tmp_path / 'ran')!r}, 'w')"
+    call = (
+        Calls(generated._rebuild, nn.Module, source, {})
+        if which == "class"
+        else Calls(graph_model._rebuild_graph, graph_model.GraphModel, "x", {}, source, {})
+    )
+    torch.save(inside(call), tmp_path / "net.pt")
+    with pytest.raises(SourceError):
+        load(str(tmp_path / "net.pt"))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_hash_of_the_printing_of_older_versions_is_still_taken() -> None:
+    def given_by(digest: str) -> dict[str, str]:
+        module = Counted()
+        graph = trace_container(module, {})
+        hold_methods(graph)
+        return _generate(module, {"": graph}, {"": digest})
+
+    printed = trace_container(Counted(), {}).python_code("self").src
+    (now,) = given_by(hashlib.sha256(printed.encode()).hexdigest()).values()
+    assert given_by(now) == {"": now} == {"": source_hash(forward_source(given(Counted())))}
+    with pytest.raises(CheckError, match="differs from the saved one"):
+        given_by("0" * 64)

@@ -87,7 +87,7 @@ class FusedConv(nn.Module):
         if (
             ready is None
             or ready.variant is not variant
-            or ready.version != native.version(cast(Tensor, buffers["bits"]))
+            or ready.version != native.version(*ready.watched)
             or any(_address(buffers[name]) != address for name, address in ready.addresses)
         ):
             ready = self._prepare(variant, x, last)
@@ -155,13 +155,16 @@ class FusedConv(nn.Module):
         words = None if self.next_threshold is None else native.new_words(x, geometry)
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
+        tables = (one for name, one in self._buffers.items() if name != "bits" and one is not None)
+        watched = (self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one))
         module = kernels.native()
         assert module is not None
         ready = _Ready(
             variant,
             module.conv,
             weight,
-            native.version(self.bits),
+            native.version(*watched),
+            watched,
             call,
             [(name, _address(buffer)) for name, buffer in self._buffers.items()],
             like.shape,
@@ -190,6 +193,8 @@ class _Ready:
     conv: Callable[..., None]
     weight: KernelWeight
     version: int
+    # What the call has copies of: the signs laid out, and tables that do not lie in one piece.
+    watched: tuple[Tensor, ...]
     call: Call
     # Of the buffers it was made of: shared memory and `tensor.data = ...` move what stays the same object.
     addresses: list[tuple[str, int]]

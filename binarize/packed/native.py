@@ -69,9 +69,9 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T], *, ours: bool = Fa
     return found
 
 
-def version(tensor: Tensor) -> int:
-    """A number that changes when what the tensor holds does, whoever wrote to it."""
-    return digest_of(tensor)
+def version(*tensors: Tensor) -> int:
+    """A number that changes when what the tensors hold does, whoever wrote to them."""
+    return digest_of(*tensors)
 
 
 def _forget(layouts: dict[int, Any], name: int, _: object) -> None:

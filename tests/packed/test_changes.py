@@ -133,6 +133,17 @@ def test_a_changed_scale_moves_the_border_along() -> None:
         assert torch.equal(layer(x), PackedLayer.from_bits(layer.form, layer.bits).eval()(x))
 
 
+def test_a_table_that_does_not_lie_in_one_piece_may_change() -> None:
+    layer, x = layer_of("conv")
+    fused = fuse(nn.Sequential(layer), x)
+    (call,) = (m for m in fused.modules() if isinstance(m, FusedConv))
+    whole = torch.ones(2 * len(call.shift))
+    call.shift = whole[::2]
+    before = fused(x)
+    whole.numpy()[:] += 1
+    torch.testing.assert_close(fused(x), before + 1, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["weight", "bias"])
 def test_a_changed_float_convolution_counts(name: str) -> None:
     stem = FloatConv(nn.Conv2d(3, 8, 3, padding=1)).eval()

@@ -77,6 +77,8 @@ __all__ = [
 ]
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
+# The float weights take no more than so many times the file of weights, and this much.
+_TIMES, _MORE = 4, 1 << 26
 REPORTS = ("json", "md", "html")
 
 
@@ -300,7 +302,9 @@ def _float_model(
     if origin.builder is not None:
         return build(origin.builder, num_classes=origin.num_classes)
     if (folder / _STRUCTURE).is_file():
-        return load_structure(folder / _STRUCTURE)
+        weights = folder / _WEIGHTS
+        held = weights.stat().st_size if weights.is_file() else 0
+        return load_structure(folder / _STRUCTURE, limit=_TIMES * held + _MORE)
     raise SourceError(
         f"{folder}: the float model's class is your own ({origin.class_path}), which no file here can make\n"
         f"  load({str(folder)!r}, model=your_float_model), or --source {shlex.quote(origin.code or 'file.py:factory')}"

@@ -23,6 +23,8 @@ from binarize.sources.safe_pickle import load_pickle_safely, refused_globals
 __all__ = ["load_structure", "save_structure", "tied_tensors", "without_data"]
 
 FORMAT = "binarize structure 1"
+# Where nobody knows how large the weights are.
+LIMIT = 1 << 36
 
 
 def save_structure(module: nn.Module, path: str | Path) -> list[str]:
@@ -51,23 +53,49 @@ def save_structure(module: nn.Module, path: str | Path) -> list[str]:
     return refused
 
 
-def load_structure(path: str | Path, *, meta: bool = False) -> nn.Module:
+def load_structure(path: str | Path, *, meta: bool = False, limit: int = LIMIT) -> nn.Module:
     """The module that `save_structure` wrote; its weights are uninitialised memory, or nothing with `meta`.
+
+    `limit` are the bytes that this memory may take: the file itself has no more than shapes.
 
     Raises: SourceError where the file is damaged or something else, UntrustedSourceError where it would run
     code.
     """
     content = load_pickle_safely(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or not _is_format(content.get("format")):
         raise SourceError(f"{path}: not a structure file of this version of binarize")
     module, tied = content.get("module"), content.get("tied")
     if isinstance(module, nn.Module):
         check_whole(module, str(path))
-    if not isinstance(module, nn.Module) or tied != tied_tensors(module):
+    if not isinstance(module, nn.Module) or not _is_names(tied) or tied != tied_tensors(module):
         raise SourceError(f"{path}: damaged: its module does not agree with its list of tied tensors")
     if not meta:
-        _allocate(module)
+        needed = sum(tensor.numel() * tensor.element_size() for tensor in _without_memory(module))
+        if needed > limit:
+            raise SourceError(
+                f"{path}: damaged: its shapes ask for {needed:,} bytes, which no weights here have"
+            )
+        try:
+            _allocate(module)
+        except (RuntimeError, MemoryError) as error:
+            raise SourceError(f"{path}: there is no memory for its {needed:,} bytes of weights") from error
     return module
+
+
+def _is_format(found: object) -> bool:
+    return isinstance(found, str) and found == FORMAT
+
+
+def _is_names(found: object) -> bool:
+    return isinstance(found, list) and all(
+        isinstance(group, list) and all(isinstance(name, str) for name in group) for group in found
+    )
+
+
+def _without_memory(module: nn.Module) -> list[Tensor]:
+    """Every tensor without data, once."""
+    found = {id(tensor): tensor for _, tensor in _entries(module) if tensor.is_meta}
+    return list(found.values())
 
 
 def tied_tensors(module: nn.Module) -> list[list[str]]:

@@ -87,3 +87,18 @@ def test_other_files_are_no_structure(tmp_path: Path) -> None:
     torch.save({"format": "binarize structure 1", "module": Own(), "tied": []}, tmp_path / "own.pt")
     with pytest.raises(UntrustedSourceError, match=r"test_structure\.Own"):
         load_structure(tmp_path / "own.pt")
+
+
+def test_shapes_ask_for_no_more_memory_than_the_weights_have(tmp_path: Path) -> None:
+    save_structure(nn.Linear(1000, 1000), tmp_path / "structure.pt")
+    load_structure(tmp_path / "structure.pt", limit=4_004_000)
+    with pytest.raises(SourceError, match=r"its shapes ask for 4,004,000 bytes"):
+        load_structure(tmp_path / "structure.pt", limit=4_003_999)
+
+
+@pytest.mark.parametrize("tied", [None, 3, [torch.zeros(2)], [["0.weight", torch.zeros(2)]], [[]]])
+def test_a_damaged_list_of_tied_tensors_is_refused(tied: object, tmp_path: Path) -> None:
+    content = {"format": "binarize structure 1", "module": nn.Linear(2, 2), "tied": tied}
+    torch.save(content, tmp_path / "structure.pt")
+    with pytest.raises(SourceError, match="list of tied tensors"):
+        load_structure(tmp_path / "structure.pt")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from binarize.calibration.batches import count, images_at
 from binarize.calibration.progress import Progress
 from binarize.calibration.reconstruct import Steps
+from binarize.errors import CheckError
 from binarize.layers import BinaryLayer
 from binarize.liveness import Images, call
 
@@ -59,8 +60,14 @@ def reconstruct_jointly(
 
     kept = progress.joint()
     if kept is not None:
-        model.load_state_dict(kept["model"], strict=False)
-        optimizer.load_state_dict(kept["optimizer"])
+        try:
+            model.load_state_dict(kept["model"], strict=False)
+            optimizer.load_state_dict(kept["optimizer"])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckError(
+                f"the kept progress of the calibration does not fit the model: {error}\n"
+                "  remove it, and the calibration begins anew"
+            ) from error
         generator.set_state(kept["generator"])
         losses += kept["losses"]
         for _ in losses:

@@ -12,14 +12,15 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from binarize.atomic import whole_file
-from binarize.errors import CheckError
+from binarize.errors import CheckError, SourceError
 from binarize.seal import is_sealed, save_sealed
+from binarize.sources import load_pickle_safely
 
 __all__ = ["Progress"]
 
@@ -54,7 +55,9 @@ class Progress:
     ) -> tuple[float, float]:
         """(error before, after) of a layer: `train` changes its parameters and draws from the generator, once ever."""
         kept = self._layers.get(name)
-        if kept is not None and len(kept["parameters"]) == len(parameters):
+        if kept is not None and [value.shape for value in kept["parameters"]] == [
+            p.shape for p in parameters
+        ]:
             with torch.no_grad():
                 for parameter, value in zip(parameters, kept["parameters"]):
                     parameter.copy_(value)
@@ -112,8 +115,53 @@ class Progress:
         except CheckError as error:
             raise CheckError(f"{error}\n  remove it, and the calibration begins anew") from error
         try:
-            found = torch.load(self.path, map_location="cpu", weights_only=True)
-            same = found["format"] == _FORMAT and found["key"] == self.key
-            return found if same and isinstance(found["layers"], dict) else None
-        except Exception:  # a damaged file may raise anything; what it held is worked out again
+            found = load_pickle_safely(self.path)
+        except SourceError:  # what it held is worked out again
             return None
+        return found if _is_progress(found, self.key) else None
+
+
+def _is_progress(found: object, key: str) -> TypeGuard[dict[str, Any]]:
+    """Whether a file holds what this calibration would have written."""
+    if not isinstance(found, dict) or not isinstance(found.get("layers"), dict):
+        return False
+    said, joint = (found.get("format"), found.get("key")), found.get("joint")
+    return (
+        [type(value) for value in said] == [int, str]
+        and said == (_FORMAT, key)
+        and all(_is_layer(layer) for layer in found["layers"].values())
+        and (joint is None or _is_joint(joint))
+    )
+
+
+def _is_layer(found: object) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("parameters"), list)
+        and all(isinstance(value, Tensor) for value in found["parameters"])
+        and _are_numbers(found.get("errors"))
+        and len(found["errors"]) == 2
+        and _is_state(found.get("generator"))
+    )
+
+
+def _is_joint(found: object) -> bool:
+    return (
+        isinstance(found, dict)
+        and all(isinstance(found.get(name), dict) for name in ("model", "optimizer"))
+        and _are_numbers(found.get("losses"))
+        and _is_state(found.get("generator"))
+    )
+
+
+def _are_numbers(found: object) -> bool:
+    return isinstance(found, list) and all(type(value) in (int, float) for value in found)
+
+
+def _is_state(found: object) -> bool:
+    """Whether a generator takes it."""
+    try:
+        torch.Generator().set_state(found)  # type: ignore[arg-type]
+    except (RuntimeError, TypeError):
+        return False
+    return True

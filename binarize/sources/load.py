@@ -235,6 +235,7 @@ def _from_file(
     digest = background.submit(files.sha256, path.open("rb")).result if not meta else None
     background.shutdown(wait=False)
     checkpoint = _read(path, kind, arch, trust_pickle, meta)
+    _refuse_shapes(checkpoint, path)
     if damaged is not None and (record := damaged.result()) is not None:
         raise SourceError(f"{path}: damaged: the checksum of its record {record} is wrong; copy it again")
     if checkpoint.module is not None:
@@ -247,6 +248,17 @@ def _from_file(
         found = _filled(path, checkpoint, arch, num_classes)
         found = replace(found, kind="safetensors" if kind == "safetensors" else "state_dict")
     return replace(found, digest=digest)
+
+
+def _refuse_shapes(checkpoint: Checkpoint, path: Path) -> None:
+    """Raises SourceError for tensors without data: they may claim any size."""
+    module = checkpoint.module
+    held = {**dict(module.named_parameters()), **dict(module.named_buffers())} if module is not None else {}
+    empty = [name for name, value in {**held, **checkpoint.state}.items() if getattr(value, "is_meta", False)]
+    if empty:
+        raise SourceError(
+            f"{path}: holds only the shapes of its weights ({empty[0]}); give the file of the weights"
+        )
 
 
 def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool, meta: bool) -> Checkpoint:

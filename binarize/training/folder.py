@@ -17,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_model
 from torch import nn
 
@@ -27,7 +26,7 @@ from binarize.conversion import conversion_of
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.leftovers import is_empty, is_leftover
 from binarize.seal import is_sealed
-from binarize.sources.safe_pickle import DAMAGE
+from binarize.sources import load_pickle_safely
 from binarize.training.metrics import MetricsFile
 from binarize.training.stored_schema import check_stored, check_training
 
@@ -115,12 +114,13 @@ class TrainingFolder:
         """
         try:
             sealed = is_sealed(self.checkpoint)
-            data = torch.load(self.checkpoint, map_location="cpu", weights_only=True, mmap=True)
-            stored = {**data["binarize"], "step": data["global_step"], "sealed": sealed}
-        except DAMAGE as error:
-            raise SourceError(
-                f"{self.checkpoint}: damaged, or no checkpoint of a training: {error or type(error).__name__}"
-            ) from error
+        except OSError as error:
+            raise SourceError(f"{self.checkpoint}: cannot be read: {error.strerror}") from error
+        data = load_pickle_safely(self.checkpoint, mmap=True)
+        found = data.get("binarize") if isinstance(data, dict) else None
+        if not isinstance(data, dict) or not isinstance(found, dict) or "global_step" not in data:
+            raise SourceError(f"{self.checkpoint}: damaged, or no checkpoint of a training")
+        stored = {**found, "step": data["global_step"], "sealed": sealed}
         check_stored(stored, str(self.checkpoint))
         return stored
 

@@ -16,8 +16,9 @@ import pytorch_lightning as lightning
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from binarize.atomic import whole_file
-from binarize.errors import UsageError, did_you_mean
+from binarize.errors import SourceError, UsageError, did_you_mean
 from binarize.seal import is_sealed, save_sealed
+from binarize.sources import load_pickle_safely
 from binarize.training.recipe import Recipe
 
 __all__ = ["LOGGERS", "PRECISIONS", "Machine", "make_loggers", "make_trainer", "quiet"]
@@ -72,9 +73,15 @@ class SealedCheckpoints(TorchCheckpointIO):
             save_sealed(checkpoint, draft)
 
     def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """What the file holds. Raises: CheckError, where its digest is another."""
+        """What the file holds, read without torch's unpickler.
+
+        Raises: CheckError, where its digest is another; SourceError, where it is damaged otherwise.
+        """
         is_sealed(Path(path))
-        return super().load_checkpoint(path, *arguments, **options)
+        found = load_pickle_safely(path)
+        if not isinstance(found, dict):
+            raise SourceError(f"{path}: no checkpoint of a training")
+        return found
 
 
 def make_trainer(

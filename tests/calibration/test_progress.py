@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import binarize
 from binarize.calibration import progress, reconstruct, settle
 from binarize.errors import CheckError
+from binarize.seal import save_sealed
 
 STEPS = {"steps": 3, "joint_steps": 4}
 
@@ -128,3 +129,33 @@ def test_a_file_of_an_older_version_is_as_good_as_none(tmp_path: Path) -> None:
 def test_closed_forms_alone_keep_nothing(tmp_path: Path) -> None:
     calibrated(tmp_path / "kept", steps=0, joint_steps=0)
     assert list(tmp_path.iterdir()) == []
+
+
+GENERATOR = torch.Generator().get_state()
+LAYER = {"parameters": [torch.zeros(2)], "generator": GENERATOR, "errors": [1.0, 0.5]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": torch.ones(2)},
+        {"layers": [LAYER]},
+        {"layers": {"a": None}},
+        {"layers": {"a": {**LAYER, "parameters": [None]}}},
+        {"layers": {"a": {**LAYER, "generator": torch.zeros(3, dtype=torch.uint8)}}},
+        {"layers": {"a": {**LAYER, "errors": ["x", "y"]}}},
+        {"joint": {"model": {}, "optimizer": {}, "generator": GENERATOR, "losses": [None]}},
+        {"joint": nn.Linear(1, 1)},
+    ],
+)
+def test_what_no_calibration_would_have_written_is_left(change: dict[str, Any], tmp_path: Path) -> None:
+    content = {"format": 1, "key": "k", "layers": {"a": LAYER}, "joint": None}
+    save_sealed(content, tmp_path / "kept")
+    parameter = nn.Parameter(torch.ones(2))
+    kept = progress.Progress(tmp_path / "kept", "k")
+    assert kept.layer("a", [parameter], torch.Generator(), lambda: (9.0, 9.0)) == (1.0, 0.5)
+    assert parameter.tolist() == [0.0, 0.0]
+    save_sealed({**content, **change}, tmp_path / "kept")
+    kept = progress.Progress(tmp_path / "kept", "k")
+    assert kept.layer("a", [parameter], torch.Generator(), lambda: (9.0, 9.0)) == (9.0, 9.0)
+    assert kept.joint() is None

@@ -247,3 +247,11 @@ def test_both_formats_give_what_torch_reads(old: bool, mapped: bool, tmp_path: P
         torch.testing.assert_close(read[name], tensor_, rtol=0, atol=0)
         assert read[name].stride() == tensor_.stride()
     assert read["part"].untyped_storage().data_ptr() == read["whole"].untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("whole_module", [True, False])
+def test_shapes_without_data_are_no_model(whole_module: bool, tmp_path: Path) -> None:
+    """They may claim any size: an example input of so many channels would take all memory."""
+    net = nn.Conv2d(1 << 20, 1 << 20, 3, device="meta")
+    with pytest.raises(SourceError, match="holds only the shapes of its weights"):
+        load(str(saved(net if whole_module else net.state_dict(), tmp_path / "net.pt")))

@@ -2,6 +2,7 @@
 
 BinarizeError                 1  base class; itself only for a fault of ours
 ├── UsageError                2  an argument that cannot be meant
+├── ResourceError             2  a file, the disk, a device or the memory fails
 ├── RuleError                 3  a rule file or a rule override is wrong
 ├── SourceError               4  the model's source cannot be loaded
 │   └── UntrustedSourceError  4  loading it would run code from the file
@@ -27,6 +28,7 @@ __all__ = [
     "CaptureError",
     "CheckError",
     "NothingToBinarizeError",
+    "ResourceError",
     "RewriteError",
     "RuleError",
     "SourceError",
@@ -51,6 +53,12 @@ class BinarizeWarning(UserWarning):
 
 class UsageError(BinarizeError):
     """An argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class ResourceError(BinarizeError):
+    """A file, the disk, a device or the memory fails."""
 
     exit_code = 2
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from binarize.errors import RuleError
 from binarize.rule_document import Document, Path, point_at, spell
+from binarize.special_file import why_special
 
 __all__ = [
     "MAX_BYTES",
@@ -71,6 +72,9 @@ class RuleText:
 
 def read_text(path: str | pathlib.Path) -> RuleText:
     """The text of a rule file. Raises RuleError where it cannot be read, is too large, or is no UTF-8."""
+    special = why_special(path)
+    if special is not None:
+        raise RuleError(f"{path} {special}")
     try:
         with open(path, "rb") as file:
             raw = file.read(MAX_BYTES + 1)

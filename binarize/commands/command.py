@@ -23,6 +23,7 @@ import typer
 from binarize.atomic import recover
 from binarize.commands.screen import Screen
 from binarize.errors import BinarizeError, BinarizeWarning, RewriteError
+from binarize.failures import in_words
 
 __all__ = ["command"]
 
@@ -82,10 +83,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(130) from None
         except BinarizeError as error:
             raise typer.Exit(_explain(screen, str(error), error, error.exit_code)) from error
-        except OSError as error:
-            where = f": {error.filename}" if error.filename else ""
-            raise typer.Exit(_explain(screen, f"{error.strerror or error}{where}", error, 1)) from error
         except Exception as error:
+            told = in_words(error)
+            if told is not None:
+                told.__cause__ = error
+                raise typer.Exit(_explain(screen, str(told), told, told.exit_code)) from error
             raise typer.Exit(_explain(screen, f"{type(error).__name__}: {error}", error, 1)) from error
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + shared
@@ -132,7 +134,7 @@ def _explain(screen: Screen, message: str, error: Exception, code: int) -> int:
     if screen.debug:
         traceback.print_exception(error)
     screen.error(message)
-    expected = isinstance(error, (BinarizeError, OSError)) and not isinstance(error, RewriteError)
+    expected = isinstance(error, BinarizeError) and not isinstance(error, RewriteError)
     if not (expected or screen.debug):
         screen.note("This is a fault of binarize. The same command with --debug shows where it happened.")
     with suppress(OSError):  # stdout itself may be what is full

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import Dataset
 
 from binarize.errors import UsageError
+from binarize.special_file import why_special
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -99,8 +100,14 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
         from PIL import Image
 
         path, label = self.files[index]
-        with Image.open(path) as image:
-            shown = image.convert(self.mode)
+        special = why_special(path)
+        if special is not None:
+            raise ValueError(special)
+        try:
+            with Image.open(path) as image:
+                shown = image.convert(self.mode)
+        except Image.DecompressionBombError as error:
+            raise ValueError(str(error)) from error
         return (shown,) if label == _NO_LABEL else (shown, label)
 
     def notes(self) -> tuple[str, ...]:

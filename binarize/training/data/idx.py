@@ -14,11 +14,14 @@ import torch
 from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
+from binarize.special_file import why_special
 
 __all__ = ["find_idx", "read_idx"]
 
 # Third byte of the file -> numpy type, big-endian.
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+# A small gzip file may hold a thousand times its size.
+_MOST_BYTES = 1 << 32
 _SPLITS = {"train": ("train",), "validation": ("t10k", "test", "val", "valid")}
 
 
@@ -45,19 +48,30 @@ def read_idx(path: str | Path) -> Tensor:
             f"{path}: {len(raw)} bytes, where {size} numbers of {kind.itemsize} bytes need {wanted}; copy it again"
         )
     array = np.frombuffer(raw, kind, offset=start).reshape(shape)
-    return torch.from_numpy(array.astype(kind.newbyteorder("=")))
+    try:
+        return torch.from_numpy(array.astype(kind.newbyteorder("=")))
+    except MemoryError as error:
+        raise SourceError(f"{path}: needs more memory than there is") from error
 
 
 def _bytes(path: Path) -> bytes:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    if not zipped:
-        return path.read_bytes()
+    special = why_special(path)
+    if special is not None:
+        raise SourceError(f"{path} {special}")
     try:
-        with gzip.open(path) as file:
-            return file.read()
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        if not zipped:
+            return path.read_bytes()
+        with gzip.open(path) as packed:
+            found = packed.read(_MOST_BYTES + 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise SourceError(f"{path}: damaged gzip file: {error}; copy it again") from error
+    except MemoryError as error:
+        raise SourceError(f"{path}: needs more memory than there is") from error
+    if len(found) > _MOST_BYTES:
+        raise SourceError(f"{path}: holds more than {_MOST_BYTES >> 30} GiB unpacked; unpack it first")
+    return found
 
 
 def find_idx(folder: str | Path, split: str) -> tuple[Path, Path]:

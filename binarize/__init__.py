@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from binarize.study.study import study as study
     from binarize.training.evaluate import evaluate as evaluate
     from binarize.training.finetune import finetune as finetune
+    from binarize.trust import trusting as trusting
 
 # Public name -> where it is made; its own name there, unless another is given.
 _HOME = {
@@ -71,6 +72,7 @@ _HOME = {
     "plan": "binarize.convert",
     "save": "binarize.checkpoint",
     "study": "binarize.study.study",
+    "trusting": "binarize.trust",
     "use_packed_forward": "binarize.packed_product",
 }
 
@@ -104,6 +106,7 @@ __all__ = [
     "plan",
     "save",
     "study",
+    "trusting",
     "use_packed_forward",
 ]
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shlex
-import sys
 import warnings
 import weakref
 from collections.abc import Collection, Mapping, Sequence
@@ -50,6 +49,7 @@ from binarize.fingerprint import (
 )
 from binarize.leftovers import is_empty
 from binarize.migrations import FORMAT
+from binarize.parts import may_be_named
 from binarize.plan import Plan
 from binarize.record import RECORD, make_record, read_json, read_record
 from binarize.report.markdown import to_markdown
@@ -64,6 +64,7 @@ from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
 from binarize.sources.user_code import code_digest
 from binarize.tensor_file import save_tensors
+from binarize.trust import Word, shown, trusting
 
 __all__ = [
     "float_model_of",
@@ -119,21 +120,29 @@ def replace_model(model: nn.Module, folder: str | Path, *, beside: Mapping[str, 
             (draft / name).write_text(text, "utf-8")
 
 
-def load(folder: str | Path, *, model: nn.Module | None = None, source: str | None = None) -> nn.Module:
+def load(
+    folder: str | Path,
+    *,
+    model: nn.Module | None = None,
+    source: str | None = None,
+    trust: Sequence[Word] = (),
+) -> nn.Module:
     """The model that `save` wrote, with every tensor bit-equal.
 
     Where the float model's class is the user's own, give the float model (it is copied, its weights do not matter) or a
-    `source` that makes it, such as "file.py:make_model".
+    `source` that makes it, such as "file.py:make_model". `trust` names the modules of your own whose parts the model has:
+    none is imported because a file says so.
 
     Raises: SourceError, where the folder is not one of ours, is damaged, or the float model is needed; CheckError, where
     the rebuilt model is not the one that was saved.
     """
     path = Path(folder)
     record = read_record(path)
+    with trusting(*trust):
+        rebuilt, plan, skeleton = rebuild(path, record, model=model, source=source)
+        rules = RuleSet.from_json(record["rules"])
     origin = SourceRecord.from_json(record["source"])
-    rules = RuleSet.from_json(record["rules"])
     report = read_report(path)
-    rebuilt, plan, skeleton = rebuild(path, record, model=model, source=source)
     _load_tensors(rebuilt, path / _WEIGHTS, record)
     _set_flags(rebuilt, path / RECORD, record)
     if source is not None:
@@ -259,24 +268,21 @@ def _check_target(target: Path, force: bool) -> None:
 
 
 def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:
-    """A part that is neither ours nor torch's is built only where its module is imported already.
+    """Raises: UntrustedSourceError, where the plan names a part that is not ours, torch's, or covered by the user's word.
 
-    Importing a module that a file names would run code because a file says so.
+    That its module happens to be imported already is no word: whoever wrote the file may have counted on it.
     """
     parts = [getattr(scheme, slot) for scheme in plan.schemes.values() for slot in PART_SLOTS]
     for edit in plan.edits:
         inner = edit.args.get("activation")
         for holder in (edit.args, inner if isinstance(inner, dict) else {}):
             parts.append(Part.from_json(holder["part"]) if holder.get("part") else None)
-    for part in parts:
-        if part is None or part.shipped:
-            continue
-        foreign = [name for name in part.names() if not Part(name).shipped]
-        unknown = [name for name in foreign if name.rpartition(".")[0] not in sys.modules]
-        if unknown:
-            module = unknown[0].rpartition(".")[0]
+    for name in (name for part in parts if part is not None for name in part.names()):
+        if not may_be_named(name):
+            module = name.rpartition(".")[0]
             raise UntrustedSourceError(
-                f"{folder}: uses {unknown[0]}, which is not part of binarize; where you trust it, import {module} before load"
+                f"{folder}: uses {shown(name)}, which is no part of binarize or torch.nn\n"
+                f"  where you trust it, say so: --trust {module} (trust=[{module!r}])"
             )
 
 
@@ -300,6 +306,8 @@ def _float_model(
     if source is not None:
         return named_float(origin, source)
     if origin.builder is not None:
+        if "(" in origin.builder or origin.num_classes is not None:
+            _check_size(folder, build(origin.builder, num_classes=origin.num_classes, meta=True))
         return build(origin.builder, num_classes=origin.num_classes)
     if (folder / _STRUCTURE).is_file():
         weights = folder / _WEIGHTS
@@ -327,6 +335,18 @@ def named_float(origin: SourceRecord, named: str) -> nn.Module:
             stacklevel=2,
         )
     return loaded.module
+
+
+def _check_size(folder: Path, empty: nn.Module) -> None:
+    """Raises: SourceError, where a model without data would take much more memory than the weights beside it."""
+    path = folder / _WEIGHTS
+    held = path.stat().st_size if path.is_file() else 0
+    made = sum(p.numel() for p in empty.parameters())
+    more = sum(buffer.numel() for buffer in empty.buffers())
+    if made > held or more > held + _MORE:
+        raise SourceError(
+            f"{path}: damaged: its {held:,} bytes cannot hold the {made + more:,} numbers of the model that the record names"
+        )
 
 
 def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> None:

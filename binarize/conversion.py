@@ -138,9 +138,11 @@ class Conversion:
     original: weakref.ref[nn.Module] | None = field(default=None, repr=False, compare=False)
     # What the user named as the source when the model was loaded: it makes the float model again. No part of what is saved.
     named_source: str | None = field(default=None, repr=False, compare=False)
+    # Whether the source stands here as the user said it in this process, and was not read from a file.
+    said: bool = field(default=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "original": None}
+        return {**self.__dict__, "original": None, "said": False}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Conversion:
         # Data that nobody changes: a copied model shares it, and the way to its float model.

@@ -37,6 +37,7 @@ from binarize.rewrite import copy_model, rewrite
 from binarize.rules import Rule, RuleSet, load_rule_set
 from binarize.sources import Source, load
 from binarize.sources.examples import Arguments, parse_arguments
+from binarize.trust import Word, trusting
 from binarize.walk import analysed
 
 __all__ = ["PlannedConversion", "PlannedLayer", "convert", "plan"]
@@ -60,6 +61,7 @@ def convert(
     inplace: bool = False,
     strict: bool = False,
     seed: int = 0,
+    trust: Sequence[Word] = (),
     **source: Any,
 ) -> nn.Module:
     """A binary model: an ordinary trainable module of the same class, with the float weights under the same names.
@@ -75,6 +77,7 @@ def convert(
     `calibrate`      batches of images for that instead; False: not at all
     `inplace`        rewrite the model given instead of a copy
     `strict`         raise StrictError where there is anything to warn of
+    `trust`          modules of your own that a rule file may name for parts; a dict of rules needs no such word
     `source`         arch, weights, num_classes, trust_pickle, device for a named source
 
     The result carries `.report`. Raises: the errors of binarize.errors.
@@ -93,6 +96,7 @@ def convert(
         example_input=example_input,
         input_shape=input_shape,
         seed=seed,
+        trust=trust,
         **source,
     )
     return planned.apply(calibrate=calibrate, inplace=inplace, strict=strict)
@@ -113,6 +117,7 @@ def plan(
     example_input: Any = None,
     input_shape: Sequence[int] | Sequence[Sequence[int] | str] | None = None,
     seed: int = 0,
+    trust: Sequence[Word] = (),
     **source: Any,
 ) -> PlannedConversion:
     """What `convert` with the same arguments would do and why. The model's weights are not read.
@@ -125,16 +130,17 @@ def plan(
     if isinstance(rules, RuleSet):
         rule_set = rules
     else:
-        rule_set = load_rule_set(
-            scheme,
-            rules,
-            keep=keep,
-            binarize=binarize,
-            overrides=overrides,
-            shortcuts=_shortcut_mode(add_shortcuts, shortcuts),
-            keep_first=keep_first,
-            keep_last=keep_last,
-        )
+        with trusting(*trust):
+            rule_set = load_rule_set(
+                scheme,
+                rules,
+                keep=keep,
+                binarize=binarize,
+                overrides=overrides,
+                shortcuts=_shortcut_mode(add_shortcuts, shortcuts),
+                keep_first=keep_first,
+                keep_last=keep_last,
+            )
     shape = input_shape if input_shape is not None else rule_set.defaults.get("input_shape")
     given = None if example_input is None else arguments_of(example_input)
     loaded = model if isinstance(model, Source) else load(model, input_shape=_shape(shape, given), **source)
@@ -143,7 +149,9 @@ def plan(
         images = (loaded.example_input, dict(loaded.example_keywords))
     with undisturbed(loaded.module):
         analysis = analysed(loaded, images, asked_for=given is not None or loaded.input_shape_from == "given")
-    return PlannedConversion(loaded, rule_set, analysis, images or ((), {}), given is not None, seed)
+    return PlannedConversion(
+        loaded, rule_set, analysis, images or ((), {}), given is not None, seed, trust=tuple(trust)
+    )
 
 
 @dataclass
@@ -158,13 +166,15 @@ class PlannedConversion:
     images_given: bool
     seed: int = 0
     command: str | None = None
+    # What the user's word covered when it was planned: carrying it out is part of that.
+    trust: tuple[Word, ...] = ()
     _plan: Plan | None = field(default=None, repr=False)
 
     @property
     def plan(self) -> Plan:
         """The plan as the rules are now."""
         if self._plan is None:
-            with undisturbed(self.source.module):
+            with undisturbed(self.source.module), trusting(*self.trust, *self.rules.modules):
                 plan = make_plan(self.analysis, self.rules, self.source.spec)
                 self._plan = replace(plan, capture={**plan.capture, "source": list(self.source.notes)})
         return self._plan
@@ -201,7 +211,7 @@ class PlannedConversion:
 
         Raises: UsageError, CheckError, StrictError; the model given is then unchanged (unless `inplace`).
         """
-        with undisturbed(self.source.module):
+        with undisturbed(self.source.module), trusting(*self.trust, *self.rules.modules):
             return self._apply(calibrate, inplace, strict)
 
     def _apply(self, calibrate: Any, inplace: bool, strict: bool) -> nn.Module:
@@ -238,7 +248,7 @@ class PlannedConversion:
         rules = self.rules.bind(self.analysis.layers)
         original = None if inplace else weakref.ref(float_model)
         conversion = Conversion(
-            plan, record, rules, report, skeleton, self.seed, self.command, original=original
+            plan, record, rules, report, skeleton, self.seed, self.command, original=original, said=True
         )
         remember(model, conversion)
         return model

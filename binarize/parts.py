@@ -1,8 +1,8 @@
 """Parts: a class and its arguments as data, built when a layer needs it.
 
-A part is named `file.Class` and resolved inside `binarize.binarizers`; a full dotted path reaches `torch.nn`
-or a user's own module. Nothing here imports torch until a part is built: what there is to name is read from
-the source files.
+A part is named `file.Class` and resolved inside `binarize.binarizers`; `torch.nn.Class` is one of torch. A full dotted path
+reaches a user's own module where the user's word covers that (see trust.py): no file makes it imported. Nothing here
+imports torch until a part is built: what there is to name is read from the source files.
 """
 
 from __future__ import annotations
@@ -17,18 +17,42 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from binarize.errors import RuleError, did_you_mean
+from binarize.errors import RuleError, UntrustedSourceError, did_you_mean
+from binarize.trust import are_part_arguments, is_trusted, shown, trusted_file
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["PART_KEYS", "Part", "is_part", "part_options", "patch_part", "shipped_parts"]
+__all__ = [
+    "PART_KEYS",
+    "Part",
+    "foreign_modules",
+    "is_part",
+    "may_be_named",
+    "part_options",
+    "patch_part",
+    "shipped_parts",
+]
 
 # A mapping with one of these keys names a part; `binarizer` reads better for the two that binarize.
 PART_KEYS = ("part", "binarizer")
 
 _BINARIZERS = "binarize.binarizers."
 _FOLDER = Path(__file__).with_name("binarizers")
+_TORCH = re.compile(r"torch\.nn\.[A-Z]\w*")
+# The files of torch.nn.modules whose classes are parts: numbers in, as many numbers out, and nothing else done.
+_TORCH_FILES = ("activation", "batchnorm", "dropout", "instancenorm", "normalization")
+_NO_PARTS = re.compile(r"Lazy\w+|MultiheadAttention|SyncBatchNorm")
+# What a constructor raises that is given what it does not take.
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 # "bireal.ApproxSign", "torch.nn.Hardtanh": dotted, and the last word begins with a capital.
 _PART_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
@@ -94,17 +118,18 @@ class Part:
     @property
     def shipped(self) -> bool:
         """Whether building it runs code of this package and of torch.nn alone."""
-        return all(
-            name.startswith("torch.nn.") or _module_path(name).startswith(_BINARIZERS)
-            for name in self.names()
-        )
+        return all(_is_ours(name) for name in self.names())
 
     def build(self, **context: object) -> nn.Module:
         """A new module. `context` (channels, channel_dim, axis) reaches the constructors that take it.
 
-        Raises RuleError where the name leads to no `nn.Module` class or the class refuses the arguments.
+        Raises UntrustedSourceError where the name is of a module that nobody said could be imported; RuleError where it
+        leads to no `nn.Module` class, or the arguments are none that the class takes.
         """
         cls = _resolve(self.name)
+        given = {key: value for key, value in self.kwargs.items() if not isinstance(value, Part)}
+        if _is_ours(self.name) and not are_part_arguments({**given, **context}):
+            raise RuleError(f'part "{self.name}": its arguments are more than numbers and words: {given}')
         accepted = inspect.signature(cls).parameters
         arguments: dict[str, object] = {key: value for key, value in context.items() if key in accepted}
         for key, value in self.kwargs.items():
@@ -113,7 +138,7 @@ class Part:
             arguments[key] = value.build(**context) if isinstance(value, Part) else value
         try:
             return cls(**arguments)
-        except (TypeError, ValueError) as error:
+        except _REFUSALS as error:
             raise RuleError(
                 f'part "{self.name}" cannot be built from {dict(self.kwargs)}: {error}'
             ) from error
@@ -128,31 +153,80 @@ def patch_part(old: object, patch: object) -> object:
     return patch
 
 
-def _module_path(name: str) -> str:
-    """The module of a part: `adabin.Maxout` is in binarize/binarizers/adabin.py, else it is a full path."""
-    path = name.rpartition(".")[0]
-    return _BINARIZERS + path if path in _files() else path
+def may_be_named(name: str) -> bool:
+    """Whether a file may name this part: one of ours, of torch.nn, or of a module that the user's word covers."""
+    module = name.rpartition(".")[0]
+    return _is_ours(name) or is_trusted(module) or trusted_file(module) is not None
+
+
+def foreign_modules(data: object) -> list[str]:
+    """The modules of users' own parts anywhere in plain data, for whom naming a part in it is the user's word."""
+    if isinstance(data, Part):
+        return [module for name in data.names() for module in foreign_modules(name)]
+    if isinstance(data, str):
+        return [data.rpartition(".")[0]] if is_part(data) and not _is_ours(data) else []
+    if isinstance(data, Mapping):
+        return [module for value in data.values() for module in foreign_modules(value)]
+    if isinstance(data, (list, tuple)):
+        return [module for value in data for module in foreign_modules(value)]
+    return []
+
+
+def _is_ours(name: str) -> bool:
+    """Whether resolving the name imports nothing but `binarize.binarizers` and `torch.nn`."""
+    file = name.rpartition(".")[0].removeprefix(_BINARIZERS)
+    return file in _files() or _TORCH.fullmatch(name) is not None
 
 
 def _resolve(name: str) -> type[nn.Module]:
     from torch import nn
 
-    path, class_name = _module_path(name), name.rpartition(".")[2]
-    try:
-        module = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        raise RuleError(f'part "{name}": there is no module {path}') from error
-    cls = getattr(module, class_name, None)
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+    path, _, class_name = name.rpartition(".")
+    if path.removeprefix(_BINARIZERS) in _files():
+        path = _BINARIZERS + path.removeprefix(_BINARIZERS)
+        module: Any = importlib.import_module(path)
+    elif _TORCH.fullmatch(name):
+        module = nn
+    else:
+        module = _trusted_module(path, name)
+    cls = vars(module).get(class_name)
+    ours = module is nn or path.startswith(_BINARIZERS)
+    if not _is_class(cls, nn.Module) or (ours and not _defined_here(cls, path)):
         known = [
             key
             for key, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, nn.Module)
+            if _is_class(value, nn.Module) and (not ours or _defined_here(value, path))
         ]
-        raise RuleError(
-            f'part "{name}": {path} has no nn.Module {class_name!r}{did_you_mean(class_name, known)}'
-        )
+        less = " that is a part" if ours and cls else ""
+        near = did_you_mean(class_name, known)
+        raise RuleError(f'part "{name}": {path} has no nn.Module {class_name!r}{less}{near}')
     return cls
+
+
+def _is_class(value: object, base: type) -> bool:
+    return isinstance(value, type) and issubclass(value, base)
+
+
+def _defined_here(cls: type, path: str) -> bool:
+    """Whether a class is the package's own, and no name that it imported from elsewhere."""
+    if path != "torch.nn":
+        return cls.__module__ == path
+    files = [f"torch.nn.modules.{file}" for file in _TORCH_FILES]
+    part = cls.__module__ in files and not _NO_PARTS.fullmatch(cls.__name__)
+    return part or (cls.__module__, cls.__name__) == ("torch.nn.modules.linear", "Identity")
+
+
+def _trusted_module(path: str, name: str) -> Any:
+    """The user's module. Raises UntrustedSourceError where nobody said that it may be imported."""
+    file = trusted_file(path)
+    if file is None and not is_trusted(path):
+        raise UntrustedSourceError(
+            f"part {shown(name)} is of no module of binarize.binarizers or torch.nn, and nobody said that {path} may be "
+            f"imported\n  where you trust it, say so: --trust {path} (trust=[{path!r}])"
+        )
+    from binarize.sources.user_code import import_place
+
+    return import_place(path if file is None else str(file))
 
 
 @cache

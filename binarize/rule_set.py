@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from binarize.errors import RuleError, did_you_mean
-from binarize.parts import Part
+from binarize.parts import Part, foreign_modules
 from binarize.rule_document import Document
 from binarize.rule_match import counts, holds, name_counted, named, strays
 from binarize.rule_schema import check_file, check_rule
 from binarize.rule_text import flow, plain
 from binarize.rule_values import ACTIVATIONS, WEIGHTS_ONLY
 from binarize.scheme import Norm, Scheme, Shortcut
+from binarize.trust import trusting
 
 if TYPE_CHECKING:
     from binarize.analysis import Layer
@@ -55,7 +56,10 @@ class Rule:
     function: Callable[[Layer], object] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        checked = check_rule(Document(f"rule {self.id}", plain(self.to_json(), f"rule {self.id}")))
+        data = plain(self.to_json(), f"rule {self.id}")
+        # Of a file, it was looked at before there was a rule; else whoever makes a rule names the parts in it.
+        with trusting(*foreign_modules(data)):
+            checked = check_rule(Document(f"rule {self.id}", data))
         object.__setattr__(self, "match", checked["match"])
         object.__setattr__(self, "with_", checked.get("with", {}))
 
@@ -136,6 +140,13 @@ class RuleSet:
     description: str = ""
     # Values for options that were not given: {input_shape: [1, 3, 224, 224]}.
     defaults: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules of users' own parts in it: a rule set that exists was allowed to name them."""
+        schemes = [scheme.to_json() for scheme in self.schemes.values()]
+        rules = [[rule.with_, rule.activation] for rule in self.rules]
+        return tuple(dict.fromkeys(foreign_modules([*schemes, *rules])))
 
     def matching(self, layer: Layer) -> list[Rule]:
         """The rules that match, in their order: the last one decides."""

@@ -14,8 +14,9 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from binarize.errors import did_you_mean
 from binarize.name_pattern import pattern
-from binarize.parts import PART_KEYS, is_part, part_options, shipped_parts
+from binarize.parts import PART_KEYS, is_part, may_be_named, part_options, shipped_parts
 from binarize.rule_match import test_number
+from binarize.trust import is_teacher
 
 __all__ = [
     "ACTIVATION",
@@ -35,6 +36,7 @@ __all__ = [
     "SCHEDULE_ENTRY",
     "SCHEMA_VERSION",
     "SIZE",
+    "TEACHER",
     "TEXT",
     "USE",
     "WEIGHTS_ONLY",
@@ -143,6 +145,16 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise unexpected(value, "text; put it into quotes" if _is_number(value) else "text")
     return value
+
+
+def _teacher(value: object) -> str:
+    text = _text(value)
+    if not is_teacher(text):
+        expected = (
+            "source, none, torchvision:NAME or timm:NAME; what runs code is named by --teacher (teacher=...)"
+        )
+        raise unexpected(value, expected)
+    return text
 
 
 def _flag(value: object) -> bool:
@@ -254,6 +266,12 @@ def _known_part(name: object, at: _At) -> list[str] | None:
     files = {part.partition(".")[0] for part in known}
     if name not in known and name.rpartition(".")[0] in files:
         raise fault(f'there is no part "{name}"{hint(name, known)}', at)
+    if not may_be_named(name):
+        module = name.rpartition(".")[0]
+        text = (
+            "is neither a part of binarize.binarizers nor of torch.nn; a module of your own needs your word"
+        )
+        raise fault(f'"{name}" {text}: --trust {module} (trust=["{module}"])', at)
     return part_options(name)
 
 
@@ -294,6 +312,7 @@ def _nonlinearity(value: object) -> object:
 
 
 TEXT = _checked(_text, type="string")
+TEACHER = _checked(_teacher, type="string")
 FLAG = _checked(_flag, type="boolean")
 NUMBER = _checked(_number, type="number")
 INTEGER = _checked(_integer, type="integer")

@@ -20,13 +20,14 @@ from typing import Any, cast, get_args
 
 from binarize.errors import RuleError, UsageError, did_you_mean
 from binarize.name_pattern import pattern
-from binarize.parts import Part, shipped_parts
+from binarize.parts import Part, foreign_modules, shipped_parts
 from binarize.rule_document import Document
 from binarize.rule_files import Loader, builtin_rule_sets, find_scheme, join, rule_file, shipped_rule_set
 from binarize.rule_schema import RULE_KEYS, check_rule, json_schema
 from binarize.rule_set import Rule, RuleSet, Unmatched, make_rule
 from binarize.rule_text import RuleText, parse_value, plain
 from binarize.scheme import Scheme, Shortcut
+from binarize.trust import trusting
 
 __all__ = [
     "Part",
@@ -131,11 +132,14 @@ def _sources(rules: Source | Sequence[Source] | None) -> Iterable[Source | list[
 def _load(source: Source | list[Rule | Mapping[str, Any]], loader: Loader) -> RuleSet:
     if isinstance(source, RuleSet):
         return source
-    if isinstance(source, (str, Path, RuleText, Mapping)):
-        return loader.load(source)
     if isinstance(source, list):
-        data = [one.to_json() if isinstance(one, Rule) else one for one in source]
-        return loader.load({"rules": data})
+        source = {"rules": [one.to_json() if isinstance(one, Rule) else one for one in source]}
+    if isinstance(source, (str, Path, RuleText)):
+        return loader.load(source)
+    if isinstance(source, Mapping):
+        # Whoever gives a mapping names the parts in it; whoever gives a file did not write it in this call.
+        with trusting(*foreign_modules(source)):
+            return loader.load(source)
     if callable(source):
         return _asking(source)
     expected = "a name, a path, a mapping, a rule, a function, or a list of these"
@@ -230,7 +234,8 @@ def _override(rule_set: RuleSet, text: str) -> RuleSet:
     inner[path[-1]] = parse_value(value, where)
     if inner[path[-1]] is None:
         del inner[path[-1]]
-    checked = check_rule(Document(where, plain(data, where)))
+    with trusting(*foreign_modules(data)):  # what stood in a file was looked at before; the rest was typed
+        checked = check_rule(Document(where, plain(data, where)))
     changed = make_rule(checked, id=id_, where=f"{rule.where} ({where})", optional=False)
     schemes = dict(rule_set.schemes)
     if changed.scheme is not None and changed.scheme not in schemes:

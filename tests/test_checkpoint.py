@@ -260,7 +260,7 @@ def edited(change: Callable[[dict[str, Any]], object], *, resigned: bool = False
         (
             edited(lambda r: r["plan"]["schemes"]["adabin"].update(weight="antigravity.Part"), resigned=True),
             UntrustedSourceError,
-            "uses antigravity.Part",
+            'uses "antigravity.Part"',
         ),
         (
             edited(
@@ -272,7 +272,7 @@ def edited(change: Callable[[dict[str, Any]], object], *, resigned: bool = False
                 resigned=True,
             ),
             UntrustedSourceError,
-            "uses antigravity.Part",
+            'uses "antigravity.Part"',
         ),
     ],
 )

@@ -72,6 +72,7 @@ PART_OF = {
     "shown_text": "errors",
     "special_file": "errors",
     "tensor_file": "errors",
+    "trust": "errors",
     "parts": "rules",
     "plan_activations": "plan",
     "plan_edits": "plan",

@@ -37,6 +37,7 @@ PUBLIC = [
     "plan",
     "save",
     "study",
+    "trusting",
     "use_packed_forward",
 ]
 

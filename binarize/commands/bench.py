@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands import data_options
+from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError
@@ -35,6 +35,7 @@ def bench(
         float, typer.Option(min=1, help="Fewer rounds, but three, where they would take longer.")
     ] = 30,
     source: data_options.Source = None,
+    trust: options.Trust = None,
 ) -> None:
     """Time the packed model, layer by layer and as a whole, beside float32, bfloat16, int8 and OpenVINO."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler that counts memory talks

@@ -101,6 +101,7 @@ def calibrate(
         ),
     ] = False,
     source: data_options.Source = None,
+    trust: options.Trust = None,
 ) -> None:
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):

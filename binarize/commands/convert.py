@@ -47,6 +47,7 @@ def plan(
     input_shape: options.InputShape = None,
     num_classes: options.NumClasses = None,
     trust_pickle: options.TrustPickle = False,
+    trust: options.Trust = None,
     all_rows: options.AllRows = False,
 ) -> None:
     """What would become of each layer, and why. Converts nothing, writes nothing."""
@@ -78,6 +79,7 @@ def convert(
     weights: options.Weights = None,
     num_classes: options.NumClasses = None,
     trust_pickle: options.TrustPickle = False,
+    trust: options.Trust = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     out: options.Out = None,

@@ -62,6 +62,7 @@ def evaluate(
         ),
     ] = None,
     source: data_options.Source = None,
+    trust: options.Trust = None,
     arch: options.Arch = None,
     input_shape: options.InputShape = None,
     weights: options.Weights = None,

@@ -40,6 +40,7 @@ def export(
     ] = None,
     force: options.Force = False,
     source: data_options.Source = None,
+    trust: options.Trust = None,
 ) -> None:
     """Write the model for another runtime, check what was written, and say what it takes."""
     check_format(format, "--format")

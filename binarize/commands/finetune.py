@@ -12,6 +12,7 @@ from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError
+from binarize.trust import check_data, is_teacher
 
 if TYPE_CHECKING:
     from binarize.training.folder import TrainingFolder
@@ -109,6 +110,7 @@ def finetune(
         float, typer.Option(min=0, help="A checkpoint so often.", rich_help_panel="What is written")
     ] = 5.0,
     source: data_options.Source = None,
+    trust: options.Trust = None,
 ) -> None:
     """Train a converted model by its scheme's recipe, with the float model as its teacher."""
     with screen.stage("importing"):
@@ -144,7 +146,7 @@ def finetune(
         "augment": augment,
         **_settings(overrides),
     }
-    chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, stored=known)
+    chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, teacher=teacher, stored=known)
     shown = data_options.preprocessing(model, mean, std) if mean or std else None
     name, choice = _data(
         data, _validation(val), limit, data_root, download, shown, target.record() if resume else {}
@@ -171,7 +173,7 @@ def finetune(
         channels_last=channels_last,
         loggers=tuple(log.split(",")),
         checkpoint_minutes=checkpoint_minutes,
-        how_to_resume=_resume(folder, out, source),
+        how_to_resume=_resume(folder, out, source, teacher),
         listen=listen,
         tick=lambda epoch, done, batches: bar.at(done, batches, f"  epoch {epoch:3}"),
     )
@@ -197,10 +199,13 @@ def finetune(
     )
 
 
-def _resume(folder: Path, out: Path | None, source: str | None) -> str:
-    """What goes on with this training, as it is typed."""
+def _resume(folder: Path, out: Path | None, source: str | None, teachers: list[str] | None) -> str:
+    """What goes on with this training, as it is typed. What no file may name is named in it once more."""
     words = ["finetune", str(folder), *([] if out is None else ["-o", str(out)]), "--resume"]
-    return f"{options.program()} {shlex.join([*words, *([] if source is None else ['--source', source])])}"
+    words += [] if source is None else ["--source", source]
+    if not all(is_teacher(name) or Path(name).is_dir() for name in teachers or ()):
+        words += [word for name in teachers or () for word in ("--teacher", name)]
+    return f"{options.program()} {shlex.join(words)}"
 
 
 def _done(screen: Screen, target: TrainingFolder) -> None:
@@ -242,11 +247,17 @@ def _data(
     before = record.get("options", {})
     if preprocessing is None and record.get("preprocessing"):
         preprocessing = Preprocessing.from_json(record["preprocessing"])
-    if data is None:
-        validation = before["validation"] if validation is None else validation
-        limit = before["limit"] if limit is None else limit
-        root, download = Path(before["root"]), before["download"]
-    return data or str(record["data"]), DataOptions(validation, limit, root, download, preprocessing)
+    if data is not None:
+        return data, DataOptions(validation, limit, root, download, preprocessing)
+    where = "the training to resume"
+    if validation is None:
+        validation = before["validation"]
+        if isinstance(validation, str):
+            check_data(validation, where)
+    limit = before["limit"] if limit is None else limit
+    # What is fetched goes to where the user says.
+    root = root if download else Path(before["root"])
+    return check_data(record["data"], where), DataOptions(validation, limit, root, download, preprocessing)
 
 
 def _validation(text: str | None) -> str | float | bool | None:

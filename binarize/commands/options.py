@@ -19,6 +19,7 @@ import typer
 from binarize.commands import complete
 from binarize.commands.screen import Screen
 from binarize.errors import CaptureError, UsageError
+from binarize.trust import trusting
 
 if TYPE_CHECKING:
     from torch import nn
@@ -77,6 +78,26 @@ Weights = Annotated[
 NumClasses = Annotated[int | None, typer.Option(min=1, help="A new float head.", rich_help_panel=_MODEL)]
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Load a file that may run code.", rich_help_panel=_MODEL)
+]
+
+
+def _trusting(context: typer.Context, words: list[str] | None) -> list[str] | None:
+    """The user's word, for as long as this command runs."""
+    for word in words or ():
+        if (os.sep in word or word.endswith(".py")) and not os.path.exists(word):
+            raise typer.BadParameter(f"{word}: no such file; expected a module, a Python file or a folder")
+    context.with_resource(trusting(*words or ()))
+    return words
+
+
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE|FILE",
+        help="Code of your own that files here may name; repeatable.",
+        callback=_trusting,
+        rich_help_panel=_MODEL,
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)]
 Seed = Annotated[int, typer.Option(help="Of everything that is random.", rich_help_panel=_MODEL)]

@@ -36,6 +36,7 @@ def pack(
     ] = "fp32",
     force: options.Force = False,
     source: data_options.Source = None,
+    trust: options.Trust = None,
 ) -> None:
     """Write DIR/packed.safetensors: one bit a binary weight, BatchNorm folded; checked bit for bit."""
     if rest not in _REST:

@@ -90,6 +90,7 @@ def show_rules(
     screen: Screen,
     name: Name,
     resolved: Annotated[bool, typer.Option("--resolved", help="With `extends` carried out.")] = False,
+    trust: options.Trust = None,
 ) -> None:
     """One rule set as YAML, re-runnable with --rules."""
     from binarize.rules import builtin_rule_sets, rule_file
@@ -110,6 +111,7 @@ def show_rules(
 def validate_rules(
     screen: Screen,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Rule files; - is standard input.")],
+    trust: options.Trust = None,
 ) -> None:
     """Check rule files without looking at a model. Exit code 3 at the first one that is wrong."""
     checked = []
@@ -134,6 +136,7 @@ def explain_rules(
     input_shape: options.InputShape = None,
     arch: options.Arch = None,
     trust_pickle: options.TrustPickle = False,
+    trust: options.Trust = None,
 ) -> None:
     """Every rule that matches a layer, in order, and which of them decides."""
     choice = options.Choice(scheme, rules, keep=keep, binarize=binarize, overrides=overrides)

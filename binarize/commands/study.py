@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binarize.commands import data_options
+from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import CheckError
@@ -65,6 +65,7 @@ def study(
     ] = None,
     data_root: data_options.DataRoot = Path("data"),
     download: data_options.Download = False,
+    trust: options.Trust = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Default: ./study-NAME.", rich_help_panel="What is written"),
@@ -77,7 +78,7 @@ def study(
     with screen.stage("importing"):
         from binarize.study.grid import read_grid
         from binarize.study.study import study as run
-    read = read_grid(grid)
+    read = read_grid(grid, overrides or ())
     own = read.resources
     resources = replace(
         own,

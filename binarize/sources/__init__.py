@@ -2,6 +2,7 @@
 
 load.py           the one call: `load(spec) -> Source`
 architectures.py  torchvision and timm builders
+on_disk.py        published weights that are here already
 calls.py          a name with literal arguments
 user_code.py      `file.py:make_model`, `package.module:Net(10)`
 files.py          what a file is, from its bytes
@@ -26,7 +27,7 @@ structure.py      a module without its weights as a file
 
 from __future__ import annotations
 
-from binarize.sources.load import Kind, Source, build, load
+from binarize.sources.load import Kind, Source, build, load, load_file
 from binarize.sources.safe_pickle import allowed_globals, load_pickle_safely
 from binarize.sources.structure import load_structure, save_structure, tied_tensors
 
@@ -36,6 +37,7 @@ __all__ = [
     "allowed_globals",
     "build",
     "load",
+    "load_file",
     "load_pickle_safely",
     "load_structure",
     "save_structure",

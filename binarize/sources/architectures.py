@@ -19,6 +19,7 @@ from torch import nn
 
 from binarize.errors import SourceError, UsageError
 from binarize.sources.calls import Call, parse_call
+from binarize.sources.on_disk import require_torchvision, timm_file
 
 __all__ = [
     "LIBRARIES",
@@ -88,12 +89,17 @@ def tag_of(weights: str | None) -> str | None:
 
 
 def build(
-    spec: str, *, weights: str | None = None, num_classes: int | None = None, meta: bool = False
+    spec: str,
+    *,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    meta: bool = False,
+    fetch: bool = True,
 ) -> Built:
     """The module that a `library:name` builds; random unless `weights` names a tag to download.
 
     Literal arguments may follow: `torchvision:googlenet(aux_logits=False)`. `meta` builds it without
-    parameter data (and is ignored when weights are asked for).
+    parameter data (and is ignored when weights are asked for). Without `fetch` weights have to be on this disk.
 
     Raises: SourceError for an unknown name, UsageError for an unknown tag or argument.
     """
@@ -109,15 +115,15 @@ def build(
     tag = tag_of(weights)
     try:
         if library == "torchvision":
-            return _torchvision(call, tag, num_classes, meta)
-        return _timm(library, call, tag, num_classes, meta)
+            return _torchvision(call, tag, num_classes, meta, fetch)
+        return _timm(library, call, tag, num_classes, meta, fetch)
     except (TypeError, ValueError, AssertionError) as error:
         if not call.args and not call.keywords and num_classes is None:
             raise
         raise UsageError(f"{spec}: {error}") from error
 
 
-def _torchvision(call: Call, tag: str | None, num_classes: int | None, meta: bool) -> Built:
+def _torchvision(call: Call, tag: str | None, num_classes: int | None, meta: bool, fetch: bool) -> Built:
     from torchvision import models
 
     name = call.name
@@ -131,7 +137,9 @@ def _torchvision(call: Call, tag: str | None, num_classes: int | None, meta: boo
     if "weights_backbone" in inspect.signature(builder).parameters:
         arguments["weights_backbone"] = None
     if tag is not None:
-        return _torchvision_pretrained(name, builder, arguments | dict(call.keywords), tag, num_classes)
+        return _torchvision_pretrained(
+            name, builder, arguments | dict(call.keywords), tag, num_classes, fetch
+        )
     arguments |= TORCHVISION_ARGUMENTS.get(name, {}) | dict(call.keywords)
     if num_classes is not None:
         arguments["num_classes"] = num_classes
@@ -145,6 +153,7 @@ def _torchvision_pretrained(
     arguments: dict[str, Any],
     tag: str,
     num_classes: int | None,
+    fetch: bool,
 ) -> Built:
     from torchvision import models
 
@@ -154,6 +163,8 @@ def _torchvision_pretrained(
         known = ", ".join(member.name for member in tags) or "none"
         raise UsageError(f"torchvision:{name} has no weights {tag!r}; known: {known}")
     entry = tags[wanted]
+    if not fetch:
+        require_torchvision(f"torchvision:{name}", entry.url)
     module = _downloaded(f"torchvision:{name}", lambda: builder(**(arguments | {"weights": entry})))
     if num_classes is not None:
         replace_head(module, builder(**(arguments | {"num_classes": num_classes})))
@@ -210,7 +221,9 @@ def _torchvision_inputs(builder: Callable[..., nn.Module]) -> int:
     return 2 if builder.__module__.startswith("torchvision.models.optical_flow") else 1
 
 
-def _timm(library: str, call: Call, tag: str | None, num_classes: int | None, meta: bool) -> Built:
+def _timm(
+    library: str, call: Call, tag: str | None, num_classes: int | None, meta: bool, fetch: bool
+) -> Built:
     import timm
 
     name = f"{library}:{call.name}"
@@ -229,6 +242,9 @@ def _timm(library: str, call: Call, tag: str | None, num_classes: int | None, me
     arguments: dict[str, Any] = {"pretrained": pretrained} | dict(call.keywords)
     if num_classes is not None:
         arguments["num_classes"] = num_classes
+    if pretrained and not fetch:
+        file = timm_file(f"timm:{call.name}", timm.get_pretrained_cfg(name, allow_unregistered=False))
+        arguments["pretrained_cfg_overlay"] = {"file": file}
     if pretrained:
         module = _downloaded(f"{library}:{call.name}", lambda: timm.create_model(name, **arguments))
         return Built(module, known_shape(module), tag, reproducible=False)

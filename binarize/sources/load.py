@@ -28,8 +28,12 @@ from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, code_digest, is_user_code
+from binarize.trust import check_builder, is_builder, shown
 
-__all__ = ["Kind", "Source", "build", "load"]
+__all__ = ["Kind", "Source", "build", "load", "load_file"]
+
+_SAY_SOURCE = "say it yourself: --source (source=...)"
+_SAY_TEACHER = "name it yourself: --teacher or --float (teacher=...), or none"
 
 Kind = Literal["module", "torchvision", "timm", "pickle", "state_dict", "factory", "safetensors"]
 InputFrom = Literal["given", "library", "inferred", "unknown"]
@@ -108,12 +112,13 @@ def load(
     trust_pickle: bool = False,
     device: str | torch.device = "cpu",
     meta: bool = False,
+    fetch: bool = True,
 ) -> Source:
-    """The float model that `spec` names, ready to be captured.
+    """The float model that `spec` names, ready to be captured. The name is the user's own word.
 
     `spec` is `torchvision:NAME`, `timm:NAME`, `hf-hub:NAME`, `local-dir:PATH`, a file that holds a module, a
     state dict or a checkpoint (with `arch`), `file.py:make_model`, `package.module:Net(num_classes=10)`, or a
-    module. Only `weights` may touch the network; only `trust_pickle` may run code from a file. `meta` leaves
+    module. Only `weights` may touch the network, with `fetch`; only `trust_pickle` may run code from a file. `meta` leaves
     out the parameter data and reads no more of a file than it must; what your own code makes stays as it is.
 
     Raises: SourceError, UntrustedSourceError, UsageError.
@@ -131,10 +136,10 @@ def load(
         found = _Found("module", Built(spec, None, None))
     elif (parts := architectures.split(spec)) is not None:
         _refuse(name, "names its architecture", arch=arch)
-        built = architectures.build(spec, weights=weights, num_classes=num_classes, meta=meta)
+        built = architectures.build(spec, weights=weights, num_classes=num_classes, meta=meta, fetch=fetch)
         kind: Kind = "torchvision" if parts[0] == "torchvision" else "timm"
         random = () if built.weights or not built.reproducible else ("random weights",)
-        builder = spec if built.reproducible else None
+        builder = _written(spec) if built.reproducible else None
         found = _Found(kind, built, builder, num_classes=num_classes, notes=random)
     elif _exists(spec) or not is_user_code(spec):
         _refuse(name, "is a file", weights=weights)
@@ -147,8 +152,41 @@ def load(
 
 
 def build(builder: str, *, num_classes: int | None = None, meta: bool = False) -> nn.Module:
-    """The float module that `Source.builder` records: random weights, never the network."""
+    """The float module that a record's builder names: random weights, never the network.
+
+    Raises: UntrustedSourceError, where it names more than a file may.
+    """
+    if not is_builder(builder):
+        check_builder(builder, "source.builder of the saved model", _SAY_SOURCE)
+        return call_user_code(builder, num_classes=num_classes)
+    _check_classes(num_classes)
     return architectures.build(builder, num_classes=num_classes, meta=meta).module
+
+
+def load_file(file: str | Path, *, arch: str | None = None, num_classes: int | None = None) -> Source:
+    """The float model in a file that a record names: whatever its name reads like, it is opened and nothing else.
+
+    Raises: SourceError, where there is no such file; UntrustedSourceError, where the architecture is more than a file may
+    name.
+    """
+    path = Path(file)
+    if "\0" in str(path) or not path.is_file():
+        raise SourceError(f"{shown(str(path))}: no such file any more\n  {_SAY_TEACHER}")
+    if arch is not None:
+        check_builder(arch, "source.arch of the saved model", _SAY_TEACHER)
+    _check_classes(num_classes)
+    found = _from_file(path, arch, num_classes, trust_pickle=False, meta=False)
+    return _source(str(path), found, None, "cpu", False)
+
+
+def _check_classes(number: object) -> None:
+    if number is not None and (type(number) is bool or not is_builder(f"timm:name(num_classes={number!r})")):
+        raise SourceError(f"source.num_classes of the saved model: {shown(number)} is no number of classes")
+
+
+def _written(spec: str) -> str | None:
+    """The builder as a file will name it; None where a file may not, and has to hold the structure instead."""
+    return spec if is_builder(spec) else None
 
 
 def _source(
@@ -301,7 +339,7 @@ def _filled(path: Path, checkpoint: Checkpoint, arch: str, num_classes: int | No
         replaced = architectures.replace_head(module, make(num_classes, False).module)
         notes += [f"new random head of {num_classes} classes: {', '.join(replaced)}"] if replaced else []
         classes = num_classes
-    builder = arch if built.reproducible else None
+    builder = _written(arch) if built.reproducible else None
     return _Found("state_dict", replace(built, module=module), builder, arch, classes, notes=tuple(notes))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from binarize.errors import SourceError
 from binarize.sources.float_check import check_whole
 from binarize.sources.prefixes import COUNTERS, modules_of, stripped
+from binarize.trust import is_builder
 
 __all__ = [
     "Checkpoint",
@@ -142,10 +143,13 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
 
 
 def _written_archs(content: Mapping[Any, Any]) -> Iterator[str]:
-    """timm writes `arch` and `version`, the ImageNet example `arch`, torchvision's scripts `args.model`."""
+    """timm writes `arch` and `version`, the ImageNet example `arch`, torchvision's scripts `args.model`.
+
+    What a file may not name is passed over like a name that no library knows.
+    """
     args = content.get("args")
     for value in (content.get("arch"), getattr(args, "model", None), getattr(args, "arch", None)):
-        if not isinstance(value, str) or not value:
+        if not (isinstance(value, str) and is_builder(f"timm:{value}")):
             continue
         if "version" not in content:
             yield f"torchvision:{value}"

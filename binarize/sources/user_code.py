@@ -25,7 +25,7 @@ from binarize.sources.architectures import LIBRARIES
 from binarize.sources.calls import parse_call
 from binarize.sources.files import missing_file
 
-__all__ = ["call_user_code", "code_digest", "is_user_code"]
+__all__ = ["call_user_code", "code_digest", "import_place", "is_user_code"]
 
 SPEC = re.compile(
     r"(?P<place>[^:()]+\.py|[A-Za-z_][\w.]*):(?P<call>[A-Za-z_]\w*(\.\w+)*\s*(\(.*\))?)", re.DOTALL
@@ -46,7 +46,7 @@ def call_user_code(spec: str, *, num_classes: int | None = None) -> nn.Module:
     if match is None:
         raise SourceError(f"{spec}: expected file.py:make_model or package.module:Net(num_classes=10)")
     call = parse_call(match["call"])
-    module = _imported(match["place"])
+    module = import_place(match["place"])
     target: Any = module
     for name in call.name.split("."):
         if not hasattr(target, name):
@@ -90,9 +90,13 @@ def _with_classes(spec: str, target: Any, keywords: dict[str, Any], num_classes:
     return {**keywords, "num_classes": num_classes}
 
 
-def _imported(place: str) -> ModuleType:
+def import_place(place: str) -> ModuleType:
+    """The user's module, from a Python file or by its dotted name. Runs the user's code, which was named.
+
+    Raises: SourceError where it is missing, or raises.
+    """
     if not place.endswith(".py"):
-        return _imported_package(place)
+        return _package(place)
     path = Path(place)
     if not path.is_file():
         raise SourceError(missing_file(path))
@@ -107,7 +111,7 @@ def _imported(place: str) -> ModuleType:
     return _run(place, lambda: _execute(name, path))
 
 
-def _imported_package(place: str) -> ModuleType:
+def _package(place: str) -> ModuleType:
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

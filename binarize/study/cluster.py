@@ -17,6 +17,7 @@ from typing import Any
 
 from binarize.errors import BinarizeError, SourceError, StoppedError, UsageError
 from binarize.study.trial import Resources, Trial
+from binarize.trust import trusted_words, trusting
 
 __all__ = ["failed", "run_trials"]
 
@@ -54,9 +55,10 @@ def run_trials(
             max_calls=1,
         )(_run)
         futures: dict[str, Any] = {}
+        said = trusted_words()
         for trial in trials:
             needed = None if trial.base is None else futures.get(trial.base.id)
-            futures[trial.id] = task.remote(trial, str(study), resources, needed)
+            futures[trial.id] = task.remote(trial, str(study), resources, needed, said)
         running = {futures[trial.id]: trial for trial in trials}
         stopped = 0
         while running:
@@ -76,8 +78,13 @@ def failed(trial: Trial, reason: str) -> dict[str, Any]:
     return {**trial.to_json(), "state": "failed", "reason": reason}
 
 
-def _run(trial: Trial, study: str, resources: Resources, needed: object) -> dict[str, Any]:
-    """One trial, in a process of Ray's, which begins it when the float network that it `needed` is there."""
+def _run(
+    trial: Trial, study: str, resources: Resources, needed: object, said: tuple[str, ...]
+) -> dict[str, Any]:
+    """One trial, in a process of Ray's, which begins it when the float network that it `needed` is there.
+
+    `said` is what the user's word covers.
+    """
     from binarize.study.run import run_trial
 
     if not Path(study).is_dir():
@@ -85,7 +92,8 @@ def _run(trial: Trial, study: str, resources: Resources, needed: object) -> dict
         raise SourceError(
             f"{host} does not see the folder {study}; the machines of a cluster need a shared one"
         )
-    return run_trial(trial, Path(study), resources)
+    with trusting(*said):
+        return run_trial(trial, Path(study), resources)
 
 
 def _result(ray: Any, futures: Mapping[str, Any], trial: Trial) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from binarize.rule_text import parse, parse_value, plain, read_text
 from binarize.study.chain import Choice, chain
 from binarize.study.keys import RECIPE_KEYS, SETTINGS, check_grid, check_settings
 from binarize.study.trial import Resources
+from binarize.study.words import NAMED, check_names
 
 __all__ = ["Axis", "Grid", "read_grid"]
 
@@ -80,8 +81,11 @@ class Grid:
         return replace(self, axes=axes)
 
 
-def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
-    """The grid of a file, or of a mapping as in a file. Raises RuleError that shows every fault in its place."""
+def read_grid(source: str | Path | Mapping[str, Any], changes: Sequence[str] = ()) -> Grid:
+    """The grid of a file, or of a mapping as in a file. What `changes` will replace in it may be anything.
+
+    Raises: RuleError that shows every fault in its place.
+    """
     if isinstance(source, Mapping):
         document = Document("grid", plain(source, "grid"))
         folder, name = Path.cwd(), "study"
@@ -89,7 +93,13 @@ def read_grid(source: str | Path | Mapping[str, Any]) -> Grid:
         document = parse(read_text(source))
         folder, name = Path(source).absolute().parent, Path(source).stem
     data = check_grid(document)
-    faults = [fault for place, settings in _all_settings(data) for fault in _faults(place, settings, folder)]
+    # Whoever gives a mapping says what stands in it.
+    named = () if isinstance(source, Mapping) else NAMED
+    replaced = {text.partition("=")[0].strip() for text in changes}
+    held = [key for key in named if key not in replaced]
+    faults = [
+        fault for place, settings in _all_settings(data) for fault in _faults(place, settings, folder, held)
+    ]
     if faults:
         raise document.error(*faults)
     # In the order of the file, which the checked data does not keep.
@@ -161,10 +171,14 @@ def _all_settings(data: Mapping[str, Any]) -> Iterator[tuple[Place, Mapping[str,
             yield ("axes", key, i), {key: value}
 
 
-def _faults(place: Place, settings: Mapping[str, Any], folder: Path) -> Iterator[Fault]:
-    """What is wrong with values that have the right shape."""
+def _faults(
+    place: Place, settings: Mapping[str, Any], folder: Path, held: Sequence[str] = ()
+) -> Iterator[Fault]:
+    """What is wrong with values that have the right shape; those of `held` keys are held against the user's word."""
     for key, value in settings.items():
         try:
+            if key in held:
+                check_names(key, value, folder)
             _check_value(key, value, folder)
         except BinarizeError as error:
             at = place if place and isinstance(place[-1], int) else (*place, key)

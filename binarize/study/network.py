@@ -17,8 +17,11 @@ from binarize.training.data.seeds import seeded
 __all__ = ["drop_before_classifier", "float_costs", "prune", "source_of", "with_weights", "without_dropout"]
 
 
-def source_of(trial: Trial) -> Source:
-    """What the trial's settings name as its float network; weights that are random are those of its seed."""
+def source_of(trial: Trial, fetch: bool = False) -> Source:
+    """What the trial's settings name as its float network; weights that are random are those of its seed.
+
+    Published weights have to be on this disk unless `fetch` allows to download them.
+    """
     shape = trial.get("input_shape")
     with seeded(trial.seed):
         return load(
@@ -26,6 +29,7 @@ def source_of(trial: Trial) -> Source:
             arch=trial.place("arch"),
             weights=trial.get("weights"),
             num_classes=trial.get("num_classes"),
+            fetch=fetch,
             # So that nobody has to try which shapes it takes.
             input_shape=None if shape is None else (1, *shape),
         )

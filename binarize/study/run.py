@@ -69,6 +69,7 @@ def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]
         options=DataOptions(images.held, preprocessing=images.preprocessing),
         seed=trial.seed,
         stored=stored,
+        fetch=resources.download,
     )
     settings = fit.Settings(
         machine=fit.Machine.here(_device(resources), precision=trial.get("precision", "32")),
@@ -109,7 +110,8 @@ class _Started:
 
     def __init__(self, trial: Trial, study: Path, resources: Resources) -> None:
         self.trial = trial
-        self.source = source_of(trial)
+        self.source = source_of(trial, resources.download)
+        self.fetch = resources.download
         self.images = open_images(trial, self.source.module, resources)
         self._weights = None if trial.base is None else trial.base.home(study)
 
@@ -125,7 +127,7 @@ class _Started:
         reference = self._trained()
         scratch = trial.get("start") == "scratch"
         # The float network itself may be needed whole: it teaches.
-        start = self._prepared(source_of(trial).module if scratch else copy.deepcopy(reference))
+        start = self._prepared(source_of(trial, self.fetch).module if scratch else copy.deepcopy(reference))
         model = convert(start, rules=trial.rules, example_input=self.images.example, seed=trial.seed)
         given = trial.recipe if trial.recipe is None or trial.recipe == "paper" else dict(trial.recipe)
         changes = self._changes(chosen_recipe(model, given))

@@ -28,6 +28,7 @@ from binarize.study.grid import Grid, read_grid
 from binarize.study.plot import draw
 from binarize.study.results import Results, Row, rows_of
 from binarize.study.trial import Resources, Trial
+from binarize.trust import Word, trusting
 
 __all__ = ["Study", "study"]
 
@@ -125,6 +126,7 @@ def study(
     jobs: int | None = None,
     resources: Resources | None = None,
     listen: Listen | None = None,
+    trust: Sequence[Word] = (),
 ) -> Study:
     """Carry out the trials of a grid by Ray, and write results, tables and a picture to a folder.
 
@@ -139,7 +141,8 @@ def study(
     `retry`      run those that failed once more
     `address`    of a Ray cluster that is running; `out` must be a folder that all its machines see
     `jobs`       so many trials at once on this machine; None: as many as its processors are enough for
-    `resources`  of each trial, in place of what the grid says
+    `resources`  of each trial, in place of what the grid says; what the grid names is fetched with `download` alone
+    `trust`      Python files, modules and folders of models that a grid file may name; a mapping needs no such word
 
     Raises: RuleError for the grid, UsageError where ray is missing, StoppedError where a signal asked for an end.
 
@@ -147,7 +150,23 @@ def study(
         >>> found = binarize.study("examples/studies/schemes.yaml", changes=["data=digits", "epochs=1"])   # doctest: +SKIP
         >>> print(found.to_markdown())                                                                     # doctest: +SKIP
     """
-    read = grid if isinstance(grid, Grid) else read_grid(grid)
+    with trusting(*trust):
+        return _study(grid, out, changes, only, dry_run, retry, address, jobs, resources, listen)
+
+
+def _study(
+    grid: str | Path | Mapping[str, Any] | Grid,
+    out: str | Path | None,
+    changes: Sequence[str],
+    only: str | None,
+    dry_run: bool,
+    retry: bool,
+    address: str | None,
+    jobs: int | None,
+    resources: Resources | None,
+    listen: Listen | None,
+) -> Study:
+    read = grid if isinstance(grid, Grid) else read_grid(grid, changes)
     read = read.changed(changes)
     read = replace(read, resources=resources or read.resources)
     folder = Path(out) if out is not None else Path(f"study-{read.name}")

@@ -92,7 +92,7 @@ def finetune(
     run = prepare(
         model,
         data,
-        chosen_recipe(model, recipe, changes, two_stage=two_stage, stored=stored),
+        chosen_recipe(model, recipe, changes, two_stage=two_stage, teacher=teacher, stored=stored),
         teacher=teacher,
         options=DataOptions(validation, limit, preprocessing=preprocessing),
         seed=seed,

@@ -34,6 +34,7 @@ from binarize.training.objective import LabelLoss, check_labels
 from binarize.training.recipe import Recipe, read_recipe, recipe_of
 from binarize.training.stages import stages_of, two_stages
 from binarize.training.teachers import TeacherName, Teachers, find_teachers
+from binarize.trust import check_teacher
 
 __all__ = [
     "DataOptions",
@@ -46,6 +47,8 @@ __all__ = [
     "prepare",
 ]
 
+# What messages call the record of a training to resume.
+_RESUMED = "the training to resume"
 # Share of the training images to choose by, where only a test set stands beside them.
 _HELD_OUT = 0.1
 
@@ -124,31 +127,40 @@ def chosen_recipe(
     changes: Mapping[str, Any] | None = None,
     *,
     two_stage: bool = False,
+    teacher: object = None,
     stored: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """The scheme's recipe (with "paper" the authors'), changed by a file or mapping and then by `changes`.
 
-    A training that is resumed keeps its own recipe; what is asked for must not differ from it.
+    A training that is resumed keeps its own recipe; what is asked for must not differ from it. Unless the user names a
+    teacher, here or as `teacher`, it is one that a file may name.
 
-    Raises: RuleError, UsageError.
+    Raises: RuleError, UsageError, UntrustedSourceError.
     """
     recipe = recipe_of(model, published=given == "paper")
-    asked = {key for key, value in (changes or {}).items() if value is not None}
+    changes = changes or {}
+    asked = {key for key, value in changes.items() if value is not None}
     if given is not None and given != "paper":
         keys = given if isinstance(given, Mapping) else read_recipe(given)
         recipe = recipe.changed(keys)
         asked |= set(keys)
-    recipe = recipe.changed(changes or {})
+    recipe = recipe.changed(changes)
     recipe = two_stages(recipe) if two_stage else recipe
     stages_of(recipe)
+    said = teacher is not None or "teacher" in asked
     if stored is None:
-        return recipe
+        return recipe if said else _with_known_teacher(recipe, "the recipe of the model's scheme")
     before = Recipe().changed(stored["record"]["recipe"])
     asked |= {"stages"} if two_stage else set()
     for key in sorted(asked):
         if getattr(recipe, key) != getattr(before, key):
             raise UsageError(_differs(key, getattr(before, key), getattr(recipe, key)))
-    return before
+    return before if said else _with_known_teacher(before, _RESUMED)
+
+
+def _with_known_teacher(recipe: Recipe, where: str) -> Recipe:
+    check_teacher(recipe.teacher, where)
+    return recipe
 
 
 def prepare(
@@ -162,8 +174,11 @@ def prepare(
     loss: LabelLoss | None = None,
     points: Sequence[str] | None = None,
     stored: Mapping[str, Any] | None = None,
+    fetch: bool | None = None,
 ) -> Run:
     """Open the data, find the teachers and try one batch, before anything long begins.
+
+    `fetch` says whether published weights of teachers may be downloaded; None: those that `teacher` names.
 
     Raises: UsageError where the data does not fit the model, or a resumed training had other data, seed or teachers.
     """
@@ -172,10 +187,12 @@ def prepare(
     if preprocessing is None and needs_preprocessing(data):
         preprocessing = preprocessing_of(model)
     train, held = _open(model, data, preprocessing, options, seed)
-    if teacher is None and stored is not None:
-        teacher = stored["record"].get("teachers")
-    names = _names(recipe.teacher if teacher is None else teacher)
-    teachers = find_teachers(model, recipe.teacher if teacher is None else teacher, preprocessing)
+    if fetch is None:
+        fetch = teacher is not None or options.download
+    if teacher is None:
+        teacher = recipe.teacher if stored is None else _stored_teachers(stored["record"], recipe.teacher)
+    names = _names(teacher)
+    teachers = find_teachers(model, teacher, preprocessing, fetch=fetch)
     # A loader draws a seed for its workers even where it has none.
     with seeded(seed):
         classes = _try(model, train, preprocessing, loss)
@@ -206,6 +223,17 @@ def prepare(
 def _told(value: Any) -> Any:
     """A value of the record without what is there for people alone."""
     return {**value, "origin": None} if isinstance(value, dict) else value
+
+
+def _stored_teachers(record: Mapping[str, Any], usual: str) -> TeacherName | Sequence[TeacherName]:
+    """The teachers that a training to resume says it had. Raises: UntrustedSourceError for what a file may not name."""
+    found = record.get("teachers")
+    if found is None or found == [usual]:
+        # The recipe's, which was looked at already, or is said again.
+        return usual
+    if not isinstance(found, (list, tuple)):
+        found = [found]
+    return [check_teacher(one, _RESUMED) for one in found]
 
 
 def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | None:

@@ -14,9 +14,11 @@ from binarize import checkpoint
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import SourceError, UsageError
 from binarize.sources import load as load_source
+from binarize.sources import load_file
 from binarize.sources.architectures import split as split_builder
 from binarize.training.data.preprocessing import Preprocessing, preprocessing_of
 from binarize.training.distill import Teacher
+from binarize.trust import check_builder, trusting
 
 __all__ = ["Teachers", "find_teachers"]
 
@@ -25,6 +27,7 @@ TeacherName = str | Path | nn.Module
 # A named source of these kinds has random weights unless a tag of weights was downloaded.
 _RANDOM_UNLESS_TAGGED = ("torchvision", "timm")
 _FILES = ("pickle", "state_dict", "safetensors")
+_SAY = "name it yourself: --teacher or --float (teacher=...), or none"
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,15 @@ def find_teachers(
     model: nn.Module,
     which: TeacherName | Sequence[TeacherName] | None,
     preprocessing: Preprocessing | None = None,
+    *,
+    fetch: bool = True,
 ) -> Teachers:
     """The teachers that `which` names, for a model that sees images preprocessed like this.
 
-    "source" is the float model that was converted: as long as it is alive, else loaded again from where it came. A source of
-    random weights has nothing to teach. "timm:NAME" and "torchvision:NAME" mean their published weights, and download them.
+    `which` is the user's own word: it may be code. "source" is the float model that was converted: as long as it is alive,
+    else loaded again from where it came. A source of random weights has nothing to teach. "timm:NAME" and
+    "torchvision:NAME" mean their published weights, and download them; without `fetch` they are taken from this disk alone.
+    The weights of a source are always.
 
     Raises: UsageError, SourceError where a teacher cannot be had.
     """
@@ -64,7 +71,7 @@ def find_teachers(
                 why = reason
                 continue
         else:
-            module = _named(one) if isinstance(one, (str, Path)) else one
+            module = _named(one, fetch) if isinstance(one, (str, Path)) else one
         if module is model:
             raise UsageError("the model cannot be its own teacher; give the float model, or a copy")
         # The model's own source was trained on what the user says the images are like, whatever its configuration says.
@@ -94,9 +101,11 @@ def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
     if conversion.original is not None and (module := conversion.original()) is not None:
         return module, ""
     if record.kind in _FILES:
-        return _from_file(record), ""
+        return _from_file(record, conversion.said), ""
     if record.weights is not None:
-        return load_source(record.spec, weights=record.weights).module, ""
+        if not conversion.said:
+            check_builder(record.spec, "source.spec of the saved model", _SAY)
+        return load_source(record.spec, weights=record.weights, fetch=conversion.said).module, ""
     raise UsageError(
         f"the float model ({record.class_path}) that was to teach is not at hand any more\n"
         f"  give it: teacher=float_model, or --source {shlex.quote(record.code or 'file.py:make_model')}; "
@@ -107,13 +116,15 @@ def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
 def _named_source(record: SourceRecord, named: str) -> nn.Module:
     """The float model that the user names in this call; where its weights lie in a file, its architecture."""
     if record.kind in _FILES and record.code is not None:
-        return _from_file(replace(record, arch=named))
+        with trusting(named.partition(":")[0]):
+            return _from_file(replace(record, arch=named), said=False)
     return checkpoint.named_float(record, named)
 
 
-def _from_file(record: SourceRecord) -> nn.Module:
-    """The float model from its file, if that is still the same."""
-    source = load_source(record.spec, arch=record.arch, num_classes=record.num_classes)
+def _from_file(record: SourceRecord, said: bool) -> nn.Module:
+    """The float model from its file, if that is still the same. What the user said in this process may name code."""
+    read = load_source if said else load_file
+    source = read(record.spec, arch=record.arch, num_classes=record.num_classes)
     if source.sha256 != record.sha256:
         raise SourceError(
             f"{record.spec} is another file than the one that was converted (sha256 differs), so it cannot teach\n"
@@ -122,12 +133,12 @@ def _from_file(record: SourceRecord) -> nn.Module:
     return source.module
 
 
-def _named(name: str | Path) -> nn.Module:
+def _named(name: str | Path, fetch: bool) -> nn.Module:
     text = str(name)
     if Path(text).is_dir():
         return checkpoint.load(text)
     published = split_builder(text) is not None
-    return load_source(text, weights="default" if published else None).module
+    return load_source(text, weights="default" if published else None, fetch=fetch).module
 
 
 def _teacher(module: nn.Module, student: Preprocessing | None) -> Teacher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,18 @@ from binarize.study.expand import chosen, trials_of
 from binarize.study.grid import read_grid
 from binarize.study.run import run_trial
 from binarize.study.trial import Resources
+from binarize.trust import trusting
 
 STUDIES = Path(__file__).parents[2] / "examples" / "studies"
+# They name the networks beside them, so whoever runs them has to.
+NETWORK = STUDIES / "network.py"
 SMALL = ["data=digits", "input_shape=[1, 8, 8]", "images=64", "epochs=1", "batch_size=32", "seeds=[0]"]
+
+
+@pytest.fixture(autouse=True)
+def said() -> Iterator[None]:
+    with trusting(NETWORK):
+        yield
 
 
 def test_the_reference_experiments_are_whole() -> None:

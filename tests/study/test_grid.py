@@ -11,6 +11,7 @@ from binarize.errors import RuleError, UsageError
 from binarize.study.expand import chosen, trials_of
 from binarize.study.grid import Grid, read_grid
 from binarize.study.trial import Trial
+from binarize.trust import trusting
 
 NETWORK = "binarize.demo_data.digits:DigitsVGG"
 STEPS = {
@@ -105,14 +106,19 @@ def test_a_changed_file_is_another_trial(tmp_path: Path) -> None:
     rules.write_text("schema: 1\nextends: bireal\n")
     file = tmp_path / "grid.yaml"
     file.write_text("schema: 1\nsettings: {model: 'net.py:make', data: digits, scheme: mine.yaml}\n")
-    [_, first] = trials_of(read_grid(file))
+
+    def trials() -> list[Trial]:
+        with trusting(network):
+            return trials_of(read_grid(file))
+
+    [_, first] = trials()
     assert first.place("model") == f"{network}:make"
     network.write_text(network.read_text() + "# another\n")
-    [_, second] = trials_of(read_grid(file))
+    [_, second] = trials()
     rules.write_text("# a comment is no rule\nschema: 1\nextends: bireal\n")
-    [_, third] = trials_of(read_grid(file))
+    [_, third] = trials()
     rules.write_text("schema: 1\nextends: bireal\nrules: [{match: {params: '<9999'}, use: keep}]\n")
-    [_, fourth] = trials_of(read_grid(file))
+    [_, fourth] = trials()
     assert second.id == third.id and len({first.id, second.id, fourth.id}) == 3
 
 

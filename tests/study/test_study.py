@@ -19,6 +19,8 @@ from binarize.study.results import Results, rows_of
 from binarize.study.study import Study
 
 HERE = Path(__file__).parent
+# The grid file names our own code, so whoever runs it has to.
+NETWORK = [HERE / "network.py"]
 GRID = f"""
 schema: 1
 name: small
@@ -30,7 +32,9 @@ axes:
 
 
 def invoke(*words: str) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["study", *words, "--plain"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(
+        app, ["study", *words, "--trust", str(HERE / "network.py"), "--plain"], env={"COLUMNS": "200"}
+    )
     return result.exit_code, result.stdout, result.stderr
 
 
@@ -54,7 +58,7 @@ def done(
         told.append((result["name"], result["state"], number, of))
 
     out = tmp_path_factory.mktemp("study") / "out"
-    return binarize.study(file, out, jobs=2, listen=listen)
+    return binarize.study(file, out, jobs=2, listen=listen, trust=NETWORK)
 
 
 @pytest.mark.slow
@@ -125,7 +129,7 @@ def test_a_mistake_in_the_grid_is_exit_code_3(tmp_path: Path) -> None:
 def test_a_folder_of_other_files_is_left_alone(file: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other files"):
-        binarize.study(file, tmp_path)
+        binarize.study(file, tmp_path, trust=NETWORK)
 
 
 def test_a_line_that_was_cut_short_is_no_result(tmp_path: Path) -> None:
@@ -139,7 +143,7 @@ def test_a_line_that_was_cut_short_is_no_result(tmp_path: Path) -> None:
 
 
 def test_rows_are_means_and_spreads_over_seeds(file: Path) -> None:
-    found = binarize.study(file, dry_run=True, only="Tiny/float", changes=["seeds=[0, 1, 2]"])
+    found = binarize.study(file, dry_run=True, trust=NETWORK, only="Tiny/float", changes=["seeds=[0, 1, 2]"])
     common = {"state": "finished", "loss": 1.0, "memory": 5, "costs": {"flops": 3}, "minutes": 2.0}
     results = {
         trial.id: {**common, "seed": trial.seed, "top1": top1, "seconds": [1.0 + trial.seed, 2.0]}
@@ -157,7 +161,7 @@ def test_rows_are_means_and_spreads_over_seeds(file: Path) -> None:
 def test_the_table_says_what_is_missing_and_the_picture_depends_on_the_rows_alone(
     file: Path, tmp_path: Path
 ) -> None:
-    found = binarize.study(file, tmp_path / "study", dry_run=True, changes=["seeds=[0, 1]"])
+    found = binarize.study(file, tmp_path / "study", dry_run=True, trust=NETWORK, changes=["seeds=[0, 1]"])
     found.folder.mkdir()
     results = Results(found.folder / "results.jsonl")
     # The float networks of one seed; of the other model it failed.
@@ -180,7 +184,7 @@ def test_the_table_says_what_is_missing_and_the_picture_depends_on_the_rows_alon
 
 
 def test_what_is_to_be_run_is_what_has_no_result_and_what_that_needs(file: Path, tmp_path: Path) -> None:
-    found = binarize.study(file, tmp_path / "study", dry_run=True)
+    found = binarize.study(file, tmp_path / "study", dry_run=True, trust=NETWORK)
     names = ["Tiny/float/seed0", "broken/float/seed0", "Tiny/seed0", "broken/seed0"]
     assert [trial.name for trial in found.unfinished()] == names
     found.folder.mkdir()

@@ -16,8 +16,10 @@ import nets
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import binarize
+from binarize.cli import app
 from binarize.conversion import conversion_of
 from binarize.errors import BinarizeError, RuleError, SourceError, UntrustedSourceError
 from binarize.fingerprint import record_digest
@@ -260,6 +262,31 @@ def test_the_classes_of_a_folder_are_a_sensible_number(number: Any, saved: Path,
 def test_a_builder_is_bounded_by_the_weights_beside_it(builder: str, saved: Path, place: Path) -> None:
     folder = resealed(saved, place, lambda r: r["source"].update(builder=builder))
     assert "bytes cannot hold" in refused(lambda: binarize.load(folder))
+
+
+def command(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, [*words, "--plain"], env={"COLUMNS": "200"})
+    assert isinstance(done.exception, (SystemExit, type(None)))
+    return done.exit_code, done.stderr
+
+
+@pytest.mark.parametrize("spec", ["os:system('touch P')", "evil.py:make", "evil:make"])
+def test_no_command_runs_what_a_folder_names(spec: str, saved: Path, place: Path) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["source"].update(spec=spec, kind="state_dict", arch=spec, sha256="0" * 64)
+        record["plan"]["schemes"]["adabin"]["training"]["teacher"] = spec
+
+    folder = str(resealed(saved, place, change))
+    code, said = command("eval", folder, "--data", "digits", "--limit", "8")
+    assert code == 0 and "without the float model" in said
+    code, said = command("finetune", folder, "--data", "digits", "-e", "1", "-o", "out")
+    assert code == 4 and "--teacher" in said
+    assert (
+        command("finetune", folder, "--data", "digits", "-e", "1", "-o", "out", "--teacher", "source")[0] == 4
+    )
+    # Its own weights are the float model's still.
+    assert command("calibrate", folder, "--data", "digits", "--limit", "8", "--float", "source")[0] == 0
+    assert untouched(place) and not Path("out").exists()
 
 
 # --- teachers

@@ -46,6 +46,8 @@ Word = str | os.PathLike[str] | ModuleType
 _SAID: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
 
 _BUILDER = re.compile(r"(torchvision|timm):([A-Za-z0-9][A-Za-z0-9_.-]{0,99})(\(.{0,400}\))?")
+# Networks of this package.
+_OWN = ("binarize.demo_data.digits:DigitsVGG",)
 # Arguments of builders that shape a network and do nothing else, and the greatest value of each: no address, no path, no
 # name, nothing that loads weights.
 _SIZES = {
@@ -138,7 +140,7 @@ def is_builder(text: object) -> bool:
     """Whether a file may name this: a builder of torchvision or timm, bare or with plain numbers from the list."""
     match = _BUILDER.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        return False
+        return text in _OWN
     return match[3] is None or _are_plain(match[3])
 
 

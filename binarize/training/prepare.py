@@ -17,6 +17,7 @@ from binarize.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.fingerprint import tensor_digest, unique_tensors
 from binarize.liveness import evaluating
+from binarize.record import has_record
 from binarize.training.data import (
     Batch,
     ImageData,
@@ -233,7 +234,12 @@ def _stored_teachers(record: Mapping[str, Any], usual: str) -> TeacherName | Seq
         return usual
     if not isinstance(found, (list, tuple)):
         found = [found]
-    return [check_teacher(one, _RESUMED) for one in found]
+    # A saved folder on this disk is read by the same boundary.
+    return [one if _is_folder(one) else check_teacher(one, _RESUMED) for one in found]
+
+
+def _is_folder(name: object) -> bool:
+    return isinstance(name, str) and "\0" not in name and has_record(Path(name))
 
 
 def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | None:

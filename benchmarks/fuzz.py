@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz.py records --count 20000 --seed 0 [--workers 2] [--results fuzz.jsonl] [--show]
 
-Kinds: records (binarize.json, sealed anew or not), rules, recipes, studies, trainings (finetune.json and checkpoints),
+Kinds: records (binarize.json, sealed anew or not), rules, recipes, studies, trainings (finetune.json),
 packed, pickles. Cases of a kind and seed are always the same; what is done stands in the results file, a line a case as it
 comes, and is not done again. Children are forked from a process that has imported everything: a signal ends one child, a
 case that takes longer than ten seconds is killed, and the next child goes on behind it.

@@ -38,7 +38,7 @@ from binarize.calibration.statistics import reestimate
 from binarize.capture.shadow import silenced_hooks
 from binarize.checks import same_top1, undisturbed
 from binarize.conversion import conversion_of, remember
-from binarize.errors import BinarizeError, UsageError, did_you_mean
+from binarize.errors import BinarizeError, UsageError, did_you_mean, way
 from binarize.fingerprint import machine, tensor_digest, tensors_of
 from binarize.float_twin import float_twin
 from binarize.float_weights import float_names
@@ -274,7 +274,7 @@ def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -
     if asked is None and conversion is not None and is_fitted(conversion.plan):
         raise UsageError(
             f"the model was fitted to its float model before, which is needed to fit it anew: {why}\n"
-            "  name it: --float SRC (float_model=...); or none, to set thresholds and statistics alone"
+            f"  name it: {way('--float SRC', 'float_model=...')}; or none, to set thresholds and statistics alone"
         )
 
 
@@ -415,7 +415,7 @@ def record_calibration(
     before = conversion.report
     agreement = before.agreement
     if found.agreement is not None:
-        agreement = Agreement(found.agreement, found.settled_on)
+        agreement = Agreement(found.agreement, found.settled_on, fitted=True)
     live = measure_liveness(model, batches)
     report = make_report(
         plan,

@@ -38,6 +38,7 @@ from binarize.errors import (
     UntrustedSourceError,
     UsageError,
     did_you_mean,
+    way,
 )
 from binarize.fingerprint import (
     is_permuted,
@@ -258,10 +259,11 @@ def _check_target(target: Path, force: bool) -> None:
         return
     if ours:
         raise UsageError(
-            f"{target} exists already; --force (force=True) replaces it, -o names another folder"
+            f"{target} exists already; {way('--force replaces it, -o names another', 'force=True replaces it; or another')} "
+            "folder"
         )
     what = "a folder with other files" if target.is_dir() else "a file"
-    raise UsageError(f"{target} is {what} and is not overwritten; name another folder (-o)")
+    raise UsageError(f"{target} is {what} and is not overwritten; name another folder{way(' (-o)', '')}")
 
 
 # --- reading
@@ -313,9 +315,10 @@ def _float_model(
         weights = folder / _WEIGHTS
         held = weights.stat().st_size if weights.is_file() else 0
         return load_structure(folder / _STRUCTURE, limit=_TIMES * held + _MORE)
+    code = origin.code or "file.py:factory"
     raise SourceError(
         f"{folder}: the float model's class is your own ({origin.class_path}), which no file here can make\n"
-        f"  load({str(folder)!r}, model=your_float_model), or --source {shlex.quote(origin.code or 'file.py:factory')}"
+        f"  give it: {way(f'--source {shlex.quote(code)}', f'load({str(folder)!r}, model=float_model), or source={code!r}')}"
     )
 
 

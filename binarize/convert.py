@@ -154,7 +154,7 @@ def plan(
     )
 
 
-@dataclass
+@dataclass(repr=False)
 class PlannedConversion:
     """A plan that can still be changed, and carried out."""
 
@@ -169,6 +169,12 @@ class PlannedConversion:
     # What the user's word covered when it was planned: carrying it out is part of that.
     trust: tuple[Word, ...] = ()
     _plan: Plan | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        return f"PlannedConversion({self.rules.name} on {self.source.spec})"
+
+    def __str__(self) -> str:
+        return str(self.report)
 
     @property
     def plan(self) -> Plan:
@@ -323,6 +329,8 @@ class PlannedConversion:
             live = measure_liveness(model, data or [self.images])
             if self.images_given and self.noise is None:
                 agreement = same_top1(expected, output)
+            if agreement is not None and data is not None:
+                agreement = replace(agreement, fitted=True)
         return make_report(
             plan,
             live=live,

@@ -16,7 +16,7 @@ __all__ = ["Finding", "examine"]
 # What each extra adds, as setup.cfg has it.
 EXTRAS = {
     "train": ("pytorch-lightning>=2.6.4", "torchmetrics"),
-    "report": ("jinja2", "matplotlib"),
+    "report": ("jinja2",),
     "onnx": ("onnx", "onnx_ir", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
     "study": ("pytorch-lightning>=2.6.4", "torchmetrics", "ray", "torch-pruning", "matplotlib"),

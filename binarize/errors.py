@@ -20,7 +20,9 @@ nearest way out.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 __all__ = [
     "BinarizeError",
@@ -37,6 +39,8 @@ __all__ = [
     "UntrustedSourceError",
     "UsageError",
     "did_you_mean",
+    "in_command",
+    "way",
     "without_traceback",
 ]
 
@@ -117,6 +121,30 @@ class StoppedError(BinarizeError):
 
 class RewriteError(BinarizeError):
     """A pass met a graph that the plan did not foresee: a fault of ours."""
+
+
+# Whether a command of the command line is at work, so that messages speak of its options.
+_IN_COMMAND: ContextVar[bool] = ContextVar("in_command", default=False)
+
+
+@contextmanager
+def in_command() -> Iterator[None]:
+    """Inside, messages name options of the command line; elsewhere arguments of Python."""
+    token = _IN_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _IN_COMMAND.reset(token)
+
+
+def way(command: str, python: str) -> str:
+    """A way out in the words of the caller: an option on the command line, an argument in Python.
+
+    Example:
+        >>> way("--force", "force=True")
+        'force=True'
+    """
+    return command if _IN_COMMAND.get() else python
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

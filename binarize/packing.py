@@ -19,7 +19,7 @@ from torch import nn
 
 from binarize.atomic import whole_file
 from binarize.conversion import conversion_of, forget
-from binarize.errors import CheckError, SourceError, UsageError
+from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.liveness import arguments_of
 from binarize.packed.file import read_file
 from binarize.packed.freeze import Example, frozen_record, remember_frozen
@@ -98,10 +98,10 @@ def _why_replaced(target: Path, record: Mapping[str, Any], force: bool) -> str |
     except SourceError as error:
         if force:
             return None
-        raise UsageError(f"{error}\n  --force (force=True) replaces it") from error
+        raise UsageError(f"{error}\n  {way('--force', 'force=True')} replaces it") from error
     why = why_stale(found, made_of_folder(record))
     if why is None and not force:
-        raise UsageError(f"{target} exists already; --force (force=True) replaces it")
+        raise UsageError(f"{target} exists already; {way('--force', 'force=True')} replaces it")
     return why
 
 

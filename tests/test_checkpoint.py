@@ -113,7 +113,7 @@ def test_ones_own_class_needs_the_float_model_and_the_message_says_how(
     with pytest.raises(SourceError) as caught:
         binarize.load(folder)
     assert "the float model's class is your own (" in str(caught.value)
-    assert "model=your_float_model" in str(caught.value) and "--source" in str(caught.value)
+    assert "model=float_model" in str(caught.value) and "source=" in str(caught.value)
 
 
 def test_a_factory_can_make_the_float_model(converted: Converted, tmp_path: Path) -> None:

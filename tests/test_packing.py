@@ -324,7 +324,7 @@ def test_turned_signs_are_counted(converted: Converted) -> None:
 def test_a_packed_file_is_replaced_only_by_force(converted: Converted, tmp_path: Path) -> None:
     model, folder = nets.Mlp(), saved(converted("Mlp", "bnn"), tmp_path)
     first = binarize.pack(folder, model=model).path.read_bytes()
-    with pytest.raises(UsageError, match=r"packed\.safetensors exists already; --force"):
+    with pytest.raises(UsageError, match=r"packed\.safetensors exists already; force=True"):
         binarize.pack(folder, model=model, rest="int8")
     assert (folder / "packed.safetensors").read_bytes() == first
     binarize.pack(folder, model=model, rest="int8", force=True)

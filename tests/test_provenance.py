@@ -104,7 +104,7 @@ def test_pack_replaces_what_is_stale_and_says_so(stale: Path) -> None:
     packing = binarize.pack(stale)
     assert packing.replaced == "was made of other weights than those in the folder now"
     assert torch.equal(binarize.load_packed(stale)(X), expected(stale))
-    with pytest.raises(UsageError, match="exists already; --force"):
+    with pytest.raises(UsageError, match="exists already; force=True"):
         binarize.pack(stale)
     replace_model(trained(binarize.load(stale)), stale)
     said = " ".join(CliRunner().invoke(app, ["pack", str(stale)], env={"COLUMNS": "300"}).stderr.split())

@@ -17,7 +17,7 @@ from binarize.calibration.batches import count
 from binarize.calibration.result import Calibration
 from binarize.calibration.statistics import reestimate
 from binarize.calibration.thresholds import set_inputs
-from binarize.errors import UsageError
+from binarize.errors import UsageError, way
 from binarize.layers import BinaryLayer
 from binarize.liveness import Images, evaluating, looks_like_noise
 
@@ -44,7 +44,8 @@ def check_calibration(model: nn.Module, batches: Sequence[Images], *, noise: boo
     reason = None if noise else looks_like_noise(batches)
     if reason is not None:
         raise UsageError(
-            f"the calibration data is {reason}\n  give real images; calibrate(..., noise=True) uses it all the same"
+            f"the calibration data is {reason}\n"
+            f"  give real images{way('', '; calibrate(..., noise=True) uses it all the same')}"
         )
     done = 0
     for images in batches:

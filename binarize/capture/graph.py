@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from binarize.attention import explicit_attentions, why_not_explicit
 from binarize.capture.shadow import meta_like, shadow
 from binarize.capture.tape import Recording, record
-from binarize.errors import CaptureError
+from binarize.errors import CaptureError, way
 
 __all__ = ["Graph", "capture"]
 
@@ -65,7 +65,7 @@ def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] 
             return _on_device(shadow(module, meta=False), args, keywords, note)
     raise CaptureError(
         f"the model does not run on the example input {_shapes(args, keywords)}: {_line(failure)}\n"
-        "  give an example that it accepts (example_input=..., or --input-shape on the command line)"
+        f"  give an example that it accepts: {way('--input-shape', 'example_input=...')}"
     ) from failure
 
 

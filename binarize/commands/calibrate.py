@@ -209,4 +209,7 @@ def show(screen: Screen, found: Calibration) -> None:
         flips, of = (sum(pair[i] for pair in found.flipped.values()) for i in (0, 1))
         screen.show(f"signs    {flips:,} of {of:,} changed in {len(found.flipped)} layers")
     if found.agreement is not None:
-        screen.show(f"agrees   with the float model on {100 * found.agreement:.1f} % of these images")
+        screen.show(
+            f"agrees   with the float model on {100 * found.agreement:.1f} % of the {found.settled_on:,} images that it was "
+            "fitted to; on others it is less: eval"
+        )

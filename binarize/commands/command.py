@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 import inspect
 import os
 import sys
@@ -22,7 +23,7 @@ import typer
 
 from binarize.atomic import recover
 from binarize.commands.screen import Screen
-from binarize.errors import BinarizeError, BinarizeWarning, RewriteError
+from binarize.errors import BinarizeError, BinarizeWarning, RewriteError, UsageError, in_command
 from binarize.failures import in_words
 
 __all__ = ["command"]
@@ -73,7 +74,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         # The user's own code may print, and a second text would break the document.
         aside = redirect_stdout(sys.stderr) if screen.json else nullcontext()
         try:
-            with aside, _warnings_on(screen), screen.ending:
+            with aside, _warnings_on(screen), screen.ending, in_command():
                 _recover(arguments)
                 function(screen, **arguments)
         except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
@@ -84,6 +85,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         except BinarizeError as error:
             raise typer.Exit(_explain(screen, str(error), error, error.exit_code)) from error
         except Exception as error:
+            known = _broken_install(error)
+            if known is not None:
+                raise typer.Exit(_explain(screen, known, error, UsageError.exit_code)) from error
             told = in_words(error)
             if told is not None:
                 told.__cause__ = error
@@ -129,12 +133,25 @@ def _recover(arguments: Mapping[str, Any]) -> None:
             recover(Path(value))
 
 
+def _broken_install(error: Exception) -> str | None:
+    """What to do about a torchvision that was built for another torch; None for any other error."""
+    text = str(error)
+    if "torchvision::" not in text and not ("torchvision" in text and "undefined symbol" in text):
+        return None
+    version = {name: importlib.metadata.version(name) for name in ("torch", "torchvision")}
+    return (
+        f"torchvision {version['torchvision']} does not fit torch {version['torch']}: {text.splitlines()[0]}\n"
+        "  install two that belong together: pip install --upgrade torch torchvision"
+    )
+
+
 def _explain(screen: Screen, message: str, error: Exception, code: int) -> int:
     """Prints what went wrong and gives back the exit code."""
     if screen.debug:
         traceback.print_exception(error)
     screen.error(message)
-    expected = isinstance(error, BinarizeError) and not isinstance(error, RewriteError)
+    expected = code != 1 or isinstance(error, BinarizeError)
+    expected = expected and not isinstance(error, RewriteError)
     if not (expected or screen.debug):
         screen.note("This is a fault of binarize. The same command with --debug shows where it happened.")
     with suppress(OSError):  # stdout itself may be what is full

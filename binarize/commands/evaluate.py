@@ -116,9 +116,9 @@ def evaluate(
         screen.note(note)
     for line in _tables(result, all_rows):
         screen.show(line)
-    if result.split == "train" and result.data == trained_on:
+    if result.split == "train" and (done := _fitted_on(loaded, result.data, trained_on)):
         screen.warn(
-            f"{model} was trained on images of {result.data}: it has seen these, and other images are harder"
+            f"{model} was {done} on images of {result.data}: it has seen these, and other images are harder"
         )
     if result.unreadable:
         screen.warn(f"{len(result.unreadable)} images could not be read, the first: {result.unreadable[0]}")
@@ -138,6 +138,17 @@ def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:
     if not isinstance(shape, tuple) or len(shape) not in (3, 4):
         raise UsageError("--input-shape: eval shows images; expected N,C,H,W or C,H,W, as in 1,3,224,224")
     return shape[-3:]
+
+
+def _fitted_on(model: nn.Module, data: str, trained_on: object) -> str:
+    """What was done to the model with this data, in a word; empty where nothing was."""
+    from binarize.conversion import conversion_of
+
+    conversion = conversion_of(model)
+    used = {use.by for use in conversion.seen.data if use.name == data} if conversion is not None else set()
+    if data == trained_on or "finetune" in used:
+        return "trained"
+    return "calibrated" if "calibrate" in used else ""
 
 
 def _check_out(screen: Screen, out: Path | None, force: bool) -> None:

@@ -12,6 +12,7 @@ from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError
+from binarize.report.units import plural
 from binarize.trust import check_data, is_teacher
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["finetune"]
 
+# With fewer steps an epoch than these, smaller batches are worth a word.
+_FEW_STEPS = 8
 _DATA, _RECIPE, _MACHINE = "Data", "Recipe", "Machine"
 
 
@@ -297,9 +300,25 @@ def _announce(screen: Screen, run: Run) -> None:
     screen.show(
         f"recipe   {recipe.optimizer}, lr {recipe.lr:g}, {recipe.schedule}, batches of {recipe.batch_size}"
     )
+    if (few := _few_steps(len(run.data), recipe.batch_size)) is not None:
+        screen.note(few)
     for stage in stages_of(recipe):
         number = f"stage {stage.number}" if stage.of > 1 else "stage"
         screen.show(f"{number:8} {stage.recipe.epochs} epochs, {stage.title}")
+
+
+def _few_steps(images: int, batch: int) -> str | None:
+    """What one should know of so few images in so large batches; None where an epoch has steps enough."""
+    steps = max(1, images // batch)
+    if steps >= _FEW_STEPS:
+        return None
+    rest = images - steps * batch
+    left = f", {plural(rest, 'image')} left out of each" if rest > 0 else ""
+    smaller = max(1, images // _FEW_STEPS)
+    return (
+        f"{plural(images, 'image')} in batches of {batch}: {plural(steps, 'step')} an epoch{left}; "
+        f"--batch-size {1 << (smaller.bit_length() - 1)} takes more"
+    )
 
 
 def _line(screen: Screen, recipe: Recipe, row: Row) -> None:

@@ -58,13 +58,14 @@ def _rule_set(name: str) -> RuleSet:
     return load_rule_set(rules=options.rule_source([name]))
 
 
-def _grid(*columns: str) -> Table:
+def _grid(*columns: str, whole: int = 0) -> Table:
+    """A table; words in the first `whole` columns are never broken."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for place, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=place < whole)
     return table
 
 
@@ -204,7 +205,7 @@ def schemes(screen: Screen, context: typer.Context) -> None:
 
     if context.invoked_subcommand is not None:
         return
-    table = _grid("scheme", "weights", "inputs", "between", "shortcut", "paper")
+    table = _grid("scheme", "weights", "inputs", "between", "shortcut", "paper", whole=5)
     found = {}
     for name in builtin_rule_sets():
         rule_set = load_rule_set(name)

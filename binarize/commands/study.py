@@ -175,7 +175,7 @@ def _say_files(screen: Screen, found: Study) -> None:
         if (found.folder / name).is_file()
     ]
     if "plot.svg" not in names:
-        screen.note("no plot: pip install 'torch-binarize[report]' brings matplotlib")
+        screen.note("no plot: pip install 'torch-binarize[study]' brings matplotlib")
     screen.note(f"wrote {found.folder}: results.jsonl, {', '.join(names)}")
 
 

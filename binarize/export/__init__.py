@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from binarize.atomic import sync
 from binarize.claim import Claim, claimed
-from binarize.errors import UsageError, did_you_mean
+from binarize.errors import UsageError, did_you_mean, way
 from binarize.leftovers import draft_folder, place_of
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def export(
     check_format(format)
     target = place_of_export(model, format, path)
     if target.exists() and not force:
-        raise UsageError(f"{target} exists already; --force (force=True) replaces it")
+        raise UsageError(f"{target} exists already; {way('--force', 'force=True')} replaces it")
     writer = _writer(format)
     from binarize.export.prepare import compared
 
@@ -155,7 +155,9 @@ def _moved(drafts: Path, target: Path, force: bool, claim: Claim) -> tuple[Path,
     for name in names:
         place = target.parent / name
         if place.exists() and not (force or claim.wrote(place)):
-            raise UsageError(f"{target.parent / name} exists already; --force (force=True) replaces it")
+            raise UsageError(
+                f"{target.parent / name} exists already; {way('--force', 'force=True')} replaces it"
+            )
         sync(drafts / name)
     claim.puts(drafts, *names)
     if len(names) > 1:

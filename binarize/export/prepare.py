@@ -16,7 +16,7 @@ from torch import nn
 from binarize.agreement import answers_of, are_equal
 from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
-from binarize.errors import CheckError, SourceError, UsageError
+from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.liveness import arguments_of
 from binarize.packed.contents import contents_of
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
@@ -128,5 +128,8 @@ def _example(given: Any, model: nn.Module, known: Arguments | None) -> Example:
     if given is not None:
         return arguments_of(given)
     if known is None or not known.kinds:
-        raise UsageError("export: nobody knows which inputs the model takes; give example_input=...")
+        raise UsageError(
+            "export: nobody knows which inputs the model takes; "
+            + way("convert it with --input-shape", "give example_input=...")
+        )
     return known.make(model)

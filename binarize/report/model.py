@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from binarize.atomic import whole_file
 from binarize.cost import LayerCost, Totals, layer_cost, totals
-from binarize.errors import SourceError
+from binarize.errors import SourceError, way
 from binarize.plan import UNKNOWN_START, Decision, Plan
 from binarize.report.fold import fold_names
 from binarize.report.live import LiveShare, MeasuredOn, complaints, finite
@@ -50,6 +50,8 @@ class Agreement:
 
     same_top1: float
     images: int
+    # Whether the model was fitted to these very images; others agree less.
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,9 @@ class Check:
 
 
 # What one should know of shares of +1 that were measured on these.
-_NOISE: dict[str, str] = {
+_NOISE: Mapping[MeasuredOn, str] = {
     "noise": "the shares of +1 were measured on an example input that looks like noise: they say little of real images",
-    "made-up noise": "the shares of +1 were measured on made-up noise: they say little of real images; --calibrate DATA "
-    "(example_input=images) takes real ones",
+    "made-up noise": "the shares of +1 were measured on made-up noise: they say little of real images",
 }
 
 
@@ -280,7 +281,7 @@ def make_report(
         checks=tuple(checks),
         agreement=agreement if agreement and isfinite(agreement.same_top1) else None,
         warnings=(*plan.warnings, *_dead_inputs(rows)),
-        hints=(*_hints(plan), *([_NOISE[measured_on]] if live and measured_on in _NOISE else [])),
+        hints=(*_hints(plan), *([_noise(measured_on)] if live and measured_on in _NOISE else [])),
         next_commands=tuple(next_commands),
         files=dict(files or {}),
         source_notes=tuple(capture.get("source", ())),
@@ -321,6 +322,12 @@ def _written(text: str, path: str | Path | None) -> str:
         with whole_file(Path(path)) as draft:
             draft.write_text(text, "utf-8")
     return text
+
+
+def _noise(measured_on: MeasuredOn) -> str:
+    if measured_on != "made-up noise":
+        return _NOISE[measured_on]
+    return f"{_NOISE[measured_on]}; {way('--calibrate DATA', 'example_input=images')} takes real ones"
 
 
 def _hints(plan: Plan) -> tuple[str, ...]:

@@ -82,6 +82,10 @@ def facts(report: Report) -> list[tuple[str, str]]:
         lines.append(("check", f"{mark} {check.name}" + (f": {check.detail}" if check.detail else "")))
     if report.training is not None:
         lines.append(("trained", str(report.training)))
+        if any(row.live for row in report.rows):
+            lines.append(
+                ("trained", "the shares of +1 and the starts of thresholds are those before the training")
+            )
     lines.append(("units", report.convention))
     return lines
 
@@ -106,10 +110,10 @@ def closing(report: Report) -> list[str]:
             f"After `binarize pack`: {size(total.packed_bytes)}."
         )
     if report.agreement:
-        lines.append(
-            f"Top class equal to the float model's on {percent(report.agreement.same_top1)} of "
-            f"{plural(report.agreement.images, 'example image')}."
-        )
+        known = report.agreement
+        images = plural(known.images, "image" if known.fitted else "example image")
+        which = f"the {images} it was fitted to; on others it is less" if known.fitted else images
+        lines.append(f"Top class equal to the float model's on {percent(known.same_top1)} of {which}.")
     far = report.agreement is None or report.agreement.same_top1 < _NEAR
     if total.binary_layers and report.training is None and far:
         lines.append("Accuracy is near chance until you fine-tune; that is expected.")

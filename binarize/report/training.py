@@ -33,6 +33,9 @@ class Training:
     seed: int
     seconds: float
     recipe: Mapping[str, Any]
+    # What it was validated on, and how many images that were.
+    validation: str | None = None
+    validation_images: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; the recipe, which a record of the training holds too, is left out."""
@@ -41,8 +44,20 @@ class Training:
     @property
     def ending(self) -> str:
         """Which weights the model has, in words."""
-        why = "the best by validation" if self.chosen == "validation" else "the last"
+        why = f"the best by validation{self._value}" if self.chosen == "validation" else "the last"
         return f"the weights are those of epoch {self.epoch}, {why}{', a moving average' if self.average else ''}"
+
+    @property
+    def _value(self) -> str:
+        if self.val_top1 is not None:
+            return f" (top-1 {percent(self.val_top1)})"
+        return "" if self.val_loss is None else f" (loss {self.val_loss:.4f})"
+
+    @property
+    def _held_out(self) -> str:
+        return (
+            f" on {plural(self.validation_images, 'image')} of {self.validation}" if self.validation else ""
+        )
 
     def __str__(self) -> str:
         parts = [
@@ -50,7 +65,7 @@ class Training:
         ]
         parts.append(self.ending)
         if self.val_top1 is not None:
-            parts.append(f"validation top-1 {percent(self.val_top1)}")
+            parts.append(f"validation top-1 {percent(self.val_top1)}{self._held_out}")
         elif self.val_loss is not None:
-            parts.append(f"validation loss {self.val_loss:.4f}")
+            parts.append(f"validation loss {self.val_loss:.4f}{self._held_out}")
         return "; ".join([*parts, f"{self.seconds / 60:.1f} minutes, seed {self.seed}"])

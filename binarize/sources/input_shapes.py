@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.capture.shadow import shadow
+from binarize.errors import way
 from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.hf_inputs import from_config
 from binarize.sources.structure import without_data
@@ -66,15 +67,11 @@ def asked_for(module: nn.Module) -> str:
     """How to give an input that nobody knows."""
     names = _required(module)
     if names is None or len(names) == 1:
-        return (
-            "give its shape with the batch, as in --input-shape 1,3,224,224 (ids=1,16:int64 for whole numbers by keyword); "
-            "in Python example_input=x"
-        )
+        text = "give its shape with the batch, as in --input-shape 1,3,224,224 (ids=1,16:int64 for whole numbers by keyword)"
+        return text + way("", "; in Python example_input=x")
     shapes = " ".join("--input-shape 1,16" for _ in names)
-    return (
-        f"its forward takes {', '.join(names)}: give a shape for each in this order, as in {shapes}; in Python "
-        f"example_input=({', '.join(names)})"
-    )
+    text = f"its forward takes {', '.join(names)}: give a shape for each in this order, as in {shapes}"
+    return text + way("", f"; in Python example_input=({', '.join(names)})")
 
 
 def _candidates(module: nn.Module) -> Iterator[Arguments]:

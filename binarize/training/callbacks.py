@@ -13,7 +13,7 @@ import pytorch_lightning as lightning
 from pytorch_lightning import Trainer
 
 from binarize.atomic import whole_file
-from binarize.errors import CheckError, StoppedError
+from binarize.errors import CheckError, StoppedError, way
 from binarize.training.metrics import MetricsFile, Row
 from binarize.training.nonfinite import broken_parameter
 from binarize.training.task import FineTuning
@@ -175,7 +175,7 @@ class Checkpoints(lightning.Callback):
         where = (
             f"saved as {self.path}"
             if self.path is not None
-            else "nothing was saved: no folder was given (out=...)"
+            else f"nothing was saved: no folder was given ({way('-o', 'out=...')})"
         )
         raise StoppedError(
             f"interrupted by {name} after step {trainer.global_step} (epoch {trainer.current_epoch + 1}); {where}"

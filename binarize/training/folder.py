@@ -23,7 +23,7 @@ from torch import nn
 from binarize import checkpoint
 from binarize.atomic import recover, whole_file, whole_folder
 from binarize.conversion import conversion_of
-from binarize.errors import CheckError, SourceError, UsageError
+from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.leftovers import is_empty, is_leftover
 from binarize.seal import is_sealed
 from binarize.sources import load_pickle_safely
@@ -34,7 +34,6 @@ __all__ = ["TrainingFolder", "is_main"]
 
 # A folder that holds one of these is ours.
 _OURS = ("binarize.json", "finetune.json")
-_WAYS = "  --resume (resume=True) goes on with it, --force (force=True) begins anew"
 # What tells a process its place among others: torchrun's, SLURM's, the trainer's own.
 _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 
@@ -42,6 +41,11 @@ _RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 def is_main() -> bool:
     """Whether this is the process that writes files."""
     return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
+
+def _ways() -> str:
+    """What can be done about a training that has not ended."""
+    return f"  {way('--resume', 'resume=True')} goes on with it, {way('--force', 'force=True')} begins anew"
 
 
 class TrainingFolder:
@@ -70,23 +74,25 @@ class TrainingFolder:
                 raise UsageError(f"{self.path}: holds no training to resume (no {self._record.name})")
             if record.get("finished"):
                 raise UsageError(
-                    f"{self.path}: its training is finished; --force (force=True) begins a new one over it, "
-                    "another folder (-o) keeps it"
+                    f"{self.path}: its training is finished; {way('--force', 'force=True')} begins a new one over it, "
+                    f"another folder ({way('-o', 'out=...')}) keeps it"
                 )
             # One that was killed before its first checkpoint begins anew, as it was meant to be.
             return self.stored() if self.checkpoint.is_file() else {"record": record, "stage": 1, "step": 0}
         if self.checkpoint.is_file() and not self.record().get("finished") and not force:
             if repeat:
                 return self.stored()
-            raise UsageError(f"{self.path}: holds an unfinished training\n{_WAYS}")
+            raise UsageError(f"{self.path}: holds an unfinished training\n{_ways()}")
         if self.record().get("finished") and not force:
             raise UsageError(
                 f"{self.path}: holds a finished training, which would be lost\n"
-                "  another folder (-o, out=...) keeps it, --force (force=True) begins a new one over it"
+                f"  another folder ({way('-o', 'out=...')}) keeps it, {way('--force', 'force=True')} begins a new one over it"
             )
         foreign = self.path.exists() and not any((self.path / name).is_file() for name in _OURS)
         if foreign and not self._is_unstarted():
-            raise UsageError(f"{self.path} holds other files and is not written to; name another folder (-o)")
+            raise UsageError(
+                f"{self.path} holds other files and is not written to; name another folder ({way('-o', 'out=...')})"
+            )
         return None
 
     def _is_unstarted(self) -> bool:
@@ -104,7 +110,7 @@ class TrainingFolder:
             if _told(before[key]) != _told(record[key]):
                 name, was, now = _difference(key, before[key], record[key])
                 raise UsageError(
-                    f"{self.path}: holds an unfinished training with another {name}: {was}, not {now}\n{_WAYS}"
+                    f"{self.path}: holds an unfinished training with another {name}: {was}, not {now}\n{_ways()}"
                 )
 
     def stored(self) -> dict[str, Any]:

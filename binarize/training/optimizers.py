@@ -16,7 +16,9 @@ in any training loop.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -150,9 +152,11 @@ def make_rates(optimizer: Optimizer, recipe: Recipe, steps: int, steps_per_epoch
         "warmup_prefix": recipe.schedule in ("cosine", "linear"),
     }
     if recipe.schedule == "cosine":
-        return CosineLRScheduler(optimizer, t_initial=steps - rise, **common)
+        with _without_word_of(CosineLRScheduler):
+            return CosineLRScheduler(optimizer, t_initial=steps - rise, **common)
     if recipe.schedule == "linear":
-        return PolyLRScheduler(optimizer, t_initial=steps - rise, power=1.0, **common)
+        with _without_word_of(PolyLRScheduler):
+            return PolyLRScheduler(optimizer, t_initial=steps - rise, power=1.0, **common)
     if recipe.schedule == "step":
         epochs = steps // steps_per_epoch
         milestones = sorted(recipe.milestones or (epochs // 2, epochs * 3 // 4))
@@ -163,6 +167,17 @@ def make_rates(optimizer: Optimizer, recipe: Recipe, steps: int, steps_per_epoch
         gamma = _or(recipe.gamma, 1e-3 ** (steps_per_epoch / steps))
         return StepLRScheduler(optimizer, decay_t=steps_per_epoch, decay_rate=gamma, **common)
     return StepLRScheduler(optimizer, decay_t=steps + 1, **common)
+
+
+@contextmanager
+def _without_word_of(scheduler: type) -> Iterator[None]:
+    """timm warns that a fall over a single step changes nothing, which a training of one step is meant to do."""
+    logger = logging.getLogger(scheduler.__module__)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _or(value: float | None, usual: float) -> float:

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset
 
 from binarize.conversion import conversion_of
-from binarize.errors import UsageError
+from binarize.errors import UsageError, way
 from binarize.fingerprint import tensor_digest, unique_tensors
 from binarize.liveness import evaluating
 from binarize.record import has_record
@@ -253,7 +253,7 @@ def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | No
 def _differs(key: str, before: object, now: object) -> str:
     return (
         f"the training to resume has {key} {before}, not {now}\n"
-        "  leave it as it was, or begin anew (--force, force=True without resume)"
+        f"  leave it as it was, or begin anew ({way('--force', 'force=True')} without {way('--resume', 'resume')})"
     )
 
 

@@ -44,10 +44,13 @@ def remember_training(run: Run, ending: Ending, rows: Sequence[Row]) -> Training
         seed=run.seed,
         seconds=sum(float(row.get("seconds") or 0.0) for row in rows),
         recipe=run.recipe.to_json(),
+        validation=None if run.validation is None else run.validation.name,
+        validation_images=0 if run.validation is None else len(run.validation),
     )
     conversion = conversion_of(run.model)
     if conversion is not None:
-        report = replace(conversion.report, training=training)
+        # What was measured of the model before says nothing of the one that was trained.
+        report = replace(conversion.report, training=training, agreement=None)
         remember(run.model, replace(conversion, report=report, seen=_seen(conversion.seen, run)))
     return training
 

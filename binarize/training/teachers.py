@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from binarize import checkpoint
 from binarize.conversion import SourceRecord, conversion_of
-from binarize.errors import SourceError, UsageError
+from binarize.errors import SourceError, UsageError, way
 from binarize.sources import load as load_source
 from binarize.sources import load_file
 from binarize.sources.architectures import split as split_builder
@@ -106,10 +106,11 @@ def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
         if not conversion.said:
             check_builder(record.spec, "source.spec of the saved model", _SAY)
         return load_source(record.spec, weights=record.weights, fetch=conversion.said).module, ""
+    code = record.code or "file.py:make_model"
     raise UsageError(
         f"the float model ({record.class_path}) that was to teach is not at hand any more\n"
-        f"  give it: teacher=float_model, or --source {shlex.quote(record.code or 'file.py:make_model')}; "
-        "or train on labels alone: teacher none"
+        f"  give it: {way(f'--source {shlex.quote(code)}', f'teacher=float_model, or load with source={code!r}')}; "
+        f"or train on labels alone: {way('--teacher ', 'teacher=')}none"
     )
 
 

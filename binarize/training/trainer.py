@@ -16,7 +16,7 @@ import pytorch_lightning as lightning
 from lightning_fabric.plugins import TorchCheckpointIO
 
 from binarize.atomic import whole_file
-from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.errors import SourceError, UsageError, did_you_mean, way
 from binarize.seal import is_sealed, save_sealed
 from binarize.sources import load_pickle_safely
 from binarize.training.recipe import Recipe
@@ -143,7 +143,7 @@ def make_loggers(names: Sequence[str], folder: Path | None) -> list[Any]:
         if name == "csv":
             continue
         if folder is None:
-            raise UsageError(f"the logger {name} needs a folder to write to (out=...)")
+            raise UsageError(f"the logger {name} needs a folder to write to ({way('-o', 'out=...')})")
         from pytorch_lightning import loggers
 
         if name == "tensorboard":

@@ -23,7 +23,7 @@ def test_a_model_in_memory_needs_a_path() -> None:
 
 def test_a_file_that_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
     (tmp_path / "net.c").write_text("mine")
-    with pytest.raises(UsageError, match="exists already; --force"):
+    with pytest.raises(UsageError, match="exists already; force=True"):
         binarize.export("folder", "c", tmp_path / "net.c")
 
 

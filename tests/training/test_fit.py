@@ -363,7 +363,7 @@ def test_a_run_that_is_resumed_must_be_the_same(converted: Converted, tmp_path: 
         train(converted("ConvRelu"), tmp_path / "net", loss=crash_at(3))
     model = converted("ConvRelu")
     folder = TrainingFolder(tmp_path / "net")
-    with pytest.raises(UsageError, match=r"holds an unfinished training(.|\n)*--resume"):
+    with pytest.raises(UsageError, match=r"holds an unfinished training(.|\n)*resume=True"):
         folder.open(resume=False)
     stored = folder.open(resume=True)
     assert stored is not None and stored["step"] == 2

@@ -20,7 +20,8 @@ esac
 cd "$root"
 CFLAGS="$flags -O1 -g -fno-omit-frame-pointer" LDFLAGS="$flags" "$python" setup.py --quiet build \
     --build-base "$folder/work" --build-lib "$folder/package"
-library=$("$compiler" -print-file-name="$library")
+# With the C++ library, whose exceptions the sanitizer wraps: it must find it when it starts.
+library="$("$compiler" -print-file-name="$library") $("$compiler" -print-file-name=libstdc++.so.6)"
 cd "$folder" # no package of that name in the current folder
 checked() {
     env LD_PRELOAD="$library" PYTHONPATH="$folder/package:$root/tests" PYTHONMALLOC=malloc OMP_NUM_THREADS=1 \

@@ -163,4 +163,4 @@ def test_only_commands_and_the_terminal_report_import_typer_or_rich() -> None:
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(module.split(".")[0] in ("typer", "rich", "click") for module in modules):
                 users.add(Path(name).parts[0] if name.startswith("commands") else name)
-    assert users <= {"cli.py", "commands", "demo.py", "doctor.py", "report/terminal.py"}
+    assert users <= {"cli.py", "commands", "demo.py", "doctor.py", "report/console.py", "report/terminal.py"}

@@ -71,6 +71,7 @@ def tensor(draw: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     if way == 6 and made.dim() > 1:
         return made.transpose(-1, -2).contiguous().transpose(-1, -2)
     if way == 7:
+        made = made.clone()
         storage = made.untyped_storage()
         storage.resize_(draw(st.integers(0, storage.nbytes())))
     if way == 8 and made.dtype == torch.float32:
@@ -88,6 +89,15 @@ def tensor(draw: Any, shape: tuple[int, ...], dtype: Any) -> Any:
     if way == 13 and made.dim() == 4:
         return made.to(memory_format=torch.channels_last)
     return made
+
+
+def _may_turn(tensor: Any) -> bool:
+    """Whether torch can lay a tensor out with channels last: one that is dense, and whole in memory."""
+    import torch
+
+    if tensor.layout != torch.strided or tensor.dim() != 4 or tensor.is_quantized or tensor.is_meta:
+        return False
+    return bool(tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.itemsize)
 
 
 def image(draw: Any, channels: int) -> tuple[int, int, int, int]:
@@ -144,7 +154,7 @@ def LAYER(draw: Any, name: str) -> dict[str, Any]:
         given["activation_first"] = draw(st.booleans())
     for key, one in needed.items():
         given[key] = tensor(draw, one, torch.int32 if key in ("limit", "flip") else torch.float32)
-    if name == "conv_and_bits_" and draw(st.booleans()) and given["residual"].dim() == 4:
+    if name == "conv_and_bits_" and draw(st.booleans()) and _may_turn(given["residual"]):
         given["residual"] = given["residual"].to(memory_format=torch.channels_last)
         if draw(st.integers(0, 3)) == 0:
             given["x"] = given["residual"]

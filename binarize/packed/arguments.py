@@ -15,6 +15,7 @@ from torch import Tensor
 
 from binarize.errors import CheckError, UsageError
 from binarize.packed.geometry import Geometry, geometry_of
+from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.pack import WORD
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
 
 # MAX_PLANES of kernels.h.
 _MOST_PLANES = 8
+# What an image may be in; torch computes nothing in narrower ones.
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INTEGERS = ("limit", "flip")
 # What is no parameter of a layer, in the operators' schemas.
 _OTHERS = ("x", "bits", "sizes", "threshold", "zero_one", "residual", "activation_first")
@@ -80,7 +83,7 @@ def check_tensor(
 
 def check_packable(x: Tensor, threshold: Tensor | None) -> None:
     """Raises: UsageError, where these are no float image and its thresholds."""
-    if x.dim() != 4 or not x.dtype.is_floating_point or not _is_plain(x) or not all(x.shape[1:]):
+    if x.dim() != 4 or x.dtype not in _FLOATS or not _is_plain(x) or not all(x.shape[1:]):
         raise UsageError(f"input is {_told(x)}; expected a float image (N, C, H, W) of at least one pixel")
     if threshold is not None:
         check_tensor("threshold", threshold, (x.shape[1],), torch.float32, x.device)
@@ -92,7 +95,7 @@ def check_image(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> None
     packed = x.dtype == torch.int32
     expected = f"(N, H, W, {-(-channels // WORD)})" if packed else f"(N, {channels}, H, W)"
     fits = x.dim() == 4 and (x.shape[3] == -(-channels // WORD) if packed else x.shape[1] == channels)
-    if not fits or not (packed or x.dtype.is_floating_point) or not _is_plain(x):
+    if not fits or not (packed or x.dtype in _FLOATS) or not _is_plain(x):
         raise UsageError(f"input is {_told(x)} for {geometry}; expected {expected}, float or packed as int32")
     if packed and threshold is not None:
         raise UsageError("a packed input has its thresholds behind it; threshold must be None")
@@ -152,9 +155,22 @@ def check_parameters(
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not tensor.is_quantized
+    return tensor.layout == torch.strided and not tensor.is_quantized and _is_whole(tensor)
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether there is a storage as long as the tensor reaches; one that stands for shapes alone needs none."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter) or not tensor.is_cpu or is_recorded():
+        return True
+    if not tensor.numel():
+        return True
+    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    there = tensor.untyped_storage().nbytes() // tensor.itemsize
+    return bool(tensor.storage_offset() + reach < there)
 
 
 def _told(tensor: Tensor) -> str:
-    layout = "" if tensor.layout == torch.strided else f", {tensor.layout}"
-    return f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}{layout}"
+    told = f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}"
+    if tensor.layout != torch.strided:
+        return f"{told}, {tensor.layout}"
+    return told if _is_whole(tensor) else f"{told}, in a storage that is shorter"

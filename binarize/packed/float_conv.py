@@ -158,6 +158,7 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor, activation: Tensor | None) -
             f"expected (O, {x.shape[1]}, kh, kw)"
         )
     n = weight.shape[0]
+    check_tensor("input", x, tuple(x.shape), x.dtype, x.device)
     check_tensor("weight", weight, tuple(weight.shape), x.dtype, x.device)
     check_tensor("bias", bias, (n,), x.dtype, x.device)
     if activation is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from binarize.packed import kernels, native, ops
 from binarize.packed.arguments import check_image
 from binarize.packed.kernels import Variant
+from binarize.packed.kernels.memory import place
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layout import KernelWeight
 from binarize.packed.native import Call
@@ -31,7 +32,7 @@ class FusedConv(nn.Module):
     With a `next_threshold` it also gives the words that a next layer with these thresholds reads; if it `overwrites`,
     the result takes the residual's memory.
 
-    On a CPU the addresses of its buffers are found out once, and again when one has moved. The padding is that of an
+    On a CPU the places of its buffers are found out once, and again when one has moved. The padding is that of an
     input `like` the given one, where it depends on the size.
 
     Shapes: x (N, C, H, W), residual (N, O, H', W') -> (N, O, H', W') with channels last in memory, and words
@@ -88,7 +89,7 @@ class FusedConv(nn.Module):
             ready is None
             or ready.variant is not variant
             or ready.version != native.version(*ready.watched)
-            or any(_address(buffers[name]) != address for name, address in ready.addresses)
+            or any(place(buffers.get(name)) != known for name, known in ready.places)
         ):
             ready = self._prepare(variant, x, last)
         if residual is not None and (
@@ -143,11 +144,7 @@ class FusedConv(nn.Module):
             **self._epilogue(),
         }
         first = int(cast(bool, parameters.pop("activation_first")))
-        given = {
-            name: native.in_one_piece(name, one)
-            for name, one in parameters.items()
-            if isinstance(one, Tensor)
-        }
+        given = native.read_parameters(parameters, geometry, native.planes_of(threshold))
         call = native.prepared(
             weight, geometry, native.image_size(x), kind, (int(self.zero_one), first), given
         )
@@ -166,7 +163,7 @@ class FusedConv(nn.Module):
             native.version(*watched),
             watched,
             call,
-            [(name, _address(buffer)) for name, buffer in self._buffers.items()],
+            [(name, place(buffer)) for name, buffer in self._buffers.items()],
             like.shape,
             like.stride(),
             like.nbytes,
@@ -196,20 +193,13 @@ class _Ready:
     # What the call has copies of: the signs laid out, and tables that do not lie in one piece.
     watched: tuple[Tensor, ...]
     call: Call
-    # Of the buffers it was made of: shared memory and `tensor.data = ...` move what stays the same object.
-    addresses: list[tuple[str, int]]
+    # Of the buffers it was made of.
+    places: list[tuple[str, object]]
     size: torch.Size
     strides: tuple[int, ...]
     result_bytes: int
     words: torch.Size | None
     words_bytes: int
-
-
-def _address(buffer: Tensor | None) -> int:
-    try:
-        return 0 if buffer is None else buffer.data_ptr()
-    except (RuntimeError, NotImplementedError):
-        return -1  # no memory of its own: the call is prepared anew, and says which
 
 
 def _lies_last(x: Tensor) -> bool | None:

@@ -26,6 +26,7 @@ from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.kernels.digest import digest_of
+from binarize.packed.kernels.memory import check_readable, place
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
@@ -286,9 +287,12 @@ class PackedLayer(FrozenLayer):
         """This layer as one call of a kernel, made again when one of its buffers is another or has moved."""
         tables = [self._buffers.get(name) for name in (*_TABLES, "bits")]
         side = x.shape[2:] if self.window.padding_mode == "same" else None
-        key = side, [(id(table), table.data_ptr()) for table in tables if table is not None]
+        key = side, [(id(table), place(table)) for table in tables]
         known, _, call = self.__dict__.get("_made") or (None, None, None)
         if call is None or known != key:
+            for name in (*_TABLES, "bits"):
+                if (table := self._buffers.get(name)) is not None:
+                    check_readable(name, table)
             call = FusedConv(self, x)
             # The tables themselves are kept, so that no other can come to have the same number.
             self.__dict__["_made"] = (key, tables, call)

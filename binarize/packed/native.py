@@ -25,7 +25,7 @@ from binarize.packed.arguments import check_parameters, check_residual, check_te
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import Variant
 from binarize.packed.kernels.digest import digest_of
-from binarize.packed.kernels.memory import NOTHING, aligned, extent, keep_in_place
+from binarize.packed.kernels.memory import NOTHING, aligned, check_readable, extent, keep_in_place, place
 from binarize.packed.layout import KernelWeight, check_layout, make_layout
 from binarize.packed.pack import WORD, pack_words
 
@@ -41,6 +41,7 @@ __all__ = [
     "new_words",
     "pack",
     "prepared",
+    "read_parameters",
     "readable",
     "refusals",
     "refused",
@@ -58,7 +59,7 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T], *, ours: bool = Fa
 
     A tensor that is `ours` is known to nobody who could write to it.
     """
-    whole_key = (key, None if ours else version(tensor))
+    whole_key = (key, None if ours else (tensor.shape, tensor.dtype, version(tensor)))
     name = id(tensor)
     known = _layouts.get(name)
     if known is None or known[0]() is not tensor or known[1] != whole_key:
@@ -162,10 +163,10 @@ def convolve(
         "thresholds": threshold, "scale": scale, "shift": shift, "window_scale": window_scale, "border": border,
         "activation": activation, "limit": limit, "flip": flip, "next_threshold": next_threshold,
     }  # fmt: skip
-    given = {name: in_one_piece(name, tensor) for name, tensor in parameters.items() if tensor is not None}
+    given = read_parameters(parameters, geometry, planes_of(threshold))
     sizes, options = image_size(x), (int(zero_one), int(activation_first))
     # The tensors themselves are kept with what was made of them: no other can come to have the same number.
-    key = geometry, sizes, kind, options, *((name, id(one), one.data_ptr()) for name, one in given.items())
+    key = geometry, sizes, kind, options, *((name, id(one), place(one)) for name, one in given.items())
     call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, kind, options, given), ours=True)
     if residual is not None:
         check_residual(residual, x, geometry)
@@ -224,6 +225,7 @@ def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
     fields = _sizes(geometry, n, height, width).copy()
     fields["input_kind"], fields["planes"] = kind, 1
     if threshold is not None:
+        threshold = in_one_piece("threshold", threshold)
         fields["thresholds"], fields["thresholds_bytes"] = extent(threshold)
     if n:
         run("pack", variant, _as_bytes(fields), x, bits=out)
@@ -266,10 +268,26 @@ def refused(error: Exception) -> UsageError:
     return UsageError(f"the kernels refuse this call: {error}")
 
 
+def read_parameters(parameters: Mapping[str, Any], geometry: Geometry, planes: int) -> dict[str, Tensor]:
+    """The parameters that are given, by field, each as the kernels read it.
+
+    Raises: UsageError, where one has no memory, or would have to be copied and is none of this geometry.
+    """
+    given = {name: tensor for name, tensor in parameters.items() if tensor is not None}
+    for name, tensor in given.items():
+        check_readable(name, tensor)
+    odd = [name for name, tensor in given.items() if not tensor.is_contiguous()]
+    if odd:  # a copy of one that is a number repeated may be larger than memory
+        sized = {name: tensor for name, tensor in given.items() if name != "thresholds"}
+        check_parameters(sized, geometry, planes, _CPU)
+    return {name: in_one_piece(name, tensor) for name, tensor in given.items()}
+
+
 def in_one_piece(name: str, tensor: Tensor) -> Tensor:
     """A parameter as the kernels read it. Raises: UsageError, where it has no memory that they could read."""
-    if not tensor.is_cpu or tensor.layout != torch.strided:
-        raise UsageError(f"{name} is {tensor.layout} on {tensor.device}; expected a dense tensor on cpu")
+    check_readable(name, tensor)
+    if not tensor.is_cpu:
+        raise UsageError(f"{name} is on {tensor.device}; expected a tensor on cpu")
     return aligned(tensor.contiguous().resolve_neg())
 
 

@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 
 from binarize.packed import kernels, native, reference
-from binarize.packed.arguments import check_image, check_packable, check_residual, check_spread, checked
+from binarize.packed.arguments import (
+    check_image,
+    check_packable,
+    check_residual,
+    check_spread,
+    check_tensor,
+    checked,
+)
 from binarize.packed.geometry import Geometry, geometry_of
 from binarize.packed.pack import WORD, pack_words
 
@@ -123,10 +130,22 @@ def _conv_bits_cpu(
     if variant is None:
         return _conv_bits_reference(x, bits, sizes, limit, flip, threshold=threshold, zero_one=zero_one)
     check_image(x, geometry, threshold)
+    flip = _without_filling(flip, geometry.out_channels)
     out = native.new_words(x, geometry)
     weight = native.kernel_weight(bits, geometry, variant)
     native.convolve(variant, x, weight, geometry, threshold, zero_one, {"bits": out}, limit=limit, flip=flip)
     return out
+
+
+def _without_filling(flip: Tensor, channels: int) -> Tensor:
+    """Which channels to invert, none of them behind the last: filling bits of words are 0."""
+    check_tensor("flip", flip, (-(-channels // WORD),), torch.int32, torch.device("cpu"))
+    spare = channels % WORD
+    if not spare or not int(flip[-1]) >> spare:
+        return flip
+    flip = flip.clone()
+    flip[-1] &= (1 << spare) - 1
+    return flip
 
 
 def _conv_and_bits_cpu(

@@ -9,17 +9,20 @@
 # with odd arguments follow.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
+kernels=$root/binarize/packed/kernels
 kind=${1:-address} python=${PYTHON:-$root/.venv/bin/python}
 compiler=${CC:-cc}
-folder=$root/build/sanitize-$kind
+. "$root/tests/packed/compile_checked.sh"
 case $kind in
-    address) flags="-fsanitize=address,undefined -fno-sanitize-recover=all" library=libasan.so ;;
-    thread) flags=-fsanitize=thread library=libtsan.so ;;
+    address) library=libasan.so ;;
+    thread) library=libtsan.so ;;
     *) echo "unknown check '$kind'; expected address or thread" >&2; exit 2 ;;
 esac
-cd "$root"
-CFLAGS="$flags -O1 -g -fno-omit-frame-pointer" LDFLAGS="$flags" "$python" setup.py --quiet build \
-    --build-base "$folder/work" --build-lib "$folder/package"
+compile_checked "$kind" "$python"
+rm -rf "$folder/package"
+mkdir -p "$folder/package"
+cp -R "$root/binarize" "$folder/package/binarize"
+$compiler -shared -pthread $flags $objects -lm -o "$folder/package/binarize/packed/kernels/_native.abi3.so"
 # With the C++ library, whose exceptions the sanitizer wraps: it must find it when it starts.
 library="$("$compiler" -print-file-name="$library") $("$compiler" -print-file-name=libstdc++.so.6)"
 cd "$folder" # no package of that name in the current folder
@@ -37,6 +40,7 @@ if [ "$kind" = thread ]; then
     exec setarch -R env LD_PRELOAD="$library" PYTHONPATH="$folder/package" OMP_NUM_THREADS=1 \
         TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$python" "$root/tests/packed/two_threads.py"
 fi
+[ -z "${TESTS:-}" ] || TESTS=$(for test in $TESTS; do case $test in /*) echo "$test" ;; *) echo "$root/$test" ;; esac; done)
 checked "$python" -m pytest -q -p no:cacheprovider -c "$root/setup.cfg" --rootdir "$root" -o pythonpath=tests \
     ${TESTS:-$root/tests/packed/test_any_window.py $root/tests/packed/test_refused_calls.py \
     $root/tests/packed/test_kernels.py $root/tests/packed/test_float_conv.py $root/tests/packed/test_fuse.py \

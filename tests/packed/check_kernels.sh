@@ -7,20 +7,21 @@
 #
 # CASES and SEED choose how many convolutions are drawn and which.
 set -eu
-here=$(cd "$(dirname "$0")" && pwd)
-kernels=$here/../../binarize/packed/kernels
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-compiler=${CC:-cc} runner=
-case ${1:-address} in
-    address) flags="-fsanitize=address,undefined -fno-sanitize-recover=all" ;;
-    thread) flags=-fsanitize=thread ;;
-    aarch64) flags=-static compiler=aarch64-linux-gnu-gcc runner=qemu-aarch64 ;;
+root=$(cd "$(dirname "$0")/../.." && pwd)
+here=$root/tests/packed kernels=$root/binarize/packed/kernels
+kind=${1:-address} compiler=${CC:-cc} runner=
+. "$here/compile_checked.sh"
+case $kind in
+    address | thread) compile_checked "$kind" "${PYTHON:-$root/.venv/bin/python}" ;;
+    aarch64)
+        flags=-static compiler=aarch64-linux-gnu-gcc runner=qemu-aarch64 folder=$root/build/aarch64
+        mkdir -p "$folder"
+        objects=$(ls "$kernels"/*.c) ;;
     *) echo "unknown check '$1'; expected address, thread or aarch64" >&2; exit 2 ;;
 esac
 files=
-for file in "$kernels"/*.c; do # all but the one that needs Python
-    [ "${file##*/}" = module.c ] || files="$files $file"
+for file in $objects; do # all but the one that needs Python
+    case ${file##*/} in module.*) ;; *) files="$files $file" ;; esac
 done
 $compiler -std=gnu11 -O2 -g -ffp-contract=off -fno-trapping-math -pthread -Wall -Wextra -Werror $flags -I"$kernels" \
     "$here/check_kernels.c" $files -lm -o "$folder/check"

@@ -9,12 +9,12 @@ import torch
 from packed_layers import conv, linear
 from torch import Tensor, nn
 
-from binarize.errors import UsageError
+from binarize.errors import CheckError, UsageError
 from binarize.packed.float_conv import FloatConv
 from binarize.packed.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.kernels.digest import digest_of
-from binarize.packed.layers import PackedLayer
+from binarize.packed.layers import FrozenLayer, PackedLayer
 
 
 def other_bits(bits: Tensor) -> Tensor:
@@ -152,6 +152,49 @@ def test_a_changed_float_convolution_counts(name: str) -> None:
     getattr(stem, name).numpy()[:] *= -2
     expected = nn.functional.conv2d(x, stem.weight, stem.bias, padding=1)
     torch.testing.assert_close(stem(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["shift", "window_scale", "threshold", "scale"])
+def test_a_table_that_is_read_in_another_way_counts(name: str) -> None:
+    layer, x = conv(32, 6, pad=1, two_levels=True, thresholds=True), torch.randn(2, 32, 5, 5)
+    layer(x)
+    table = getattr(layer, name)
+    table.as_strided_(table.shape, [0] * table.dim())
+    assert torch.equal(layer(x), FrozenLayer.product(layer, x))
+    table.resize_(1)
+    with pytest.raises(UsageError):
+        layer(x)
+
+
+def test_a_float_convolution_follows_the_shape_of_its_weight() -> None:
+    weight, bias = torch.randn(20, 3, 3, 3), torch.zeros(20)
+    torch.ops.binarize.float_conv(torch.randn(1, 3, 8, 8), weight, bias, [1, 1], [0, 0])
+    weight.data = weight.data.view(20, 27, 1, 1)
+    x = torch.randn(1, 27, 4, 4)
+    y = torch.ops.binarize.float_conv(x, weight, bias, [1, 1], [0, 0])
+    torch.testing.assert_close(y, nn.functional.conv2d(x, weight))
+
+
+@pytest.mark.parametrize("name", ["bits", "shift"])
+def test_a_number_that_is_repeated_beyond_memory_is_refused(name: str) -> None:
+    layer, x = layer_of("conv")
+    layer(x)
+    table = getattr(layer, name)
+    table.as_strided_([1 << 40, 1 << 20][: table.dim()], [0] * table.dim())
+    with pytest.raises((UsageError, CheckError)):
+        layer(x)
+
+
+@pytest.mark.parametrize("name", ["bits", "scale", "shift"])
+@pytest.mark.parametrize("made", ["sparse", "zeros", "meta"])
+def test_a_buffer_without_numbers_is_refused_by_name(name: str, made: str) -> None:
+    layer, x = layer_of("conv")
+    table = getattr(layer, name)
+    zeros = torch._efficientzerotensor(table.shape, dtype=table.dtype)
+    other = {"sparse": table.to_sparse(), "zeros": zeros, "meta": table.to("meta")}[made]
+    setattr(layer, name, other)
+    with pytest.raises(UsageError, match=f"{name} is .*; expected a "):
+        layer(x)
 
 
 def test_a_storage_that_was_made_shorter_is_refused() -> None:

@@ -93,6 +93,19 @@ def test_float_convolution_is_visible_to_export():
     torch.library.opcheck(call.float_conv, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
+@pytest.mark.parametrize("pool", [[3, 2, 1], [2, 2, 0]])
+def test_what_is_no_number_stays_in_a_pool_as_in_torch(pool: list[int]) -> None:
+    x = torch.randn(1, 3, 9, 9)
+    x[0, 0, 4, 4], x[0, 1, 7, 7], x[0, 2, 1, 1] = float("nan"), float("inf"), float("-inf")
+    weight, bias = torch.randn(37, 3, 3, 3), torch.zeros(37)
+    expected = functional.max_pool2d(functional.conv2d(x, weight), *pool)
+    assert expected.isnan().any()
+    for variant in kernels.variants():
+        with kernels.use(variant.name):
+            y = call.float_conv(x, weight, bias, [1, 1], [0, 0], False, pool)
+            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
+
+
 def test_stem_with_norm_relu_and_pool_becomes_one_step():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 20, 21)

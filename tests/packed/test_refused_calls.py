@@ -108,7 +108,7 @@ def shortened(x: Tensor) -> Tensor:
 
 
 def test_tensors_whose_storage_is_shorter_are_refused(variants: object) -> None:
-    with pytest.raises(UsageError, match="'input' is shorter"):
+    with pytest.raises(UsageError, match=r"input is .* in a storage that is shorter"):
         call.conv_and_bits_(**given(x=shortened(torch.zeros(2, 6, 5, 7))))
     residual = shortened(torch.zeros(2, 4, 5, 7).to(memory_format=torch.channels_last))
     with pytest.raises(UsageError, match="shorter"):
@@ -120,11 +120,29 @@ def test_tensors_whose_storage_is_shorter_are_refused(variants: object) -> None:
             shortened(torch.zeros(1, 3, 4, 4)), torch.ones(2, 3, 1, 1), torch.zeros(2), [1, 1], [0, 0]
         )
     layer, x = conv(6, 4, pad=1), shortened(torch.zeros(2, 6, 5, 7))
-    with pytest.raises(UsageError, match="'input' is shorter"):
+    with pytest.raises(UsageError, match=r"input is .* in a storage that is shorter"):
         layer(x)
     w = shortened(torch.zeros(8, 30))
     with pytest.raises(UsageError, match="shorter than the rows"):
         training.magnitudes(w, training.filter_rows(w))
+
+
+def test_thresholds_that_do_not_lie_in_one_piece_are_compared_with(variants: object) -> None:
+    x, table = torch.randn(2, 40, 3, 3), torch.randn(40, 2)
+    expected = call.pack(x, table[:, 1].clone())
+    assert torch.equal(call.pack(x, table[:, 1]), expected)
+    assert torch.equal(call.pack(x, table[:1, 0].expand(40)), call.pack(x, table[0, 0].repeat(40)))
+    with pytest.raises(UsageError, match="float8"):
+        call.pack(x.to(torch.float8_e4m3fn))
+
+
+def test_filling_bits_of_a_flip_change_no_word(variants: object) -> None:
+    fields = {name: given()[name] for name in ("x", "bits", "sizes")}
+    limit = torch.zeros(4, dtype=torch.int32)
+    words = [
+        call.conv_bits(**fields, limit=limit, flip=torch.tensor([one], dtype=torch.int32)) for one in (5, -11)
+    ]
+    assert torch.equal(*words)
 
 
 def test_parameters_of_a_prepared_call_keep_their_memory(variants: object) -> None:

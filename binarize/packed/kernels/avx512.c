@@ -9,7 +9,7 @@
  * and at the end popcount = 2 * total + popcount(s): 2.5 instructions a word instead of 3. */
 #include "kernels.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(WITHOUT_AVX512)
 #include <immintrin.h>
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vpopcntdq,popcnt")))

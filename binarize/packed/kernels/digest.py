@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from binarize.errors import UsageError
 from binarize.packed.kernels import native
+from binarize.packed.kernels.memory import check_readable
 
 __all__ = ["digest_of"]
 
@@ -15,29 +18,40 @@ def digest_of(*tensors: Tensor | None) -> int:
 
     It is read from memory at every call: 64 bits, some 15 GB a second.
 
-    Raises: UsageError, where a storage was made shorter than its tensor.
+    Raises: UsageError, where a tensor has no memory, or its storage was made shorter.
     """
     in_c = getattr(native(), "digest", None)
-    pieces: list[int] = []
-    whole: list[Tensor] = []  # copies live until they were read
+    pieces: list[Any] = []
+    read: list[object] = []  # memory lives until it was read
+    odd: list[object] = []
     for tensor in tensors:
         if tensor is None:
-            pieces += (0, 0)
+            pieces += (0, 0, 0)
             continue
+        check_readable("a buffer", tensor)
         if not tensor.is_contiguous():
-            tensor = tensor.contiguous()
-            whole.append(tensor)
-        size = tensor.nbytes
-        there = tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.itemsize
+            odd.append((tensor.shape, tensor.stride()))
+        size, storage = _span(tensor), tensor.untyped_storage()
+        read.append(storage)
+        offset = tensor.storage_offset() * tensor.itemsize
+        there = storage.nbytes() - offset
         if there < size:
             raise UsageError(
                 f"a buffer {tuple(tensor.shape)} has {max(there, 0):,} bytes of storage; expected {size:,}: its "
                 "storage was resized"
             )
-        pieces += (tensor.data_ptr(), size) if size else (0, 0)
+        pieces += (storage.data_ptr() + offset, there, size) if size else (0, 0, 0)
     if in_c is not None:
         found: int = in_c(*pieces)
-        return found
+        return hash((found, *odd)) if odd else found
     return hash(
         tuple(None if one is None else one.detach().contiguous().numpy().tobytes() for one in tensors)
     )
+
+
+def _span(tensor: Tensor) -> int:
+    """Bytes from a tensor's first number to its last one, with what lies between them."""
+    if tensor.is_contiguous() or not tensor.numel():
+        return tensor.nbytes
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
+    return (last + 1) * tensor.itemsize

@@ -77,10 +77,11 @@ static TARGET void VARIANT(floats)(const FloatJob *job, int64_t begin, int64_t e
     }
 }
 
+/* The first one of those that are largest; what is no number stays, as in torch. */
 INLINE void raise_to(float *best, const float *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
-        best[i] = best[i] > x[i] ? best[i] : x[i];
+        best[i] = x[i] > best[i] || x[i] != x[i] ? x[i] : best[i];
 }
 
 /* `rows` keeps the last rows before the pool, as many as a window holds; neighbours share some. */

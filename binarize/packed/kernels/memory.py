@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["NOTHING", "aligned", "extent", "keep_in_place"]
+from binarize.errors import UsageError
+
+__all__ = ["NOTHING", "aligned", "check_readable", "extent", "keep_in_place", "place"]
 
 # The extent of a tensor that is not given.
 NOTHING = (0, 0)
@@ -16,6 +19,32 @@ def extent(tensor: Tensor) -> tuple[int, int]:
     """Where a tensor begins, and the bytes that can be read from there: a storage may be shorter than its tensors."""
     whole: Any = tensor.untyped_storage().nbytes()
     return tensor.data_ptr(), whole - tensor.storage_offset() * tensor.itemsize
+
+
+def place(tensor: Tensor | None) -> object:
+    """Where a tensor's numbers lie, and how: equal as long as they are the same ones in memory.
+
+    `tensor.data = ...` and shared memory move what stays the same object; `resize_`, `t_` and `as_strided_` read the
+    same memory in another way.
+    """
+    if tensor is None:
+        return None
+    try:
+        return tensor.data_ptr(), tensor.shape, tensor.is_contiguous() or tensor.stride(), tensor.dtype
+    except RuntimeError:
+        return object()  # no memory of its own: it is looked at anew each time, and refused
+
+
+def check_readable(name: str, tensor: Tensor | None) -> None:
+    """Raises: UsageError, where a tensor has no numbers in memory: a sparse, nested or fake one, or None."""
+    if tensor is None or tensor.is_nested or tensor.layout != torch.strided:
+        told = "nested" if tensor is not None and tensor.is_nested else getattr(tensor, "layout", None)
+        raise UsageError(f"{name} is {told}; expected a dense tensor")
+    if tensor.nbytes and not tensor.data_ptr():
+        raise UsageError(
+            f"{name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device} without memory behind it; expected "
+            "a tensor with numbers"
+        )
 
 
 def aligned(tensor: Tensor) -> Tensor:

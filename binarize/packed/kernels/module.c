@@ -6,7 +6,7 @@
  *                                                                what is another in each call: PASSED
  *     rows(variant, *fields, a, b), filters(variant, *fields), floats(variant, *fields)
  *                                                                in the order of ROW_*, FILTER_*, FLOAT_* of kernels.h
- *     digest(address, size, ...)                                 one number for what these pieces of memory hold
+ *     digest(address, bytes, size, ...)                          one number for what the first `size` bytes hold
  *
  * An address comes with the bytes that can be read from there: the caller vouches for these, checks.c for the rest. */
 #define PY_SSIZE_T_CLEAN
@@ -191,14 +191,16 @@ static PyObject *py_digest(PyObject *self, PyObject *const *args, Py_ssize_t cou
 {
     uint64_t result = 0;
     (void)self;
-    if (count % 2)
-        return PyErr_Format(PyExc_TypeError, "expected pairs of an address and a size, got %zd integers", count);
-    for (Py_ssize_t i = 0; i < count; i += 2) {
-        const long long address = PyLong_AsLongLong(args[i]), size = PyLong_AsLongLong(args[i + 1]);
-        if (PyErr_Occurred())
+    if (count % 3)
+        return PyErr_Format(PyExc_TypeError, "expected an address, bytes and a size each, got %zd integers", count);
+    for (Py_ssize_t i = 0; i < count; i += 3) {
+        int64_t piece[3];
+        if (!read_integers(args + i, 3, piece))
             return NULL;
-        if (size < 0 || (size && !address))
-            return PyErr_Format(PyExc_ValueError, "there is no memory of %lld bytes at %lld", size, address);
+        const int64_t address = piece[0], bytes = piece[1], size = piece[2];
+        if (size < 0 || size > bytes || (size && !address))
+            return PyErr_Format(PyExc_ValueError, "%lld bytes cannot be read from %lld, where %lld are",
+                                (long long)size, (long long)address, (long long)bytes);
         result = digest((const uint8_t *)(intptr_t)address, size, result);
     }
     return PyLong_FromUnsignedLongLong(result);

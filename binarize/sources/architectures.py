@@ -33,6 +33,16 @@ __all__ = [
 ]
 
 LIBRARIES = ("torchvision", "timm", "hf-hub", "local-dir")
+# What builders raise for arguments that they cannot take: most do not look at them.
+_REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 NO_WEIGHTS = ("", "none", "random")
 ANY_WEIGHTS = ("default", "pretrained")
 
@@ -117,10 +127,10 @@ def build(
         if library == "torchvision":
             return _torchvision(call, tag, num_classes, meta, fetch)
         return _timm(library, call, tag, num_classes, meta, fetch)
-    except (TypeError, ValueError, AssertionError) as error:
+    except _REFUSALS as error:
         if not call.args and not call.keywords and num_classes is None:
             raise
-        raise UsageError(f"{spec}: {error}") from error
+        raise UsageError(f"{spec}: {str(error) or type(error).__name__}") from error
 
 
 def _torchvision(call: Call, tag: str | None, num_classes: int | None, meta: bool, fetch: bool) -> Built:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -29,6 +30,8 @@ LATENT_SIDES = (1, 4, 8, 16)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 # How often a forward that looks at values is tried with real tensors.
 MOST_REAL_TRIALS = 3
+# Of one tensor; a file may say that a layer takes in any number of features.
+MOST_ELEMENTS = 1 << 28
 
 
 def infer(module: nn.Module) -> Arguments | None:
@@ -42,7 +45,7 @@ def infer(module: nn.Module) -> Arguments | None:
             getattr(part, table).clear()
     undecided: list[Arguments] = []
     found: Arguments | None = None
-    for arguments in _candidates(module):
+    for arguments in filter(_is_sensible, _candidates(module)):
         accepted = _accepts(skeleton, arguments)
         if accepted:
             found = arguments
@@ -81,6 +84,12 @@ def _candidates(module: nn.Module) -> Iterator[Arguments]:
     for kind in _first_layer(module):
         if count:
             yield Arguments((kind,) * count)
+
+
+def _is_sensible(arguments: Arguments) -> bool:
+    """Whether each tensor has a size that one may make to try it."""
+    shapes = [kind.shape for kind in arguments.kinds]
+    return all(min(shape, default=0) >= 0 and math.prod(shape) <= MOST_ELEMENTS for shape in shapes)
 
 
 def _required(module: nn.Module) -> list[str] | None:
@@ -136,8 +145,8 @@ def _taken_by(layer: nn.Module, held: dict[str, object]) -> Iterator[TensorKind]
 def _accepts(copy: nn.Module, arguments: Arguments) -> bool | None:
     """Whether the forward takes them; None where it cannot be told without data."""
     meta = any(parameter.is_meta for parameter in copy.parameters())
-    args, kwargs = arguments.make(copy)
     try:
+        args, kwargs = arguments.make(copy)
         with torch.no_grad(), torch.random.fork_rng(devices=[]), torch.device("meta" if meta else "cpu"):
             copy(*args, **kwargs)
     except NotImplementedError:

@@ -133,3 +133,13 @@ def test_a_forward_that_looks_at_values_is_tried_with_real_tensors() -> None:
             return self.conv(x) if x.mean().item() > -100 else x
 
     assert infer(Looking()) == Arguments((TensorKind((1, 1, 224, 224)),))
+
+
+@pytest.mark.parametrize("size", [1 << 40, 1 << 63, 1 << 70, -1])
+@pytest.mark.parametrize("attribute", ["in_channels", "num_embeddings", "in_features"])
+def test_no_size_that_a_layer_claims_is_allocated_or_raised(attribute: str, size: int) -> None:
+    layer = {"in_channels": nn.Conv2d(3, 2, 3), "num_embeddings": nn.Embedding(4, 2)}.get(
+        attribute, nn.Linear(3, 2)
+    )
+    setattr(layer, attribute, size)
+    assert (infer(layer) is None) == (attribute != "num_embeddings" or size < 0)

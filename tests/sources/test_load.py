@@ -303,3 +303,11 @@ def test_folder_of_timm_loads_its_weights(tmp_path: Path, no_network: None) -> N
     source = load(f"local-dir:{tmp_path / 'saved'}")
     assert (source.kind, source.builder, source.input_shape) == ("timm", None, (1, 3, 160, 160))
     same_tensors(source.module, module)
+
+
+@pytest.mark.parametrize(
+    "builder", ["test_vit(num_heads=0)", "test_vit(patch_size=0)", "convnext_tiny(depths=[], dims=[])"]
+)
+def test_arguments_that_a_builder_stumbles_over_are_refused_in_words(builder: str) -> None:
+    with pytest.raises(UsageError, match=f"timm:{builder.partition('(')[0]}"):
+        load(f"timm:{builder}", meta=True)

@@ -28,7 +28,7 @@ from binarize.training.recipe import Recipe
 from binarize.training.result import Ending, remember_training
 from binarize.training.schedules import Schedules
 from binarize.training.stages import Stage, partly_binary, stages_of
-from binarize.training.stored_schema import WAY_OUT
+from binarize.training.stored_schema import way_out
 from binarize.training.task import COLUMNS, FineTuning
 from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet
 
@@ -81,7 +81,7 @@ def fit(
     first = 1 if stored is None else int(stored["stage"])
     if first > len(stages_of(run.recipe)):
         raise SourceError(
-            f"the training to resume is in stage {first} of {len(stages_of(run.recipe))}\n  {WAY_OUT}"
+            f"the training to resume is in stage {first} of {len(stages_of(run.recipe))}\n  {way_out()}"
         )
     file: MetricsFile | None = None
     rows: list[Row] = []
@@ -195,7 +195,7 @@ class _Part:
                     raise
                 raise SourceError(
                     f"{self.begins_at}: does not fit this training: {str(error).splitlines()[0] if str(error) else error!r}\n"
-                    f"  {WAY_OUT}"
+                    f"  {way_out()}"
                 ) from error
             except SIGTERMException:  # a SystemExit without a code
                 self.checkpoints.interrupted()

@@ -8,15 +8,13 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from binarize.data_schema import COUNT, JSON, TEXT, Checked, check_data
-from binarize.errors import RuleError, SourceError
+from binarize.errors import RuleError, SourceError, way
 from binarize.record_schema import Preprocessing
 from binarize.rule_document import Document
 from binarize.rule_schema import check_recipe
 from binarize.rule_text import plain
 
-__all__ = ["WAY_OUT", "check_stored", "check_training"]
-
-WAY_OUT = "begin the training anew: --force (force=True) without --resume"
+__all__ = ["check_stored", "check_training", "way_out"]
 
 _NAMES = Annotated[list[TEXT], Field(max_length=1 << 20)]
 
@@ -51,20 +49,25 @@ class _Stored(Checked):
     step: COUNT
 
 
+def way_out() -> str:
+    """How to go on where what is stored of a training is of no use."""
+    return f"begin the training anew: {way('--force', 'force=True')} without {way('--resume', 'resume')}"
+
+
 def check_training(record: object, where: str) -> None:
     """Check what finetune.json holds. Raises: SourceError with the first wrong value's keys."""
-    check_data(_Training, record, where, WAY_OUT)
+    check_data(_Training, record, where, way_out())
     assert isinstance(record, dict)
     try:
         name = f"{where}: recipe"
         given = {key: value for key, value in record["recipe"].items() if value is not None}
         check_recipe(Document(name, plain(given, name)))
     except RuleError as error:
-        raise SourceError(f"{error}\n  {WAY_OUT}") from None
+        raise SourceError(f"{error}\n  {way_out()}") from None
 
 
 def check_stored(stored: Mapping[str, Any], where: str) -> None:
     """Check what a checkpoint says of its training. Raises: SourceError with the first wrong value's keys."""
     given = {key: stored[key] for key in ("stage", "step") if key in stored}
-    check_data(_Stored, given, where, WAY_OUT)
+    check_data(_Stored, given, where, way_out())
     check_training(stored.get("record"), f"{where}: record")

@@ -138,12 +138,12 @@ def load(
     the rebuilt model is not the one that was saved.
     """
     path = Path(folder)
-    record = read_record(path)
     with trusting(*trust):
+        record = read_record(path)
         rebuilt, plan, skeleton = rebuild(path, record, model=model, source=source)
         rules = RuleSet.from_json(record["rules"])
+        report = read_report(path)
     origin = SourceRecord.from_json(record["source"])
-    report = read_report(path)
     _load_tensors(rebuilt, path / _WEIGHTS, record)
     _set_flags(rebuilt, path / RECORD, record)
     if source is not None:

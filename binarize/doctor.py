@@ -21,7 +21,9 @@ EXTRAS = {
     "openvino": ("openvino",),
     "study": ("pytorch-lightning>=2.6.4", "torchmetrics", "ray", "torch-pruning", "matplotlib"),
 }
-NEEDED = ("torch", "torchvision", "timm", "typer", "rich", "pydantic", "ruamel.yaml", "safetensors", "numpy")
+NEEDED = (
+    "torch", "torchvision", "timm", "typer", "rich", "pydantic", "ruamel.yaml", "safetensors", "numpy", "google-re2",
+)  # fmt: skip
 
 # Releases that must not be used, and what to do about them.
 BAD_RELEASES = {

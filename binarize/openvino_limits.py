@@ -10,6 +10,8 @@ from binarize.packed.geometry import Geometry
 __all__ = ["why_float"]
 
 _LARGEST_PADDING = 4
+# To the left and the right: processors without AVX-512 refuse more when the file is opened.
+_LARGEST_SIDE_PADDING = 2
 # Sizes of the kernel's sides and strides that were tried.
 _KERNELS, _STRIDES = 7, (1, 2, 3, 4)
 
@@ -21,7 +23,7 @@ def why_float(geometry: Geometry) -> str | None:
         return f"{g.groups} groups"
     if g.in_channels % 8:
         return f"{g.in_channels} input channels are no multiple of 8"
-    if max(g.padding) > _LARGEST_PADDING:
+    if max(g.padding) > _LARGEST_PADDING or max(g.padding[2:]) > _LARGEST_SIDE_PADDING:
         return f"padded by {max(g.padding)}"
     if max(g.kernel) > _KERNELS or not set(g.stride) <= set(_STRIDES):
         return f"a kernel of {g.kernel} in steps of {g.stride}"

@@ -24,7 +24,7 @@ from torch import nn
 
 import binarize
 from binarize.checkpoint import read_report, replace_model
-from binarize.errors import BinarizeError, CheckError, SourceError, UntrustedSourceError, UsageError
+from binarize.errors import BinarizeError, CheckError, SourceError, UsageError
 from binarize.fingerprint import record_digest, tensor_digest
 from binarize.layers import is_binary
 
@@ -259,8 +259,8 @@ def edited(change: Callable[[dict[str, Any]], object], *, resigned: bool = False
         (edited(lambda r: r["fingerprint"].update(output="0" * 64)), CheckError, "computes something else"),
         (
             edited(lambda r: r["plan"]["schemes"]["adabin"].update(weight="antigravity.Part"), resigned=True),
-            UntrustedSourceError,
-            'uses "antigravity.Part"',
+            SourceError,
+            '"antigravity.Part" is neither a part of binarize.binarizers nor of torch.nn',
         ),
         (
             edited(
@@ -271,8 +271,8 @@ def edited(change: Callable[[dict[str, Any]], object], *, resigned: bool = False
                 ],
                 resigned=True,
             ),
-            UntrustedSourceError,
-            'uses "antigravity.Part"',
+            SourceError,
+            '"antigravity.Part" is neither a part of binarize.binarizers nor of torch.nn',
         ),
     ],
 )

@@ -395,7 +395,7 @@ def test_the_digits_are_split_without_overlap() -> None:
 
 @pytest.mark.slow
 def test_demo_trains_to_95_of_100_and_reloads(tmp_path: Path) -> None:
-    result = run("demo", "--json", "-o", tmp_path / "digits", "--epochs", "4")
+    result = run("demo", "--json", "-o", tmp_path / "digits", "--epochs", "8")
     accuracy = json.loads(result.stdout)["accuracy"]
     assert accuracy["float"] >= 0.99
     assert accuracy["as converted"] < accuracy["calibrated"] < accuracy["trained"]

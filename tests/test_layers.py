@@ -88,7 +88,8 @@ def test_pad_value_surrounds_the_binary_input(kind, pad_value):
         [0] * len(binary._reversed_padding_repeated_twice),
     )
     expected = run_float(inner, a, bnn.SteSign()(layer.weight), layer.bias)
-    torch.testing.assert_close(binary(x), expected, rtol=0, atol=1e-6)
+    # The order of a sum of whole numbers and a bias differs between processors: the last digit of values up to 64.
+    torch.testing.assert_close(binary(x), expected, rtol=0, atol=8e-6)
     assert f"pad_value={pad_value:g}" in repr(binary)
 
 

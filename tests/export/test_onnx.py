@@ -75,7 +75,7 @@ def test_weights_take_one_bit_and_operators_are_standard(
     proto = loaded(path)
     assert {node.domain for node in proto.graph.node} == {""}
     assert [(one.domain, one.version) for one in proto.opset_import] == [("", 20)]
-    assert not proto.functions and not proto.metadata_props
+    assert not proto.functions and [one.key for one in proto.metadata_props] == ["binarize.version"]
     stored = {one.name: len(one.raw_data) for one in proto.graph.initializer}
     for i, layer in enumerate(model.layers):
         window = layer.window

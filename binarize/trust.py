@@ -131,7 +131,7 @@ def is_trusted(name: str) -> bool:
 
 
 def trusted_file(module: str) -> Path | None:
-    """The Python file of the user's word whose module goes by this name: "/work/parts.py" is `parts`."""
+    """The Python file of the user's word whose module goes by this name: "/home/me/parts.py" is `parts`."""
     paths = (Path(word) for word in sorted(_SAID.get()) if word.endswith(".py"))
     return next((path for path in paths if path.stem == module), None)
 

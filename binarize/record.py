@@ -27,6 +27,7 @@ from binarize.fingerprint import (
 from binarize.migrations import FORMAT, migrate
 from binarize.record_schema import check_record
 from binarize.sources.structure import tied_tensors
+from binarize.special_file import why_special
 
 __all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record", "versions"]
 
@@ -85,6 +86,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.is_file():
         raise SourceError(f"{folder}: holds no {RECORD}; {wanted}")
+    _refuse_special_files(folder)
     read = read_json(path)
     record = migrate(read, str(path))
     check_record(record, str(path))
@@ -94,6 +96,16 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path}: was changed after it was saved (sha256 differs)\n  convert the float model again"
         )
     return record
+
+
+def _refuse_special_files(folder: Path) -> None:
+    """Every reader of a folder comes through here, so that none waits for a pipe that stands for one of its files.
+
+    Raises: SourceError, where there is one.
+    """
+    for path in (*folder.iterdir(), *folder.glob("checkpoints/*")):
+        if (why := why_special(path)) is not None:
+            raise SourceError(f"{path}: {why}")
 
 
 def read_json(path: Path) -> Any:

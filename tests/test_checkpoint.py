@@ -311,6 +311,19 @@ def test_a_folder_that_is_not_ours_is_refused(folder: str, tmp_path: Path) -> No
         binarize.load(tmp_path / folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "report.json", "notes"])
+def test_a_folder_with_a_pipe_is_refused_unread(name: str, converted: Converted, tmp_path: Path) -> None:
+    folder = binarize.save(converted("ConvRelu"), tmp_path / "net")
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(SourceError, match="is a pipe; expected a file"):
+        binarize.load(folder, model=nets.ConvRelu())
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(SourceError, match="is a device; expected a file"):
+        binarize.load(folder, model=nets.ConvRelu())
+
+
 def test_a_float_model_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"was not made by binarize\.convert"):
         binarize.save(nets.ConvRelu(), tmp_path / "net")

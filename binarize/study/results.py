@@ -26,7 +26,7 @@ class Results:
         if not self.path.is_file():
             return {}
         found = {}
-        for line in self.path.read_text("utf-8").splitlines():
+        for line in self.path.read_text("utf-8", errors="replace").splitlines():
             try:
                 result = json.loads(line)
             except ValueError:

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 __all__ = [
+    "REFUSALS",
     "BinarizeError",
     "BinarizeWarning",
     "CaptureError",
@@ -43,6 +44,17 @@ __all__ = [
     "way",
     "without_traceback",
 ]
+
+# What constructors and builders of others raise for arguments that they cannot take: most do not look at them.
+REFUSALS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class BinarizeError(Exception):

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from binarize.errors import RuleError, UntrustedSourceError, did_you_mean
+from binarize.errors import REFUSALS, RuleError, UntrustedSourceError, did_you_mean
 from binarize.trust import are_part_arguments, is_trusted, shown, trusted_file
 
 if TYPE_CHECKING:
@@ -43,16 +43,6 @@ _TORCH = re.compile(r"torch\.nn\.[A-Z]\w*")
 # The files of torch.nn.modules whose classes are parts: numbers in, as many numbers out, and nothing else done.
 _TORCH_FILES = ("activation", "batchnorm", "dropout", "instancenorm", "normalization")
 _NO_PARTS = re.compile(r"Lazy\w+|MultiheadAttention|SyncBatchNorm")
-# What a constructor raises that is given what it does not take.
-_REFUSALS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 # "bireal.ApproxSign", "torch.nn.Hardtanh": dotted, and the last word begins with a capital.
 _PART_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\.[A-Z]\w*")
@@ -138,7 +128,7 @@ class Part:
             arguments[key] = value.build(**context) if isinstance(value, Part) else value
         try:
             return cls(**arguments)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise RuleError(
                 f'part "{self.name}" cannot be built from {dict(self.kwargs)}: {error}'
             ) from error

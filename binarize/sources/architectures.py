@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from binarize.errors import SourceError, UsageError
+from binarize.errors import REFUSALS, SourceError, UsageError
 from binarize.sources.calls import Call, parse_call
 from binarize.sources.on_disk import require_torchvision, timm_file
 
@@ -33,16 +33,6 @@ __all__ = [
 ]
 
 LIBRARIES = ("torchvision", "timm", "hf-hub", "local-dir")
-# What builders raise for arguments that they cannot take: most do not look at them.
-_REFUSALS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 NO_WEIGHTS = ("", "none", "random")
 ANY_WEIGHTS = ("default", "pretrained")
 
@@ -127,7 +117,7 @@ def build(
         if library == "torchvision":
             return _torchvision(call, tag, num_classes, meta, fetch)
         return _timm(library, call, tag, num_classes, meta, fetch)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         if not call.args and not call.keywords and num_classes is None:
             raise
         raise UsageError(f"{spec}: {str(error) or type(error).__name__}") from error

@@ -19,7 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.cortex_m import BOARDS, run_on_board, tools_missing
-from binarize.demo_data.digits import load_digits
+from binarize.demo.digits import load_digits
 from binarize.export.c import translate
 from binarize.export.c_check import code_size, host_compiler, run_on_host
 from binarize.export.prepare import prepared

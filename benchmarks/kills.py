@@ -254,7 +254,7 @@ def _prepare() -> None:
     for name in ("commands.finetune", "packing", "training.fit", "export.prepare"):
         importlib.import_module(f"binarize.{name}")
     from binarize.calibration import progress
-    from binarize.demo_data.digits import trained_vgg
+    from binarize.demo.digits import trained_vgg
 
     progress.SECONDS = 0.0
     WORK.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,8 @@ def times(name: str) -> tuple[float, float]:
     from torch.fx.passes.shape_prop import ShapeProp
 
     import binarize
-    from binarize.rewrite import copy_model, rewrite
+    from binarize.modules.copies import copy_model
+    from binarize.rewrite import rewrite
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -22,8 +22,8 @@ from zoo_sets import ENDS
 import binarize
 from binarize.analysis import analyse
 from binarize.capture import capture
-from binarize.capture.shadow import shadow
 from binarize.convert import PlannedConversion
+from binarize.modules.copies import shadow
 from binarize.sources import load
 
 __all__ = ["examine", "warm_up"]

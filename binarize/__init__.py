@@ -15,8 +15,10 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from binarize.version import __version__
+
 if TYPE_CHECKING:
-    from binarize import errors as errors
+    from binarize import errors
     from binarize.calibrate import calibrate as calibrate
     from binarize.checkpoint import load as load
     from binarize.checkpoint import save as save
@@ -30,15 +32,15 @@ if TYPE_CHECKING:
     from binarize.packing import fuse as fuse
     from binarize.packing import load_packed as load_packed
     from binarize.packing import pack as pack
+    from binarize.parts import Part as Part
     from binarize.plan import Decision as Decision
     from binarize.plan import Plan as Plan
     from binarize.report.model import Report as Report
-    from binarize.rules import Part as Part
-    from binarize.rules import Rule as Rule
-    from binarize.rules import RuleSet as RuleSet
-    from binarize.rules import Scheme as Scheme
-    from binarize.rules import builtin_rule_sets as builtin_rule_sets
+    from binarize.rule_files import builtin_rule_sets as builtin_rule_sets
+    from binarize.rule_set import Rule as Rule
+    from binarize.rule_set import RuleSet as RuleSet
     from binarize.rules import load_rule_set as load_rule_set
+    from binarize.scheme import Scheme as Scheme
     from binarize.sources import load as load_source
     from binarize.study.study import study as study
     from binarize.training.evaluate import evaluate as evaluate
@@ -75,8 +77,6 @@ _HOME = {
     "trusting": "binarize.trust",
     "use_packed_forward": "binarize.packed_product",
 }
-
-__version__ = "0.1.0"
 
 __all__ = [
     "BinarizeError",

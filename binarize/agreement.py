@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.capture.outputs import tensors_in
-from binarize.capture.shadow import silenced_hooks
 from binarize.errors import CheckError
-from binarize.liveness import evaluating
+from binarize.modules.hooks import silenced_hooks
+from binarize.modules.modes import evaluating
+from binarize.modules.outputs import tensors_in
 from binarize.packed.freeze import Example
 
 __all__ = ["OTHER_INPUTS", "answers_of", "are_equal", "longer"]

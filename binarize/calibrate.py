@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
-from binarize.calibration.batches import as_batches, count, spread_images
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.joint import reconstruct_jointly
 from binarize.calibration.progress import Progress
@@ -35,18 +34,21 @@ from binarize.calibration.settle import Settled, Tick, settle
 from binarize.calibration.sites import Targets, record_targets
 from binarize.calibration.starts import check_calibration, set_starts
 from binarize.calibration.statistics import reestimate
-from binarize.capture.shadow import silenced_hooks
-from binarize.checks import same_top1, undisturbed
+from binarize.checks import same_top1
 from binarize.conversion import conversion_of, remember
 from binarize.errors import BinarizeError, UsageError, did_you_mean, way
-from binarize.fingerprint import machine, tensor_digest, tensors_of
+from binarize.fingerprint import machine
 from binarize.float_twin import float_twin
 from binarize.float_weights import float_names
+from binarize.inputs.arguments import Images, call
+from binarize.inputs.batches import as_batches, count, spread_images
+from binarize.inputs.seen import DataUse
 from binarize.layers import BinaryLayer
-from binarize.liveness import Images, call, evaluating, measure_liveness
-from binarize.record import versions
+from binarize.liveness import measure_liveness
+from binarize.modules.hooks import silenced_hooks
+from binarize.modules.modes import evaluating, undisturbed
+from binarize.modules.tensors import tensor_digest, tensors_of
 from binarize.report.model import Agreement, make_report
-from binarize.seen import DataUse
 from binarize.training.data import (
     Batch,
     ImageData,
@@ -59,6 +61,7 @@ from binarize.training.data.named import limited
 from binarize.training.distill import tree_distance
 from binarize.training.prepare import needs_preprocessing, output_classes
 from binarize.training.teachers import find_teachers
+from binarize.version import versions
 
 __all__ = [
     "IMAGES",

@@ -26,9 +26,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from binarize.atomic import check_place, recover, whole_folder
 from binarize.calibration.result import is_fitted
 from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
+from binarize.disk.atomic import check_place, whole_folder
+from binarize.disk.leftovers import is_empty
+from binarize.disk.replacement import recover
+from binarize.disk.tensor_file import save_tensors
 from binarize.errors import (
     BinarizeWarning,
     CheckError,
@@ -40,31 +43,24 @@ from binarize.errors import (
     did_you_mean,
     way,
 )
-from binarize.fingerprint import (
-    is_permuted,
-    machine,
-    output_digest,
-    tensor_digest,
-    tensors_of,
-    unique_tensors,
-)
-from binarize.leftovers import is_empty
+from binarize.fingerprint import machine, output_digest
+from binarize.inputs.seen import Seen
 from binarize.migrations import FORMAT
-from binarize.parts import may_be_named
+from binarize.modules.copies import copy_model
+from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of, unique_tensors
+from binarize.parts import Part, may_be_named
 from binarize.plan import Plan
 from binarize.record import RECORD, make_record, read_json, read_record
 from binarize.report.markdown import to_markdown
 from binarize.report.model import Report
 from binarize.report.next_steps import next_commands
-from binarize.rewrite import copy_model, rewrite
-from binarize.rules import Part, RuleSet
+from binarize.rewrite import rewrite
+from binarize.rule_set import RuleSet
 from binarize.scheme import PART_SLOTS
-from binarize.seen import Seen
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
 from binarize.sources.user_code import code_digest
-from binarize.tensor_file import save_tensors
 from binarize.trust import Word, shown, trusting
 
 __all__ = [

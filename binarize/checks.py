@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from binarize.capture.outputs import class_scores, opened
+from binarize.modules.outputs import class_scores, opened
 from binarize.report.model import Agreement, Check
 
-__all__ = ["compare_outputs", "same_top1", "undisturbed"]
+__all__ = ["compare_outputs", "same_top1"]
 
 
 def compare_outputs(expected: Any, output: Any, *, fixed_sizes: bool = True) -> list[Check]:
@@ -52,14 +50,6 @@ def same_top1(expected: Any, output: Any) -> Agreement | None:
         return None
     same = (theirs.argmax(1) == ours.argmax(1)).double().mean().item()
     return Agreement(same, theirs.shape[0])
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Torch's random numbers go on afterwards as if nothing had run, and what is made inside can be trained."""
-    devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(devices)), torch.inference_mode(False):
-        yield
 
 
 def _shape(value: Any, sizes: bool) -> Any:

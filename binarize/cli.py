@@ -32,7 +32,7 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from binarize import __version__
+        from binarize.version import __version__
 
         typer.echo(f"binarize {__version__}")
         raise typer.Exit

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from binarize.capture.shadow import silenced_hooks
+from binarize.inputs.arguments import Arguments, TensorKind
+from binarize.inputs.seen import Preprocessing, Seen, Verb
+from binarize.modules.copies import without_data
+from binarize.modules.hooks import silenced_hooks
 from binarize.plan import Plan
 from binarize.report.model import Report
-from binarize.rules import RuleSet
-from binarize.seen import Preprocessing, Seen, Verb
+from binarize.rule_set import RuleSet
 from binarize.sources import Source
 from binarize.sources.architectures import split
-from binarize.sources.examples import Arguments, TensorKind
-from binarize.sources.structure import without_data
 from binarize.sources.user_code import is_user_code
 
 __all__ = [

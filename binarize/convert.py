@@ -19,24 +19,28 @@ from torch.utils import _pytree as pytree
 
 from binarize.analysis import Analysis
 from binarize.binarizers.binaryconnect import StochasticSign
-from binarize.calibration.batches import as_batches
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.starts import set_starts
-from binarize.capture.shadow import HOOK_TABLES, part_of_model, silenced_hooks
-from binarize.checks import compare_outputs, same_top1, undisturbed
+from binarize.checks import compare_outputs, same_top1
 from binarize.conversion import Conversion, SourceRecord, remember
 from binarize.errors import BinarizeError, CheckError, UsageError, refuse_warnings
 from binarize.float_twin import MARK, float_mark
 from binarize.float_weights import float_names
-from binarize.liveness import Images, arguments_of, call, evaluating, looks_like_noise, measure_liveness
+from binarize.inputs.arguments import Arguments, Images, arguments_of, call, parse_arguments
+from binarize.inputs.batches import as_batches
+from binarize.inputs.noise import looks_like_noise
+from binarize.liveness import measure_liveness
+from binarize.modules.copies import copy_model
+from binarize.modules.hooks import HOOK_TABLES, part_of_model, silenced_hooks
+from binarize.modules.modes import evaluating, undisturbed
 from binarize.plan import Decision, Plan
 from binarize.planner import make_plan
 from binarize.report.live import MeasuredOn
 from binarize.report.model import Agreement, Check, Report, make_report
-from binarize.rewrite import copy_model, rewrite
-from binarize.rules import Rule, RuleSet, load_rule_set
+from binarize.rewrite import rewrite
+from binarize.rule_set import Rule, RuleSet
+from binarize.rules import load_rule_set
 from binarize.sources import Source, load
-from binarize.sources.examples import Arguments, parse_arguments
 from binarize.trust import Word, trusting
 from binarize.walk import analysed
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from binarize.conversion import conversion_of
 from binarize.float_weights import float_names
-from binarize.rewrite import copy_model
+from binarize.modules.copies import copy_model
 from binarize.sources import build
 
 __all__ = ["MARK", "float_mark", "float_twin"]

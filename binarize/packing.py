@@ -17,10 +17,10 @@ from typing import Any
 
 from torch import nn
 
-from binarize.atomic import whole_file
 from binarize.conversion import conversion_of, forget
+from binarize.disk.atomic import whole_file
 from binarize.errors import CheckError, SourceError, UsageError, way
-from binarize.liveness import arguments_of
+from binarize.inputs.arguments import arguments_of
 from binarize.packed.file import read_file
 from binarize.packed.freeze import Example, frozen_record, remember_frozen
 from binarize.packed.freeze import freeze as freeze_model

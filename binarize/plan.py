@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from binarize.analysis import Layer
 from binarize.errors import SourceError, UsageError, did_you_mean
-from binarize.rules import Unmatched
+from binarize.rule_set import Unmatched
 from binarize.scheme import Scheme
 
 __all__ = ["UNKNOWN_START", "Decision", "Edit", "Plan", "Unmatched"]

@@ -18,7 +18,7 @@ import torch
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.dataflow import Flow
 from binarize.parts import Part
-from binarize.rules import Rule
+from binarize.rule_set import Rule
 from binarize.scheme import Scheme
 
 __all__ = ["EXCHANGES", "ActivationChange", "Choice", "change_activations", "channel_dim"]

@@ -15,7 +15,7 @@ from binarize.plan_activations import ActivationChange, Choice, change_activatio
 from binarize.plan_edits import Edits, open_containers
 from binarize.plan_parts import LayerParts, choose_parts
 from binarize.plan_shortcuts import ShortcutChange, change_shortcuts, in_place
-from binarize.rules import Rule, RuleSet
+from binarize.rule_set import Rule, RuleSet
 from binarize.walk import walk_warning
 
 __all__ = ["make_plan"]

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from binarize.conversion import Conversion
-from binarize.fingerprint import record_digest, tensor_digest, unique_tensors
+from binarize.fingerprint import record_digest
+from binarize.modules.tensors import tensor_digest, unique_tensors
 from binarize.packed.freeze import MadeOf
 from binarize.plan import Plan
 

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-import binarize
-from binarize.atomic import recover
 from binarize.conversion import Conversion
+from binarize.disk.replacement import recover
+from binarize.disk.special_file import why_special
 from binarize.errors import CheckError, SourceError
-from binarize.fingerprint import (
-    is_permuted,
-    machine,
-    output_digest,
-    record_digest,
-    tensor_digest,
-    tensors_of,
-    unique_tensors,
-)
+from binarize.fingerprint import machine, output_digest, record_digest
 from binarize.migrations import FORMAT, migrate
+from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of, tied_tensors, unique_tensors
 from binarize.record_schema import check_record
-from binarize.sources.structure import tied_tensors
-from binarize.special_file import why_special
+from binarize.version import versions
 
-__all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record", "versions"]
+__all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record"]
+
 
 RECORD = "binarize.json"
 # Records of networks of a thousand layers have a few MiB.
@@ -116,18 +106,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{path}: damaged or missing: {error}") from error
-
-
-def versions() -> dict[str, str]:
-    """Of this package and of what computes for it."""
-    import torch
-
-    found = {
-        "binarize": binarize.__version__,
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
-    }
-    for name in ("torchvision", "timm"):
-        if importlib.util.find_spec(name) is not None:
-            found[name] = importlib.metadata.version(name)
-    return found

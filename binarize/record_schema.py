@@ -12,13 +12,13 @@ from binarize.conversion import SourceRecord
 from binarize.data_schema import COUNT, FINITE, JSON, SIZE, TEXT, Checked, check_data, data_model
 from binarize.edit_schema import EDIT
 from binarize.errors import RuleError, SourceError
+from binarize.inputs.arguments import DTYPES, FLOAT
+from binarize.inputs.seen import Seen
 from binarize.plan import Decision, Plan
 from binarize.rule_document import Document
 from binarize.rule_schema import check_file
 from binarize.rule_text import plain
 from binarize.rule_values import fault, unexpected, words
-from binarize.seen import Seen
-from binarize.sources.examples import DTYPES, FLOAT
 
 __all__ = ["Preprocessing", "check_record"]
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 import torch.fx
@@ -15,13 +12,13 @@ from torch import nn
 from binarize.attention import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
-from binarize.capture.shadow import HOOK_TABLES, computed_tensors, silenced_hooks
 from binarize.errors import CheckError, RewriteError
 from binarize.generated import give_forward, printed_hash, source_hash
+from binarize.modules.hooks import silenced_hooks
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
 from binarize.plan import Edit, Plan
 
-__all__ = ["copy_model", "rewrite"]
+__all__ = ["rewrite"]
 
 
 # What a pass raises on a model, or a plan, that the other was not made for.
@@ -80,34 +77,6 @@ def _fitting(edit: Edit) -> Iterator[None]:
         text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
         place = f"{edit.op} {edit.container or 'the model'}"
         raise RewriteError(f"{place}: {text or type(error).__name__}") from error
-
-
-def copy_model(module: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
-    """A copy that shares no storage and no module with the original; hooks, flags, dtypes and devices carry over.
-
-    What is in `shared` is not copied: with `module.parameters()` the copy has state of its own, and the same weights.
-
-    A hook is copied like everything else, so that it speaks to the copy where it holds a part of the model. One that
-    cannot be copied, since it holds an open file or an output of the model, is shared.
-    """
-    memo: dict[int, Any] = {id(hook): hook for hook in _uncopyable_hooks(module)}
-    memo.update(computed_tensors(module))
-    memo.update({id(one): one for one in shared})
-    return copy.deepcopy(module, memo)
-
-
-def _uncopyable_hooks(module: nn.Module) -> list[object]:
-    parts = {id(part): part for part in module.modules()}
-    found: list[object] = []
-    for part in module.modules():
-        for table in HOOK_TABLES:
-            for hook in getattr(part, table).values():
-                try:
-                    # Modules stand for themselves: only what the hook holds besides is copied here.
-                    copy.deepcopy(hook, dict(parts))
-                except (TypeError, RuntimeError, pickle.PickleError):
-                    found.append(hook)
-    return found
 
 
 def _make_explicit(module: nn.Module, path: str) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from binarize.disk.special_file import why_special
 from binarize.errors import RuleError
 from binarize.rule_document import Document, Path, point_at, spell
-from binarize.special_file import why_special
 
 __all__ = [
     "MAX_BYTES",

@@ -47,7 +47,7 @@ _SAID: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
 
 _BUILDER = re.compile(r"(torchvision|timm):([A-Za-z0-9][A-Za-z0-9_.-]{0,99})(\(.{0,400}\))?")
 # Networks of this package.
-_OWN = ("binarize.demo_data.digits:DigitsVGG",)
+_OWN = ("binarize.demo.digits:DigitsVGG",)
 # Arguments of builders that shape a network and do nothing else, and the greatest value of each: no address, no path, no
 # name, nothing that loads weights.
 _SIZES = {

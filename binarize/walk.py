@@ -18,8 +18,9 @@ from binarize.capture import Graph, Recording, capture
 from binarize.capture.leaves import CONVOLUTIONS, is_leaf
 from binarize.dataflow import Flow
 from binarize.errors import CaptureError
+from binarize.inputs import shapes
 from binarize.layer_facts import entangled, module_facts, obstacle_of
-from binarize.sources import Source, input_shapes
+from binarize.sources import Source
 
 __all__ = ["analysed", "walk", "walk_warning"]
 
@@ -34,7 +35,7 @@ def analysed(
     Raises: CaptureError, where the images were `asked_for` and the model runs on others, or nothing can be swapped.
     """
     if images is None:
-        how = input_shapes.asked_for(source.module)
+        how = shapes.asked_for(source.module)
         return walk(source.module, f"the shape of its input is not known; {how}")
     try:
         return analyse(capture(source.module, *images))
@@ -55,7 +56,7 @@ def _nearest(module: nn.Module, images: tuple[tuple[Any, ...], Mapping[str, Any]
             pass
         else:
             return f"{(1, *args[0].shape)}, a batch of one"
-    other = input_shapes.infer(module)
+    other = shapes.infer(module)
     return None if other is None else ", ".join(str(kind.shape) for kind in other.kinds)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import binarize
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 from binarize.training.distill import Teacher
 from binarize.training.objective import Objective
 from binarize.training.optimizers import make_optimizer

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 from binarize.training.distill import Teacher
 from binarize.training.flips import Flips
 from binarize.training.objective import Objective

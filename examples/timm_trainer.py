@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms.functional import to_pil_image
 
 import binarize
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 from binarize.training.distill import Teacher
 from binarize.training.objective import Objective
 from binarize.training.optimizers import make_optimizer

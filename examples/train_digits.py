@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from binarize.demo_data.digits import WEIGHTS, DigitsVGG, load_digits
+from binarize.demo.digits import WEIGHTS, DigitsVGG, load_digits
 
 SEED, EPOCHS, BATCH, RATE = 0, 60, 64, 2e-3
 

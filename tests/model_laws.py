@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import binarize
-from binarize.capture.shadow import silenced_hooks
 from binarize.layers import BinaryLayer
+from binarize.modules.copies import copy_model
+from binarize.modules.hooks import silenced_hooks
 from binarize.plan import Decision, Plan
 from binarize.report.live import MAX_CONSTANT_CHANNELS, MAX_SHARE_PLUS, MIN_SHARE_PLUS
-from binarize.rewrite import copy_model, rewrite
+from binarize.rewrite import rewrite
 
 __all__ = [
     "Arguments",

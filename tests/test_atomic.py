@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from binarize import atomic, claim, replacement
-from binarize.atomic import recover, whole_file, whole_folder
-from binarize.claim import claimed
+from binarize.disk import atomic, claim, replacement
+from binarize.disk.atomic import whole_file, whole_folder
+from binarize.disk.claim import claimed
+from binarize.disk.exchange import exchange
+from binarize.disk.owner import is_owned, token
+from binarize.disk.replacement import recover
 from binarize.errors import UsageError
-from binarize.exchange import exchange
-from binarize.owner import is_owned, token
 
 
 class Interrupted(Exception):

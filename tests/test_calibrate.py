@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.calibrate import calibrate
-from binarize.calibration.batches import as_batches, count, spread_images
 from binarize.errors import UsageError
 from binarize.float_twin import float_twin
+from binarize.inputs.batches import as_batches, count, spread_images
 
 
 def uncalibrated(name: str, scheme: str = "adabin", shortcuts: str = "every") -> Any:

@@ -18,7 +18,7 @@ import binarize
 from binarize.cli import app
 from binarize.commands import complete
 from binarize.commands.convert import model_name
-from binarize.demo_data.digits import DigitsVGG, load_digits, trained_vgg
+from binarize.demo.digits import DigitsVGG, load_digits, trained_vgg
 
 SHAPE = ("-i", "1,3,8,8")
 
@@ -346,7 +346,7 @@ def test_rules_explain_marks_the_winner(model_file: Path) -> None:
 
 
 def test_rules_explain_answers_a_misspelt_layer() -> None:
-    result = run("rules", "explain", "binarize.demo_data.digits:trained_vgg", "features.22")
+    result = run("rules", "explain", "binarize.demo.digits:trained_vgg", "features.22")
     assert result.exit_code == 2
     assert 'did you mean "features.2"' in result.stderr
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import binarize
 from binarize.calibration import progress
 from binarize.cli import app
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 
 RUN = CliRunner()
 
@@ -27,7 +27,7 @@ RUN = CliRunner()
 def network(tmp_path_factory: pytest.TempPathFactory) -> str:
     """file.py:make of the bundled digits network."""
     file = tmp_path_factory.mktemp("net") / "digits_net.py"
-    file.write_text("from binarize.demo_data.digits import trained_vgg as make\n")
+    file.write_text("from binarize.demo.digits import trained_vgg as make\n")
     return f"{file}:make"
 
 

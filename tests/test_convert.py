@@ -16,7 +16,7 @@ from binarize.analysis import Layer
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers import BinaryLayer, is_binary
 from binarize.liveness import measure_liveness
-from binarize.rules import Rule
+from binarize.rule_set import Rule
 
 
 def binary_names(model: nn.Module) -> list[str]:

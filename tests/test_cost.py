@@ -11,8 +11,9 @@ from torch import nn
 
 from binarize.analysis import Layer
 from binarize.cost import layer_cost, scale_values, totals
+from binarize.parts import Part
 from binarize.plan import Decision
-from binarize.rules import Part, Scheme
+from binarize.scheme import Scheme
 
 MIB = 2**20
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from binarize.conversion import SourceRecord
-from binarize.fingerprint import is_permuted, output_digest, record_digest, tensor_digest, unique_tensors
-from binarize.sources.examples import Arguments, TensorKind
+from binarize.fingerprint import output_digest, record_digest
+from binarize.inputs.arguments import Arguments, TensorKind
+from binarize.modules.tensors import is_permuted, tensor_digest, unique_tensors
 
 Converted = Callable[..., nn.Module]
 X = torch.arange(6.0).view(2, 3)

@@ -75,13 +75,13 @@ NAMES = ["two", "optional", "both", "keywords", "mapping", "one dict", "keywords
 
 
 def arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    from binarize.liveness import arguments_of
+    from binarize.inputs.arguments import arguments_of
 
     return arguments_of(example)
 
 
 def equal(a: Any, b: Any) -> bool:
-    from binarize.capture.outputs import tensors_in
+    from binarize.modules.outputs import tensors_in
 
     ours, theirs = tensors_in(a), tensors_in(b)
     return len(ours) == len(theirs) > 0 and all(map(torch.equal, ours, theirs))

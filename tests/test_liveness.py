@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from binarize.binarizers.adabin import AdaptiveInput
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.reactnet import RSign
+from binarize.inputs.noise import looks_like_noise
 from binarize.layers import BinaryConv2d, BinaryLinear, Threshold
-from binarize.liveness import evaluating, looks_like_noise, measure_liveness, upper_values
+from binarize.liveness import measure_liveness, upper_values
+from binarize.modules.modes import evaluating
 
 
 def layer_with(binarizer: nn.Module, threshold: nn.Module | None = None) -> BinaryConv2d:

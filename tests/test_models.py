@@ -209,7 +209,7 @@ def test_first_and_last_are_found_by_data_flow(spec: str, first: set[str], last:
 
 def test_a_trained_network_learns_again_after_conversion() -> None:
     """The bundled network, trained on digits: converted it is alive, and a few steps bring it most of the way back."""
-    from binarize.demo_data.digits import load_digits, trained_vgg
+    from binarize.demo.digits import load_digits, trained_vgg
 
     digits, model = load_digits(), trained_vgg()
     accuracy: Callable[[nn.Module], float] = lambda m: (  # noqa: E731

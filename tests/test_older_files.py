@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import binarize
-from binarize.demo_data.digits import load_digits
+from binarize.demo.digits import load_digits
 from binarize.fingerprint import machine
 
 OLDER = Path(__file__).parent / "data" / "older"

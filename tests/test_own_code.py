@@ -14,8 +14,8 @@ from typer.testing import Result
 
 import binarize
 from binarize.conversion import conversion_of
+from binarize.inputs.seen import DataUse, Seen
 from binarize.report.next_steps import next_command, next_commands
-from binarize.seen import DataUse, Seen
 
 NET = """
 import torch

@@ -29,7 +29,7 @@ from binarize.packed.drift import measure_drift
 from binarize.packed.file import PackedModel, read_file, write_file
 from binarize.packed.freeze import frozen_record, pack_layers
 from binarize.packed.layers import FrozenLayer, PackedLayer
-from binarize.packing import Packing
+from binarize.packed_form import Packing
 
 Converted = Callable[..., nn.Module]
 # Share of inputs on which a frozen model names the trained one's class (law 10).

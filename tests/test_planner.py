@@ -16,7 +16,8 @@ from binarize.convert import convert
 from binarize.errors import NothingToBinarizeError
 from binarize.plan import Plan
 from binarize.planner import make_plan
-from binarize.rules import RuleSet, load_rule_set
+from binarize.rule_set import RuleSet
+from binarize.rules import load_rule_set
 
 
 def plan_of(model: nn.Module, rules: RuleSet | None = None, args: tuple[Any, ...] | None = None) -> Plan:

@@ -15,8 +15,9 @@ from torch import nn
 
 from binarize.errors import CheckError, RewriteError
 from binarize.layers import BinaryLayer
+from binarize.modules.copies import copy_model
 from binarize.plan import Edit, Plan
-from binarize.rewrite import copy_model, rewrite
+from binarize.rewrite import rewrite
 from binarize.rules import load_rule_set
 
 

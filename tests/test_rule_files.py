@@ -8,7 +8,9 @@ import pytest
 
 from binarize.analysis import Layer
 from binarize.errors import RuleError
-from binarize.rules import Rule, RuleSet, builtin_rule_sets, load_rule_set, rule_file
+from binarize.rule_files import builtin_rule_sets, rule_file
+from binarize.rule_set import Rule, RuleSet
+from binarize.rules import load_rule_set
 
 CONV = Layer(name="layer4.0.conv1", type="Conv2d", kind="conv", order=1, kernel=(3, 3), params=9216)
 

@@ -9,7 +9,7 @@ import pytest
 from binarize.analysis import Layer
 from binarize.name_pattern import pattern
 from binarize.rule_match import covers, holds, name_counted, named, strays, test_number
-from binarize.rules import Rule
+from binarize.rule_set import Rule
 
 # pytest would collect it as a test.
 number_satisfies = test_number

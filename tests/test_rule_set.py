@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from binarize.analysis import Layer
 from binarize.errors import RuleError
 from binarize.parts import Part
-from binarize.rules import Rule, RuleSet, RuleText, Scheme, load_rule_set
+from binarize.rule_set import Rule, RuleSet
+from binarize.rule_text import RuleText
+from binarize.rules import load_rule_set
+from binarize.scheme import Scheme
 
 BNN = Scheme("bnn", weight=Part("bnn.SteSign"), input=Part("bnn.SteSign"), nonlinearity=Part("adabin.Maxout"))
 

@@ -9,7 +9,9 @@ import torch
 
 from binarize.analysis import Layer
 from binarize.parts import Part
-from binarize.rules import RuleText, builtin_rule_sets, load_rule_set, rule_file
+from binarize.rule_files import builtin_rule_sets, rule_file
+from binarize.rule_text import RuleText
+from binarize.rules import load_rule_set
 
 NAMES = builtin_rule_sets()
 CONV = Layer(

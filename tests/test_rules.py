@@ -9,7 +9,9 @@ import pytest
 
 from binarize.analysis import Layer
 from binarize.errors import BinarizeError, UsageError
-from binarize.rules import Rule, RuleSet, RuleText, load_rule_set
+from binarize.rule_set import Rule, RuleSet
+from binarize.rule_text import RuleText
+from binarize.rules import load_rule_set
 
 
 def layer(name: str, order: int, **facts: Any) -> Layer:
@@ -44,7 +46,7 @@ def test_default_is_adabin_with_float_ends() -> None:
 
 
 def _line_of_body() -> int:
-    from binarize.rules import rule_file
+    from binarize.rule_files import rule_file
 
     lines = rule_file("adabin").read_text(encoding="utf-8").splitlines()
     return next(i for i, line in enumerate(lines, start=1) if "id: body" in line)

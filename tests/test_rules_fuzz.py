@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from binarize.analysis import Layer
 from binarize.errors import RuleError
-from binarize.rules import RuleText, load_rule_set, rule_file
+from binarize.rule_files import rule_file
+from binarize.rule_text import RuleText
+from binarize.rules import load_rule_set
 
 
 def words(text: str) -> list[str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from binarize.disk.seal import is_sealed, save_sealed
 from binarize.errors import CheckError
-from binarize.seal import is_sealed, save_sealed
 
 CONTENT = {"weights": torch.arange(100.0), "step": 3}
 

@@ -15,7 +15,7 @@ import binarize
 from binarize.cli import app
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
-from binarize.seen import DataUse, Preprocessing, Seen
+from binarize.inputs.seen import DataUse, Preprocessing, Seen
 from binarize.training.data import preprocessing_of
 
 DATA = Path(__file__).parent / "data"

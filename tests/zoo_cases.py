@@ -17,8 +17,8 @@ import torch
 from model_laws import Arguments
 from torch import Tensor, nn
 
+from binarize.modules.copies import without_data
 from binarize.sources import Source, load
-from binarize.sources.structure import without_data
 
 __all__ = ["HF", "SMP", "Case", "NoInputError", "case", "hf_model"]
 

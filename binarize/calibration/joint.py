@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.calibration.batches import count, images_at
 from binarize.calibration.progress import Progress
 from binarize.calibration.reconstruct import Steps
 from binarize.errors import CheckError
+from binarize.inputs.arguments import Images, call
+from binarize.inputs.batches import count, images_at
 from binarize.layers import BinaryLayer
-from binarize.liveness import Images, call
 
 __all__ = ["reconstruct_jointly"]
 

@@ -17,9 +17,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from binarize.atomic import whole_file
+from binarize.disk.atomic import whole_file
+from binarize.disk.seal import is_sealed, save_sealed
 from binarize.errors import CheckError, SourceError
-from binarize.seal import is_sealed, save_sealed
 from binarize.sources import load_pickle_safely
 
 __all__ = ["Progress"]

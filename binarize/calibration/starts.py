@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from binarize.calibration.batches import count
 from binarize.calibration.result import Calibration
 from binarize.calibration.statistics import reestimate
 from binarize.calibration.thresholds import set_inputs
 from binarize.errors import UsageError, way
+from binarize.inputs.arguments import Images
+from binarize.inputs.batches import count
+from binarize.inputs.noise import looks_like_noise
 from binarize.layers import BinaryLayer
-from binarize.liveness import Images, evaluating, looks_like_noise
+from binarize.modules.modes import evaluating
 
 __all__ = ["check_calibration", "set_starts"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from binarize.inputs.arguments import Images, call
 from binarize.layers import BinaryLayer
-from binarize.liveness import Images, call
 
 __all__ = ["BehindBinary", "batch_norms", "reestimate"]
 

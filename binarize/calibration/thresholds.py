@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from binarize.calibration.statistics import BehindBinary, batch_norms
+from binarize.inputs.arguments import Images, call
 from binarize.layers import BinaryLayer
-from binarize.liveness import Images, call
 
 __all__ = ["set_input", "set_inputs", "split_point"]
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch.fx
 
 from binarize.capture.graph import Graph
-from binarize.capture.shadow import HOOK_TABLES
 from binarize.capture.tape import Recording
 from binarize.capture.tracer import TraceError, align, concrete_arguments, trace_container
+from binarize.modules.hooks import HOOK_TABLES
 
 __all__ = ["Opened", "common_container", "open_container"]
 

@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from binarize.attention import explicit_attentions, why_not_explicit
-from binarize.capture.shadow import meta_like, shadow
 from binarize.capture.tape import Recording, record
 from binarize.errors import CaptureError, way
+from binarize.modules.copies import meta_like, shadow
 
 __all__ = ["Graph", "capture"]
 

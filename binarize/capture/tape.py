@@ -28,7 +28,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from binarize.capture.leaves import is_leaf
-from binarize.capture.outputs import opened
+from binarize.modules.outputs import opened
 
 __all__ = ["Recording", "record", "setitem", "written"]
 

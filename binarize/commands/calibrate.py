@@ -14,13 +14,13 @@ from binarize.commands import data_options, options
 from binarize.commands.bar import Bar
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
+from binarize.disk.leftovers import hidden, place_of
 from binarize.errors import UsageError
-from binarize.leftovers import hidden, place_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from binarize.calibrate import Calibration
+    from binarize.calibration.result import Calibration
 
 __all__ = [
     "Images",

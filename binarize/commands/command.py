@@ -21,8 +21,8 @@ from typing import Annotated, Any
 
 import typer
 
-from binarize.atomic import recover
 from binarize.commands.screen import Screen
+from binarize.disk.replacement import recover
 from binarize.errors import BinarizeError, BinarizeWarning, RewriteError, UsageError, in_command
 from binarize.failures import in_words
 

@@ -195,8 +195,8 @@ def _may_overwrite(screen: Screen, folder: Path, emitted: Sequence[str], force: 
 
     What the same command wrote before it was killed may.
     """
-    from binarize.atomic import check_place
-    from binarize.leftovers import is_empty
+    from binarize.disk.atomic import check_place
+    from binarize.disk.leftovers import is_empty
 
     targets = _targets(folder, emitted)
     for target in targets:
@@ -214,10 +214,10 @@ def _write(
     """Writes what was asked for; the report with the sizes of the files and what to do next."""
     import torch
 
-    from binarize.atomic import whole_file
     from binarize.calibration.result import is_fitted
     from binarize.checkpoint import read_report, save
     from binarize.conversion import conversion_of
+    from binarize.disk.atomic import whole_file
     from binarize.report.next_steps import next_commands
 
     report = options.report_of(model)

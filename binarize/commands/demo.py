@@ -11,7 +11,7 @@ import typer
 from binarize.commands import options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
-from binarize.demo import EPOCHS, accuracy, train
+from binarize.demo.train import EPOCHS, accuracy, train
 from binarize.errors import CheckError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def demo(
         import torch
 
         import binarize
-        from binarize.demo_data.digits import load_digits, trained_vgg
+        from binarize.demo.digits import load_digits, trained_vgg
         from binarize.report.terminal import render
 
     torch.manual_seed(seed)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from binarize import __version__
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
+from binarize.version import __version__
 
 __all__ = ["doctor", "version"]
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from binarize.convert import PlannedConversion
+    from binarize.inputs.arguments import Arguments
     from binarize.report.model import Report
-    from binarize.rules import RuleSet
+    from binarize.rule_set import RuleSet
     from binarize.sources import Source
-    from binarize.sources.examples import Arguments
 
 __all__ = [
     "Choice",
@@ -335,7 +335,7 @@ def parse_shape(texts: Sequence[str] | None) -> tuple[int, ...] | Arguments | No
     """
     if not texts:
         return None
-    from binarize.sources.examples import TensorKind, parse_arguments
+    from binarize.inputs.arguments import TensorKind, parse_arguments
 
     arguments = parse_arguments(texts)
     alone = arguments.args[0] if len(texts) == 1 and arguments.args else None

@@ -15,7 +15,7 @@ from binarize.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.packing import Packing, Sizes
+    from binarize.packed_form import Packing, Sizes
 
 __all__ = ["pack"]
 

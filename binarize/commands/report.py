@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.atomic import whole_file
 from binarize.commands import options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
+from binarize.disk.atomic import whole_file
 from binarize.errors import SourceError, UsageError, did_you_mean
 
 if TYPE_CHECKING:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.atomic import whole_file
 from binarize.commands import complete, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
+from binarize.disk.atomic import whole_file
 from binarize.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.rules import RuleSet
+    from binarize.rule_set import RuleSet
 
 __all__ = ["rules_app", "schemes_app"]
 
@@ -73,7 +73,8 @@ def _grid(*columns: str, whole: int = 0) -> Table:
 @command
 def list_rules(screen: Screen) -> None:
     """The shipped rule sets."""
-    from binarize.rules import builtin_rule_sets, load_rule_set
+    from binarize.rule_files import builtin_rule_sets
+    from binarize.rules import load_rule_set
 
     sets = [load_rule_set(name) for name in builtin_rule_sets()]
     table = _grid("name", "what it is", "paper")
@@ -94,7 +95,7 @@ def show_rules(
     trust: options.Trust = None,
 ) -> None:
     """One rule set as YAML, re-runnable with --rules."""
-    from binarize.rules import builtin_rule_sets, rule_file
+    from binarize.rule_files import builtin_rule_sets, rule_file
 
     rule_set = _rule_set(name)
     if resolved or name == "-":
@@ -191,7 +192,7 @@ def schema(screen: Screen) -> None:
     """The JSON Schema of rule files, for editors."""
     import json
 
-    from binarize.rules import json_schema
+    from binarize.rule_schema import json_schema
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     screen.write(f"{text}\n")
@@ -201,7 +202,8 @@ def schema(screen: Screen) -> None:
 @command
 def schemes(screen: Screen, context: typer.Context) -> None:
     """The schemes, and what one is made of."""
-    from binarize.rules import builtin_rule_sets, load_rule_set
+    from binarize.rule_files import builtin_rule_sets
+    from binarize.rules import load_rule_set
 
     if context.invoked_subcommand is not None:
         return
@@ -229,7 +231,8 @@ def show_scheme(
     """One scheme: its parts and how it is trained."""
     from rich.pretty import Pretty
 
-    from binarize.rules import builtin_rule_sets, load_rule_set
+    from binarize.rule_files import builtin_rule_sets
+    from binarize.rules import load_rule_set
 
     schemes = {
         scheme.name: scheme for each in builtin_rule_sets() for scheme in load_rule_set(each).schemes.values()

@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from binarize.atomic import sync
-from binarize.claim import Claim, claimed
+from binarize.disk.claim import Claim, claimed
+from binarize.disk.leftovers import draft_folder, place_of
+from binarize.disk.replacement import sync
 from binarize.errors import UsageError, did_you_mean, way
-from binarize.leftovers import draft_folder, place_of
 
 if TYPE_CHECKING:
     from torch import nn

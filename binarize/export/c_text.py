@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from binarize import __version__
 from binarize.export.c_calls import CALLS, Tables
 from binarize.export.c_steps import Program
+from binarize.version import __version__
 
 __all__ = ["CSource", "make_source"]
 

@@ -27,9 +27,9 @@ from binarize.export.end_to_end import EndToEnd, largest_difference, largest_mag
 from binarize.export.onnx_layers import Probe
 from binarize.export.program import answers, tensors_of, with_rows
 from binarize.layers import run_parts
+from binarize.modules.places import set_everywhere
 from binarize.packed.freeze import Example
 from binarize.packed.layers import PackedLayer
-from binarize.passes.swap import set_everywhere
 from binarize.report.units import plural
 
 __all__ = ["Checked", "check_file", "open_file", "run"]

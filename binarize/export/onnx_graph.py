@@ -30,9 +30,9 @@ from binarize.binarizers.statistics import per_channel
 from binarize.errors import UsageError
 from binarize.export.program import record_program
 from binarize.layers import run_parts
+from binarize.modules.places import set_everywhere
 from binarize.packed.freeze import Example
 from binarize.packed.layers import PackedLayer
-from binarize.passes.swap import set_everywhere
 
 __all__ = ["BATCH", "DOMAIN", "Recorded", "record_graph", "save_graph"]
 

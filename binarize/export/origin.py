@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from binarize import __version__
 from binarize.packed.freeze import frozen_record
+from binarize.version import __version__
 
 __all__ = ["KEYS", "origin_of"]
 

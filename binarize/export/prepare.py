@@ -17,13 +17,12 @@ from binarize.agreement import answers_of, are_equal
 from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import CheckError, SourceError, UsageError, way
-from binarize.liveness import arguments_of
+from binarize.inputs.arguments import Arguments, TensorKind, arguments_of
 from binarize.packed.contents import contents_of
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
 from binarize.packed.tables import Rest
 from binarize.packing import PACKED, freeze, open_or_make
 from binarize.record import has_record, read_record
-from binarize.sources.examples import Arguments, TensorKind
 from binarize.unpacking import read_packed
 
 __all__ = ["Prepared", "compared", "prepared"]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from binarize.capture.shadow import silenced_hooks
 from binarize.errors import UsageError
 from binarize.export.plain_names import make_names_plain
+from binarize.modules.hooks import silenced_hooks
 from binarize.packed.freeze import Example, frozen_record
 
 __all__ = [

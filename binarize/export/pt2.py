@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-import binarize
 from binarize.errors import CheckError
 from binarize.export import Written
 from binarize.export.origin import origin_of
@@ -165,7 +164,7 @@ def _run_elsewhere(path: Path, batches: list[Example]) -> list[list[Tensor]]:
     with tempfile.TemporaryDirectory(prefix="binarize-pt2-") as folder:
         given, results = Path(folder) / "given", Path(folder) / "results"
         torch.save([(args, dict(keywords)) for args, keywords in batches], given)
-        home = str(Path(binarize.__file__).parents[1])
+        home = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))
         done = subprocess.run(
             [

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
+from binarize.modules.places import set_everywhere
+from binarize.modules.tensors import tied_tensors
 from binarize.packed.file import PackedModel
 from binarize.packed.fold import folds, without_norm
 from binarize.packed.freeze import Frozen, MadeOf, frozen_record, remember_frozen
@@ -21,8 +23,6 @@ from binarize.packed.graph.rehearse import check_memory
 from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
-from binarize.passes.swap import set_everywhere
-from binarize.sources.structure import tied_tensors
 
 __all__ = ["alone", "contents_of", "fill", "origin_of", "theory"]
 

@@ -28,6 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from binarize.disk.tensor_file import save_tensors
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.layers import PackedLayer
 from binarize.packed.schema import check_index
@@ -42,7 +43,6 @@ from binarize.packed.tables import (
     take_layer,
     take_rest,
 )
-from binarize.tensor_file import save_tensors
 
 __all__ = ["FORMAT", "PackedModel", "read_file", "write_file"]
 

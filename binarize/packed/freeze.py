@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from binarize.capture import capture
-from binarize.capture.shadow import silenced_hooks
 from binarize.errors import CaptureError, UsageError
 from binarize.layers import BinaryLayer
+from binarize.modules.hooks import silenced_hooks
+from binarize.modules.places import set_everywhere
 from binarize.packed.fold import folds, freeze_layer, without_norm
 from binarize.packed.layers import FrozenLayer, PackedLayer
-from binarize.passes.swap import set_everywhere
 
 __all__ = ["Example", "Frozen", "MadeOf", "freeze", "frozen_record", "pack_layers", "remember_frozen"]
 

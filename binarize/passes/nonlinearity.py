@@ -9,8 +9,8 @@ import torch.fx
 from torch import nn
 
 from binarize.errors import RewriteError
+from binarize.modules.places import set_everywhere
 from binarize.parts import Part
-from binarize.passes.swap import set_everywhere
 
 __all__ = ["attach_module", "replace_activation", "replace_module"]
 

@@ -13,13 +13,14 @@ from binarize.binarizers.reactnet import RSign
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
 from binarize.layers import BinaryLayer, Threshold, binary_class
+from binarize.modules.places import set_everywhere
 from binarize.parts import Part
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
 from binarize.scheme import Scheme
 from binarize.shortcuts import ShortcutSpec
 
-__all__ = ["set_everywhere", "swap_layer"]
+__all__ = ["swap_layer"]
 
 
 def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Scheme) -> None:
@@ -54,16 +55,6 @@ def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Sche
         _start_threshold(root, new, in_channels, args["threshold"])
     for place in set_everywhere(root, path, new):
         leave_fast_path(root, place)
-
-
-def set_everywhere(root: nn.Module, path: str, new: nn.Module) -> list[str]:
-    """Put `new` at `path` and at every other path of the module that stands there now; returns these paths."""
-    old = root.get_submodule(path)
-    paths = [other for other, module in root.named_modules(remove_duplicate=False) if module is old]
-    for other in paths:
-        parent, _, name = other.rpartition(".")
-        root.get_submodule(parent)._modules[name] = new
-    return paths
 
 
 def _channels(layer: nn.Module) -> tuple[int, int]:

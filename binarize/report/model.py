@@ -11,8 +11,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from binarize.atomic import whole_file
 from binarize.cost import LayerCost, Totals, layer_cost, totals
+from binarize.disk.atomic import whole_file
 from binarize.errors import SourceError, way
 from binarize.plan import UNKNOWN_START, Decision, Plan
 from binarize.report.fold import fold_names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from binarize.seen import DataUse, Seen
+from binarize.inputs.seen import DataUse, Seen
 
 __all__ = ["next_command", "next_commands"]
 

@@ -20,7 +20,7 @@ from torch import nn
 __all__ = ["PACKAGES", "StandIn", "resolve"]
 
 # The last one is the network of the demo.
-PACKAGES = ("torch.nn", "torchvision", "timm", "binarize.demo_data")
+PACKAGES = ("torch.nn", "torchvision", "timm", "binarize.demo")
 REFUSED_CLASSES = ("torch.nn.parallel.distributed.DistributedDataParallel",)  # joins a process group
 # Wrappers of C++ objects and of whole trainings, which do more than compute.
 REFUSED_MODULES = (

@@ -14,17 +14,10 @@ import torch
 from torch import nn
 
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
-from binarize.sources import (
-    architectures,
-    files,
-    float_check,
-    input_shapes,
-    prefixes,
-    safe_pickle,
-    state_dicts,
-)
+from binarize.inputs import shapes
+from binarize.inputs.arguments import Arguments, TensorKind
+from binarize.sources import architectures, files, float_check, prefixes, safe_pickle, state_dicts
 from binarize.sources.architectures import Built
-from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, code_digest, is_user_code
@@ -76,7 +69,7 @@ class Source:
         """The positional arguments of the example. Raises: UsageError where nobody knows what the model takes."""
         if self.example_input is None:
             raise UsageError(
-                f"{self.spec}: the shape of its input is not known; {input_shapes.asked_for(self.module)}"
+                f"{self.spec}: the shape of its input is not known; {shapes.asked_for(self.module)}"
             )
         return self.example_input
 
@@ -224,7 +217,7 @@ def _source(
         return source.with_example(_same(input_shape, found.built.inputs), "given")
     if known is not None:
         return source.with_example(_same(known, found.built.inputs), "library")
-    inferred = input_shapes.infer(module)
+    inferred = shapes.infer(module)
     return source if inferred is None else source.with_example(inferred, "inferred")
 
 

@@ -6,7 +6,6 @@ data. Tensors under two names stay one tensor, since the pickle stores each para
 
 from __future__ import annotations
 
-import copy
 import io
 import pickle
 from pathlib import Path
@@ -15,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.capture.shadow import computed_tensors
 from binarize.errors import SourceError
+from binarize.modules.copies import without_data
+from binarize.modules.tensors import _entries, tied_tensors
 from binarize.sources.float_check import check_whole
 from binarize.sources.safe_pickle import load_pickle_safely, refused_globals
 
-__all__ = ["load_structure", "save_structure", "tied_tensors", "without_data"]
+__all__ = ["load_structure", "save_structure"]
+
 
 FORMAT = "binarize structure 1"
 # Where nobody knows how large the weights are.
@@ -98,30 +99,6 @@ def _without_memory(module: nn.Module) -> list[Tensor]:
     return list(found.values())
 
 
-def tied_tensors(module: nn.Module) -> list[list[str]]:
-    """The groups of names under which one tensor appears in the state dict more than once."""
-    groups: dict[int, list[str]] = {}
-    for name, tensor in _entries(module):
-        groups.setdefault(id(tensor), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def without_data(module: nn.Module, *, keep_unsaved: bool = False) -> nn.Module:
-    """A copy on the meta device; the parameters are never held twice.
-
-    `keep_unsaved` copies the non-persistent buffers with their data.
-    """
-    stand_ins: dict[int, object] = dict(computed_tensors(module))
-    unsaved = {id(buffer) for buffer in _unsaved(module)} if keep_unsaved else set()
-    for parameter in module.parameters():
-        empty = torch.empty_like(parameter, device="meta")
-        stand_ins[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
-    for buffer in module.buffers():
-        if id(buffer) not in unsaved:
-            stand_ins[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(module, stand_ins)
-
-
 def _allocate(module: nn.Module) -> None:
     """Gives every tensor without data uninitialised memory on the CPU, one for each tied group."""
     made: dict[int, Tensor] = {}
@@ -136,22 +113,6 @@ def _allocate(module: nn.Module) -> None:
                     is_parameter = isinstance(tensor, nn.Parameter)
                     made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
                 table[name] = made[id(tensor)]
-
-
-def _entries(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-
-
-def _unsaved(module: nn.Module) -> list[Tensor]:
-    return [
-        buffer
-        for part in module.modules()
-        for name, buffer in part._buffers.items()
-        if buffer is not None and name in part._non_persistent_buffers_set
-    ]
 
 
 def _hooks(part: nn.Module) -> bool:

@@ -200,7 +200,7 @@ def _check_value(key: str, value: Any, folder: Path) -> None:
 
 
 def _check_scheme(name: str, folder: Path) -> None:
-    from binarize.rules import builtin_rule_sets
+    from binarize.rule_files import builtin_rule_sets
 
     known = builtin_rule_sets()
     if name in known or (folder / name).is_file() or Path(name).is_file():

@@ -17,10 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from binarize.atomic import check_place, whole_file
-from binarize.claim import claimed
+from binarize.disk.atomic import check_place, whole_file
+from binarize.disk.claim import claimed
+from binarize.disk.leftovers import is_empty
 from binarize.errors import UsageError
-from binarize.leftovers import is_empty
 from binarize.study import table
 from binarize.study.cluster import run_trials
 from binarize.study.expand import chosen, trials_of

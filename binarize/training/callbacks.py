@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytorch_lightning as lightning
 from pytorch_lightning import Trainer
 
-from binarize.atomic import whole_file
+from binarize.disk.atomic import whole_file
 from binarize.errors import CheckError, StoppedError, way
 from binarize.training.metrics import MetricsFile, Row
 from binarize.training.nonfinite import broken_parameter

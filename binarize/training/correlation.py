@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from binarize.training.distill import Taps, class_dim
+from binarize.modules.outputs import class_dim
+from binarize.training.distill import Taps
 
 __all__ = ["Correlation"]
 

@@ -19,32 +19,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from binarize.capture.outputs import class_scores, opened
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers import BinaryLayer
-from binarize.liveness import evaluating
+from binarize.modules.modes import evaluating
+from binarize.modules.outputs import class_dim, opened
 
-__all__ = [
-    "Taps",
-    "Teacher",
-    "attention",
-    "block_ends",
-    "class_dim",
-    "divergence",
-    "features",
-    "logits_of",
-    "tree_distance",
-]
+__all__ = ["Taps", "Teacher", "attention", "block_ends", "divergence", "features", "tree_distance"]
+
 
 # Added to norms and variances.
 _EPS = 1e-8
 
 _POOLS = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
-
-
-def class_dim(logits: Tensor) -> int:
-    """The axis of the classes: 1, but the last one for (N, tokens, classes)."""
-    return -1 if logits.dim() == 3 else min(1, logits.dim() - 1)
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
@@ -116,17 +102,6 @@ def _require_same(student: Tensor, teacher: Tensor, what: str) -> None:
         raise UsageError(
             f"{what} of student and teacher have the shapes {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
-
-
-def logits_of(output: Any) -> Tensor:
-    """The tensor of an output that holds class scores: itself, "logits" or "out" of a mapping, the first of a tuple.
-
-    Raises: UsageError for anything else.
-    """
-    scores = class_scores(output)
-    if scores is not None:
-        return scores
-    raise UsageError(f"the model's output, a {type(output).__name__}, holds no class scores")
 
 
 class Teacher(nn.Module):

@@ -16,7 +16,8 @@ from torch.utils import _pytree as pytree
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.layers import BinaryLayer
-from binarize.liveness import evaluating
+from binarize.modules.modes import evaluating
+from binarize.modules.outputs import class_dim, logits_of
 from binarize.training.correlation import Correlation
 from binarize.training.data import (
     Batch,
@@ -30,7 +31,7 @@ from binarize.training.data.batch import count
 from binarize.training.data.classes import to_outputs
 from binarize.training.data.named import limited
 from binarize.training.data.seeds import seeded
-from binarize.training.distill import Taps, Teacher, class_dim, logits_of
+from binarize.training.distill import Taps, Teacher
 from binarize.training.objective import IGNORED, check_labels, label_loss
 from binarize.training.prepare import known_classes, needs_preprocessing, output_classes, outputs_or_none
 from binarize.training.recipe import Recipe

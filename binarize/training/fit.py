@@ -14,7 +14,7 @@ from torch import nn
 
 from binarize.errors import BinarizeError, SourceError, UsageError, without_traceback
 from binarize.layers import BinaryLayer
-from binarize.liveness import evaluating
+from binarize.modules.modes import evaluating
 from binarize.training.callbacks import Checkpoints, Rows
 from binarize.training.data import Augment, Preprocessing, evaluation_loader, training_loader
 from binarize.training.data.seeds import seed_of, seeded

@@ -21,11 +21,12 @@ from safetensors.torch import save_model
 from torch import nn
 
 from binarize import checkpoint
-from binarize.atomic import recover, whole_file, whole_folder
 from binarize.conversion import conversion_of
+from binarize.disk.atomic import whole_file, whole_folder
+from binarize.disk.leftovers import is_empty, is_leftover
+from binarize.disk.replacement import recover
+from binarize.disk.seal import is_sealed
 from binarize.errors import CheckError, SourceError, UsageError, way
-from binarize.leftovers import is_empty, is_leftover
-from binarize.seal import is_sealed
 from binarize.sources import load_pickle_safely
 from binarize.training.metrics import MetricsFile
 from binarize.training.stored_schema import check_stored, check_training

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from binarize.atomic import whole_file
+from binarize.disk.atomic import whole_file
 
 __all__ = ["MetricsFile", "Row", "read_metrics"]
 

@@ -11,15 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.errors import UsageError
+from binarize.modules.outputs import class_dim, logits_of
 from binarize.training.distill import (
     Taps,
     Teacher,
     attention,
     block_ends,
-    class_dim,
     divergence,
     features,
-    logits_of,
     tree_distance,
 )
 from binarize.training.recipe import Recipe

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError, way
-from binarize.fingerprint import tensor_digest, unique_tensors
-from binarize.liveness import evaluating
+from binarize.modules.modes import evaluating
+from binarize.modules.outputs import class_dim, logits_of
+from binarize.modules.tensors import tensor_digest, unique_tensors
 from binarize.record import has_record
 from binarize.training.data import (
     Batch,
@@ -30,7 +31,6 @@ from binarize.training.data.classes import to_outputs
 from binarize.training.data.folders import FolderImages
 from binarize.training.data.named import divided, limited, numbered
 from binarize.training.data.seeds import seeded
-from binarize.training.distill import class_dim, logits_of
 from binarize.training.objective import LabelLoss, check_labels
 from binarize.training.recipe import Recipe, read_recipe, recipe_of
 from binarize.training.stages import stages_of, two_stages

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from binarize.conversion import conversion_of, remember
+from binarize.inputs.seen import DataUse, Seen
 from binarize.report.training import Training
-from binarize.seen import DataUse, Seen
 from binarize.training.metrics import Row
 from binarize.training.prepare import Run
 from binarize.training.stages import stages_of

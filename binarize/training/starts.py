@@ -8,7 +8,9 @@ from binarize.calibrate import image_batches, on_device, record_calibration
 from binarize.calibration.starts import set_starts
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
-from binarize.liveness import Images, looks_like_noise, measure_liveness
+from binarize.inputs.arguments import Images
+from binarize.inputs.noise import looks_like_noise
+from binarize.liveness import measure_liveness
 from binarize.report.live import complaints
 from binarize.training.data.named import limited
 from binarize.training.data.seeds import seeded

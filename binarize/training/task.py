@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from binarize.errors import CheckError
+from binarize.modules.outputs import class_dim, logits_of
 from binarize.training.data import Batch
 from binarize.training.data.batch import count
 from binarize.training.data.seeds import seed_all
-from binarize.training.distill import class_dim, logits_of
 from binarize.training.ending import Average, Best
 from binarize.training.flips import Flips
 from binarize.training.nonfinite import broken_gradient, broken_output, broken_parameter, finite_gradients

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from binarize import checkpoint
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import SourceError, UsageError, way
+from binarize.inputs.seen import Preprocessing
 from binarize.sources import load as load_source
 from binarize.sources import load_file
 from binarize.sources.architectures import split as split_builder
-from binarize.training.data.preprocessing import Preprocessing, preprocessing_of
+from binarize.training.data.preprocessing import preprocessing_of
 from binarize.training.distill import Teacher
 from binarize.trust import check_builder, trusting
 

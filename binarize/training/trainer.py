@@ -15,9 +15,9 @@ from typing import Any
 import pytorch_lightning as lightning
 from lightning_fabric.plugins import TorchCheckpointIO
 
-from binarize.atomic import whole_file
+from binarize.disk.atomic import whole_file
+from binarize.disk.seal import is_sealed, save_sealed
 from binarize.errors import SourceError, UsageError, did_you_mean, way
-from binarize.seal import is_sealed, save_sealed
 from binarize.sources import load_pickle_safely
 from binarize.training.recipe import Recipe
 

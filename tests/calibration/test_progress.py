@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.calibration import progress, reconstruct, settle
+from binarize.disk.seal import save_sealed
 from binarize.errors import CheckError
-from binarize.seal import save_sealed
 
 STEPS = {"steps": 3, "joint_steps": 4}
 

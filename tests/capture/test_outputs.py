@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.capture.outputs import class_scores, opened, tensors_in
 from binarize.checks import compare_outputs, same_top1
+from binarize.modules.outputs import class_scores, opened, tensors_in
 
 A, B = torch.eye(2), torch.ones(3)
 Named = namedtuple("Named", ["first", "second"])

@@ -9,7 +9,8 @@ import nets
 import torch
 from torch import Tensor, nn
 
-from binarize.capture.shadow import HOOK_TABLES, shadow, silenced_hooks
+from binarize.modules.copies import shadow
+from binarize.modules.hooks import HOOK_TABLES, silenced_hooks
 
 
 def test_shadow_holds_no_data_but_every_shape_name_and_flag() -> None:

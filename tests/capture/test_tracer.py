@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.capture.methods import check_fixed
-from binarize.capture.shadow import shadow
 from binarize.capture.tape import record
 from binarize.capture.tracer import TraceError, align, concrete_arguments, trace_container
 from binarize.errors import UsageError
+from binarize.modules.copies import shadow
 
 
 def traced(module: nn.Module, *args: Any, opened: tuple[str, ...] = (), **kwargs: Any) -> torch.fx.Graph:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from binarize.analysis import Layer
+from binarize.parts import Part
 from binarize.plan import Decision, Plan
 from binarize.rule_set import Unmatched
-from binarize.rules import Part, Scheme
+from binarize.scheme import Scheme
 
 
 def conv(name: str, inputs: int, outputs: int, size: int, kernel: int = 3, **facts: Any) -> Layer:

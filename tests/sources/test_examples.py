@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from binarize.errors import UsageError
-from binarize.sources.examples import Arguments, TensorKind, parse_arguments
+from binarize.inputs.arguments import Arguments, TensorKind, parse_arguments
 
 LINEAR = nn.Linear(2, 2)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from binarize.inputs.huggingface import from_config
 from binarize.sources import load
-from binarize.sources.hf_inputs import from_config
 
 transformers = pytest.importorskip("transformers")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from binarize.inputs.arguments import Arguments, TensorKind
+from binarize.inputs.shapes import asked_for, example_input, infer
 from binarize.sources import load
-from binarize.sources.examples import Arguments, TensorKind
-from binarize.sources.input_shapes import asked_for, example_input, infer
 
 
 class Positions(nn.Module):

@@ -13,7 +13,7 @@ from binarize.study.grid import Grid, read_grid
 from binarize.study.trial import Trial
 from binarize.trust import trusting
 
-NETWORK = "binarize.demo_data.digits:DigitsVGG"
+NETWORK = "binarize.demo.digits:DigitsVGG"
 STEPS = {
     "WD": {"weight_decay": 1e-4},
     "LS": {"label_smoothing": 0.1},
@@ -102,7 +102,7 @@ def test_a_setting_with_its_default_says_nothing() -> None:
 
 def test_a_changed_file_is_another_trial(tmp_path: Path) -> None:
     network, rules = tmp_path / "net.py", tmp_path / "mine.yaml"
-    network.write_text("from binarize.demo_data.digits import DigitsVGG as make\n")
+    network.write_text("from binarize.demo.digits import DigitsVGG as make\n")
     rules.write_text("schema: 1\nextends: bireal\n")
     file = tmp_path / "grid.yaml"
     file.write_text("schema: 1\nsettings: {model: 'net.py:make', data: digits, scheme: mine.yaml}\n")

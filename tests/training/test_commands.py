@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import binarize
 from binarize.cli import app
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 from binarize.training.metrics import read_metrics
 
 
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
     torch.set_num_threads(1)
     save_file(trained_vgg().state_dict(), tmp_path / "vgg.safetensors")
-    arch = "binarize.demo_data.digits:DigitsVGG"
+    arch = "binarize.demo.digits:DigitsVGG"
     images = load_digits().train_images[:64]
     model = binarize.convert(str(tmp_path / "vgg.safetensors"), "bireal", arch=arch, example_input=images)
     return binarize.save(model, tmp_path / "net")

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import binarize
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 from binarize.errors import UsageError
 from binarize.training.correlation import Correlation
 from binarize.training.data import Preprocessing

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import binarize
-from binarize.demo_data.digits import trained_vgg
+from binarize.demo.digits import trained_vgg
 from binarize.errors import CheckError, StoppedError, UsageError
 from binarize.training.data import Augment, ImageData, open_data
 from binarize.training.fit import Settings, fit

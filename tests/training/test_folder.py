@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from binarize.disk.seal import save_sealed
 from binarize.errors import SourceError, UntrustedSourceError
-from binarize.seal import save_sealed
 from binarize.training.folder import TrainingFolder
 from binarize.training.trainer import SealedCheckpoints
 

@@ -9,8 +9,9 @@ import pytest
 from torch import nn
 
 from binarize.errors import RuleError
+from binarize.rule_files import builtin_rule_sets
 from binarize.rule_schema import json_schema
-from binarize.rules import builtin_rule_sets, load_rule_set
+from binarize.rules import load_rule_set
 from binarize.training.recipe import Recipe, recipe_of
 
 

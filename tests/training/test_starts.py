@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 import binarize
 from binarize.binarizers.reactnet import RSign
-from binarize.demo_data.digits import load_digits, trained_vgg
+from binarize.demo.digits import load_digits, trained_vgg
 from binarize.liveness import measure_liveness
 from binarize.report.live import complaints
 from binarize.training.data import Preprocessing

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import binarize
-from binarize.demo_data.digits import trained_vgg
+from binarize.demo.digits import trained_vgg
 from binarize.errors import SourceError, UsageError
 from binarize.training.data import Preprocessing, preprocessing_of
 from binarize.training.teachers import find_teachers
@@ -49,7 +49,7 @@ def test_a_model_from_a_file_is_taught_by_the_file(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     save_file(trained_vgg().state_dict(), state)
-    model = binarize.convert(str(state), "bireal", arch="binarize.demo_data.digits:DigitsVGG")
+    model = binarize.convert(str(state), "bireal", arch="binarize.demo.digits:DigitsVGG")
     gc.collect()
     (teacher,) = find_teachers(model, "source").teachers
     x = torch.rand(2, 1, 8, 8)

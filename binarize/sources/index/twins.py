@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.sources.input_shapes import example_input
+from binarize.inputs.shapes import example_input
 
 __all__ = ["compute_the_same", "randomize"]
 

@@ -13,10 +13,12 @@ loaders.py         batches whose order and random numbers depend on the seed, th
 
 from __future__ import annotations
 
+from binarize.inputs.seen import Preprocessing
 from binarize.training.data.augment import Augment
-from binarize.training.data.loaders import Batch, evaluation_loader, training_loader
+from binarize.training.data.batch import Batch
+from binarize.training.data.loaders import evaluation_loader, training_loader
 from binarize.training.data.named import ImageData, open_data
-from binarize.training.data.preprocessing import Preprocessing, preprocessing_of
+from binarize.training.data.preprocessing import preprocessing_of
 
 __all__ = [
     "Augment",

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import Tensor
 
 from binarize.errors import UsageError, did_you_mean
-from binarize.training.data.preprocessing import Preprocessing
+from binarize.inputs.seen import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

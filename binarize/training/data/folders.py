@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
+from binarize.disk.special_file import why_special
 from binarize.errors import UsageError
-from binarize.special_file import why_special
 
 if TYPE_CHECKING:
     from PIL.Image import Image

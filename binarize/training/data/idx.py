@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from binarize.disk.special_file import why_special
 from binarize.errors import SourceError, UsageError
-from binarize.special_file import why_special
 
 __all__ = ["find_idx", "read_idx"]
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
-from binarize.demo_data.digits import load_digits
+from binarize.demo.digits import load_digits
 from binarize.errors import SourceError, UsageError, did_you_mean
 from binarize.training.data.folders import FolderImages, class_names, is_test, split_folder
 from binarize.training.data.idx import find_idx, read_idx

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
-from binarize.seen import SMALL, Preprocessing
-from binarize.sources.input_shapes import infer
+from binarize.inputs.seen import SMALL, Preprocessing
+from binarize.inputs.shapes import infer
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 from binarize.errors import SourceError, UsageError
-from binarize.liveness import looks_like_noise
+from binarize.inputs.noise import looks_like_noise
 from binarize.training.data import (
     Augment,
     ImageData,
@@ -39,7 +39,7 @@ def images_of(data: ImageData) -> torch.Tensor:
 
 
 def test_digits_are_the_bundled_ones() -> None:
-    from binarize.demo_data.digits import load_digits
+    from binarize.demo.digits import load_digits
 
     train, held_out = opened("digits"), opened("digits", "validation")
     assert (len(train), len(held_out), train.classes) == (1438, 359, tuple("0123456789"))

@@ -157,7 +157,7 @@ def test_evaluation_sees_every_image_once_in_order(world: int) -> None:
 
 
 def test_batches_of_tensors_are_augmented_alike_whatever_the_batch() -> None:
-    from binarize.demo_data.digits import trained_vgg
+    from binarize.demo.digits import trained_vgg
 
     data, preprocessing = open_data("digits"), preprocessing_of(trained_vgg())
     assert data is not None

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import binarize
-from binarize.demo_data.digits import trained_vgg
+from binarize.demo.digits import trained_vgg
 from binarize.errors import UsageError
 from binarize.training.data import preprocessing_of
 

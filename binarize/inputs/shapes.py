@@ -11,11 +11,10 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from binarize.capture.shadow import shadow
 from binarize.errors import way
-from binarize.sources.examples import Arguments, TensorKind
-from binarize.sources.hf_inputs import from_config
-from binarize.sources.structure import without_data
+from binarize.inputs.arguments import Arguments, TensorKind
+from binarize.inputs.huggingface import from_config
+from binarize.modules.copies import shadow, without_data
 
 __all__ = ["asked_for", "example_input", "infer"]
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pickle
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["HOOK_TABLES", "computed_tensors", "meta_like", "part_of_model", "shadow", "silenced_hooks"]
+from binarize.modules.hooks import HOOK_TABLES, part_of_model
 
-HOOK_TABLES = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
+__all__ = ["computed_tensors", "copy_model", "meta_like", "shadow", "without_data"]
 
 
 def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
@@ -76,32 +71,54 @@ def meta_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
 
 
-def part_of_model(hook: object) -> bool:
-    """Whether the model does not run without a hook, so that it is no user's.
+def copy_model(module: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
+    """A copy that shares no storage and no module with the original; hooks, flags, dtypes and devices carry over.
 
-    Those of torch.nn.utils compute weights (weight_norm, spectral_norm); with those of transformers a model hands its
-    own inner values on, and marks that it has them (Segformer's decoder reads what its encoder's blocks gave).
+    What is in `shared` is not copied: with `module.parameters()` the copy has state of its own, and the same weights.
+
+    A hook is copied like everything else, so that it speaks to the copy where it holds a part of the model. One that
+    cannot be copied, since it holds an open file or an output of the model, is shared.
     """
-    owner = getattr(hook, "__module__", None) or type(hook).__module__
-    return owner.startswith(("torch.nn.utils", "transformers.utils.output_capturing"))
+    memo: dict[int, Any] = {id(hook): hook for hook in _uncopyable_hooks(module)}
+    memo.update(computed_tensors(module))
+    memo.update({id(one): one for one in shared})
+    return copy.deepcopy(module, memo)
 
 
-@contextmanager
-def silenced_hooks(model: nn.Module) -> Iterator[None]:
-    """Take the user's hooks out while we run the model, and put them back; those of the model itself stay."""
-    removed: list[tuple[Any, Any]] = []
-    for module in model.modules():
-        for name in HOOK_TABLES:
-            table = getattr(module, name)
-            mine = {key: hook for key, hook in table.items() if not part_of_model(hook)}
-            if mine:
-                removed.append((table, dict(table)))
-                for key in mine:
-                    del table[key]
-    try:
-        yield
-    finally:
-        for table, content in removed:
-            added = dict(table)
-            table.clear()
-            table.update({**content, **added})
+def _uncopyable_hooks(module: nn.Module) -> list[object]:
+    parts = {id(part): part for part in module.modules()}
+    found: list[object] = []
+    for part in module.modules():
+        for table in HOOK_TABLES:
+            for hook in getattr(part, table).values():
+                try:
+                    # Modules stand for themselves: only what the hook holds besides is copied here.
+                    copy.deepcopy(hook, dict(parts))
+                except (TypeError, RuntimeError, pickle.PickleError):
+                    found.append(hook)
+    return found
+
+
+def without_data(module: nn.Module, *, keep_unsaved: bool = False) -> nn.Module:
+    """A copy on the meta device; the parameters are never held twice.
+
+    `keep_unsaved` copies the non-persistent buffers with their data.
+    """
+    stand_ins: dict[int, object] = dict(computed_tensors(module))
+    unsaved = {id(buffer) for buffer in _unsaved(module)} if keep_unsaved else set()
+    for parameter in module.parameters():
+        empty = torch.empty_like(parameter, device="meta")
+        stand_ins[id(parameter)] = nn.Parameter(empty, parameter.requires_grad)
+    for buffer in module.buffers():
+        if id(buffer) not in unsaved:
+            stand_ins[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(module, stand_ins)
+
+
+def _unsaved(module: nn.Module) -> list[Tensor]:
+    return [
+        buffer
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None and name in part._non_persistent_buffers_set
+    ]

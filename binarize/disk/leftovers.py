@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from binarize.owner import is_owned, lock, token
+from binarize.disk.owner import is_owned, lock, token
 
 __all__ = [
     "LIST",

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from binarize.claim import claimed, held
+from binarize.disk.claim import claimed, held
+from binarize.disk.leftovers import draft_file, draft_folder, is_leftover, place_of
+from binarize.disk.replacement import must_stay, put, recover, sync
 from binarize.errors import UsageError
-from binarize.leftovers import draft_file, draft_folder, is_leftover, place_of
-from binarize.replacement import must_stay, put, recover, sync
 
 __all__ = ["check_place", "recover", "sync", "whole_file", "whole_folder"]
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from binarize.disk.leftovers import hidden, place_of
+from binarize.disk.owner import is_alive, lock, token
 from binarize.errors import UsageError
-from binarize.leftovers import hidden, place_of
-from binarize.owner import is_alive, lock, token
 
 __all__ = ["Claim", "claimed", "held"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from binarize.errors import UsageError
-from binarize.liveness import Images
+from binarize.inputs.arguments import Images
 
 __all__ = ["as_batches", "count", "images_at", "spread_images"]
 

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from binarize.exchange import exchange
-from binarize.leftovers import LIST, NEW, is_leftover, place_of, set_aside
-from binarize.owner import is_alive, is_owned, token
+from binarize.disk.exchange import exchange
+from binarize.disk.leftovers import LIST, NEW, is_leftover, place_of, set_aside
+from binarize.disk.owner import is_alive, is_owned, token
 
 __all__ = ["must_stay", "put", "recover", "sync"]
 

@@ -17,7 +17,8 @@ from torch.utils import _pytree as pytree
 
 from binarize.errors import UsageError
 
-__all__ = ["Arguments", "TensorKind", "parse_arguments"]
+__all__ = ["Arguments", "Images", "TensorKind", "arguments_of", "call", "parse_arguments"]
+
 
 # `mask=1,16:bool`: a name, sizes, a type; the first and the last may be left out.
 WORDS = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d+(?:[,x]\d+)*)(?::(?P<dtype>\w+))?")
@@ -207,3 +208,31 @@ def _from_json(data: Mapping[str, Any]) -> Any:
         return data["value"]
     items = [_from_json(item) for item in data.get("tuple", data.get("list", []))]
     return tuple(items) if "tuple" in data else items
+
+
+# Arguments of one forward call: positional, keyword.
+Images = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+def arguments_of(example: Any) -> Images:
+    """An example as arguments of one forward call: a tensor, a tuple of arguments, a dict of keyword arguments, or both.
+
+    Both is `((x, y), {"mask": mask})`: a tuple of exactly a tuple and a dict. Raises: UsageError, where it is none.
+    """
+    if isinstance(example, tuple) and len(example) == 2 and isinstance(example[0], tuple):
+        args, kwargs = example
+        if isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs):
+            return args, dict(kwargs)
+    if isinstance(example, Tensor):
+        return (example,), {}
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, (list, tuple)):
+        return tuple(example), {}
+    raise UsageError(f"example_input is a {type(example).__name__}; expected a tensor, a tuple or a dict")
+
+
+def call(model: nn.Module, images: Images) -> Any:
+    """Run the model on one batch."""
+    args, kwargs = images
+    return model(*args, **kwargs)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.sources.examples import Arguments, TensorKind
+from binarize.inputs.arguments import Arguments, TensorKind
 
 __all__ = ["from_config"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from binarize.demo_data.digits import Digits
+    from binarize.demo.digits import Digits
 
 __all__ = ["EPOCHS", "accuracy", "train"]
 

@@ -9,7 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-__all__ = ["class_scores", "fields_of", "opened", "tensors_in"]
+from binarize.errors import UsageError
+
+__all__ = ["class_dim", "class_scores", "fields_of", "logits_of", "opened", "tensors_in"]
+
 
 # Objects inside objects are looked into so often: they may point back at each other.
 DEPTH = 4
@@ -61,3 +64,19 @@ def class_scores(output: Any) -> Tensor | None:
 
 def _holds_tensor(values: Iterable[Any]) -> bool:
     return any(isinstance(leaf, Tensor) for value in values for leaf in pytree.tree_leaves(value))
+
+
+def class_dim(logits: Tensor) -> int:
+    """The axis of the classes: 1, but the last one for (N, tokens, classes)."""
+    return -1 if logits.dim() == 3 else min(1, logits.dim() - 1)
+
+
+def logits_of(output: Any) -> Tensor:
+    """The tensor of an output that holds class scores: itself, "logits" or "out" of a mapping, the first of a tuple.
+
+    Raises: UsageError for anything else.
+    """
+    scores = class_scores(output)
+    if scores is not None:
+        return scores
+    raise UsageError(f"the model's output, a {type(output).__name__}, holds no class scores")

@@ -1,0 +1,1 @@
+"""What a model takes: arguments, shapes, batches."""

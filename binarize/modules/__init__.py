@@ -1,0 +1,1 @@
+"""Verbs on any nn.Module: hooks, copies, modes, outputs, tensors, places."""

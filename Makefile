@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/packed/kernels/*.[ch])
+INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/kernels/c/*.[ch])
 
 .PHONY: demo test bench lint sanitize neon clean
 .DELETE_ON_ERROR:

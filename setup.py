@@ -4,7 +4,7 @@ import sys
 
 from setuptools import Extension, setup
 
-FOLDER = "binarize/packed/kernels"
+FOLDER = "binarize/kernels/c"
 FILES = (
     "module",
     "checks",
@@ -28,7 +28,7 @@ FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", 
 setup(
     ext_modules=[
         Extension(
-            "binarize.packed.kernels._native",
+            "binarize.kernels.variants._native",
             sources=[f"{FOLDER}/{name}.c" for name in FILES],
             depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine", "rows", "floats")],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],

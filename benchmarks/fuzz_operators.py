@@ -217,8 +217,7 @@ def run_chunk(chunk: int, skip: int) -> None:
     from hypothesis import HealthCheck, Phase, given, seed, settings
     from hypothesis import strategies as st
 
-    import binarize.packed.float_conv
-    import binarize.packed.ops  # noqa: F401
+    import binarize.kernels.operators  # noqa: F401
 
     torch.set_num_threads(1 + chunk % 2)
     made = 0

@@ -109,9 +109,9 @@ def compare(
     import torch
     from torch.nn import functional
 
-    from binarize.packed import ops
-    from binarize.packed.geometry import Geometry
-    from binarize.packed.pack import pack_bits
+    from binarize.kernels import operators
+    from binarize.kernels.bits import pack_bits
+    from binarize.kernels.geometry import Geometry
 
     generator = torch.Generator().manual_seed(0)
     nchw = torch.randn(1, channels, size, size, generator=generator)
@@ -121,7 +121,7 @@ def compare(
     scale, shift = torch.rand(channels, generator=generator), torch.randn(channels, generator=generator)
     limit, flip = torch.zeros(channels, dtype=torch.int32), torch.zeros(channels // 32, dtype=torch.int32)
     geometry = Geometry(channels, channels, (3, 3), padding=(1, 1, 1, 1))
-    bits, sizes = pack_bits(weight < 0), ops.sizes_of(geometry)
+    bits, sizes = pack_bits(weight < 0), operators.sizes_of(geometry)
     call, words = torch.ops.binarize, torch.ops.binarize.pack(nhwc)
     contenders: dict[str, Callable[[], object]] = {
         "float32": lambda: functional.conv2d(nhwc, float_weight, padding=1),
@@ -149,11 +149,11 @@ def efficiency(channels: int, size: int, times: dict[str, float]) -> str:
 def report(rounds: int, threads: int) -> None:
     import torch
 
-    from binarize.packed import kernels
+    from binarize.kernels import variants
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    variant, extra = kernels.active(), probes() if threads == 1 else {}
+    variant, extra = variants.active(), probes() if threads == 1 else {}
     print(
         f"kernels: {variant.name if variant else 'reference'}, torch {torch.__version__} "
         f"({torch.backends.cpu.get_cpu_capability()}), {threads} thread(s), {rounds} rounds, medians in us"

@@ -230,9 +230,9 @@ def data_parallel(bnn: Any, images: Any) -> str:
 
 def by_torch(law: Callable[[Any, Any], str], bnn: Any, images: Any) -> str:
     """A law of what torch computes: our own kernels sum in another order, and compiled code does not call them."""
-    from binarize.packed import kernels
+    from binarize.kernels import variants
 
-    with kernels.use("reference"):
+    with variants.use("reference"):
         return law(bnn, images)
 
 

@@ -27,7 +27,7 @@ from torch.autograd.function import BackwardCFunction
 
 from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError
-from binarize.packed.kernels import training
+from binarize.kernels import elementwise
 from binarize.packed_product import packed_product
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _add_gradients(
         return
     # What one Function alone reads is its to write over.
     spare = [g for root, g in known.items() if isinstance(root.grad_fn, BackwardCFunction)]
-    with training.overwriting(spare):
+    with elementwise.overwriting(spare):
         found = torch.autograd.grad(list(known), inputs, list(known.values()), allow_unused=True)
     for one, g in zip(inputs, found):
         if g is not None:

@@ -102,7 +102,7 @@ def _devices() -> list[Finding]:
 
 def _kernels() -> Finding:
     from binarize.errors import UsageError
-    from binarize.packed.kernels import active, variants
+    from binarize.kernels.variants import active, variants
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -13,11 +13,11 @@ from torch import nn
 
 from binarize.conversion import SourceRecord
 from binarize.inputs.arguments import call
+from binarize.kernels.variants import active
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import tensors_in
 from binarize.modules.tensors import _bytes
-from binarize.packed.kernels import active
 
 __all__ = ["machine", "output_digest", "record_digest"]
 

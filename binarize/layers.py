@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from binarize.binarizers.sign import FilterLevels, Pure
 from binarize.binarizers.statistics import channel_mean, per_channel
-from binarize.binarizers.traced import as_one_node
 from binarize.binary_product import binary_product
 from binarize.errors import UsageError
 from binarize.gradient_bound import bound_gradient
-from binarize.packed.geometry import Geometry, kernel_geometry
+from binarize.kernels.geometry import Geometry, kernel_geometry
+from binarize.kernels.tracing import as_one_node
 from binarize.pointwise import is_pointwise, pointwise_backward
 
 __all__ = [

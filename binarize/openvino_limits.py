@@ -5,7 +5,7 @@ Elsewhere version 2026.4 gives wrong numbers without a word.
 
 from __future__ import annotations
 
-from binarize.packed.geometry import Geometry
+from binarize.kernels.geometry import Geometry
 
 __all__ = ["why_float"]
 

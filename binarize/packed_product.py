@@ -24,11 +24,10 @@ from torch import Tensor, nn
 
 from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError, did_you_mean
-from binarize.packed import kernels, native
-from binarize.packed.geometry import Geometry
-from binarize.packed.kernels import training
-from binarize.packed.kernels.recording import is_recorded
-from binarize.packed.pack import WORD
+from binarize.kernels import elementwise, native, variants
+from binarize.kernels.bits import WORD
+from binarize.kernels.geometry import Geometry
+from binarize.kernels.tracing import is_recorded
 
 if TYPE_CHECKING:
     from binarize.layers import BinaryLayer
@@ -78,7 +77,7 @@ def packed_product(
         return None
     if is_recorded() or torch.is_autocast_enabled("cpu"):
         return None
-    if type(x) is not Tensor or not x.numel() or kernels.active(needed=False) is None:
+    if type(x) is not Tensor or not x.numel() or variants.active(needed=False) is None:
         return None
     geometry = layer.geometry_on(x)
     if geometry is None:
@@ -114,7 +113,7 @@ def _levels(layer: BinaryLayer, weight: Tensor) -> tuple[Levels | None, FilterLe
 def _computed(
     layer: BinaryLayer, x: Tensor, weight: Tensor, geometry: Geometry, inputs: Levels, filters: Levels
 ) -> Tensor:
-    variant, n = kernels.active(needed=False), geometry.out_channels
+    variant, n = variants.active(needed=False), geometry.out_channels
     assert variant is not None
     image = layer.as_image(x)
     threshold = None if inputs.threshold is None else _spread(inputs.threshold, geometry.in_channels)
@@ -138,7 +137,7 @@ def _computed(
         shift=torch.zeros(n), **options,
     )  # fmt: skip
     if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):
-        y = training.planes(y)
+        y = elementwise.planes(y)
     return layer.from_image(y, x)
 
 

@@ -36,13 +36,13 @@ def test_a_known_bad_release_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kernel_that_this_machine_lacks_is_bad(monkeypatch: pytest.MonkeyPatch) -> None:
-    from binarize.packed import kernels
+    from binarize.kernels import variants
 
-    if not kernels.variants():
+    if not variants.variants():
         pytest.skip("the native kernels are not built")
     monkeypatch.setenv("BINARIZE_KERNELS", "of-another-planet")
-    kernels._default.cache_clear()
+    variants._default.cache_clear()
     try:
         assert finding("kernels").state == "bad"
     finally:
-        kernels._default.cache_clear()
+        variants._default.cache_clear()

@@ -14,11 +14,11 @@ from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.reactnet import RSign
 from binarize.errors import UsageError
+from binarize.kernels import variants
 from binarize.layers import BinaryLayer, Threshold, binary_class
-from binarize.packed import kernels
 
 pytestmark = pytest.mark.skipif(
-    kernels.active(needed=False) is None, reason="the native kernels are not built"
+    variants.active(needed=False) is None, reason="the native kernels are not built"
 )
 
 LAYERS = {

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
-from binarize.binarizers.blocks import index_blocks, pieces
 from binarize.binarizers.irnet import Ede
 from binarize.binarizers.sign import Estimator, FilterLevels, Levels, Pure, WeightBinarizer, sign, sign_
 from binarize.binarizers.statistics import (
@@ -24,15 +23,16 @@ from binarize.binarizers.statistics import (
     per_channel,
     wide,
 )
-from binarize.binarizers.traced import as_one_node
-from binarize.packed.kernels import training
+from binarize.kernels import elementwise
+from binarize.kernels.tiles import index_blocks, pieces
+from binarize.kernels.tracing import as_one_node
 
 __all__ = ["AdaptiveInput", "AdaptiveWeight", "Maxout"]
 
 
 def mean_and_deviation(w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """(mean, biased deviation but at least 1e-8) per filter in float32 at least, all axes kept."""
-    native = training.deviations(w, training.filter_rows(w, axis))
+    native = elementwise.deviations(w, elementwise.filter_rows(w, axis))
     if native is not None:
         shape = (-1, *[1] * (w.dim() - 1))
         return native[0].view(shape), native[1].clamp_min_(EPS).view(shape)
@@ -61,8 +61,8 @@ class _AdaptiveWeight(torch.autograd.Function):
         ctx: Any, w: Tensor, estimator: Estimator, axis: int, known: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         beta, alpha = mean_and_deviation(w, axis) if known is None else known
-        rows = training.filter_rows(w, axis)
-        out = training.split(w, rows, beta, (beta - alpha, beta + alpha))
+        rows = elementwise.filter_rows(w, axis)
+        out = elementwise.split(w, rows, beta, (beta - alpha, beta + alpha))
         if out is None:
             out = torch.empty_like(w)
             for at in index_blocks(w, axis):
@@ -74,10 +74,10 @@ class _AdaptiveWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         w, alpha, beta = ctx.saved_tensors
-        native = training.estimate(
+        native = elementwise.estimate(
             w,
             g,
-            training.filter_rows(w, ctx.axis),
+            elementwise.filter_rows(w, ctx.axis),
             ctx.estimator.formula(),
             centre=beta,
             radius=alpha,
@@ -143,7 +143,7 @@ class _AdaptiveInput(torch.autograd.Function):
         ctx.save_for_backward(x, alpha, beta)
         ctx.estimator = estimator
         alpha, beta = alpha.to(x.dtype), beta.to(x.dtype)
-        native = training.split(x, training.whole(x), beta, (beta - alpha, beta + alpha))
+        native = elementwise.split(x, elementwise.whole(x), beta, (beta - alpha, beta + alpha))
         if native is not None:
             return native
         out = torch.empty_like(x)
@@ -154,8 +154,8 @@ class _AdaptiveInput(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, alpha, beta = ctx.saved_tensors
-        native = training.estimate(
-            x, g, training.whole(x), ctx.estimator.formula(), centre=beta, radius=alpha, wants_sums=True
+        native = elementwise.estimate(
+            x, g, elementwise.whole(x), ctx.estimator.formula(), centre=beta, radius=alpha, wants_sums=True
         )
         if native is not None and native[1] is not None:
             sum_g, sum_dx, sum_alpha, _ = native[1].sum(0)
@@ -263,7 +263,7 @@ class _Maxout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, pos: Tensor, neg: Tensor, channel_dim: int) -> Tensor:
         ctx.channel_dim = channel_dim
-        native = training.bend(x, training.plane_rows(x, channel_dim), pos, neg)
+        native = elementwise.bend(x, elementwise.plane_rows(x, channel_dim), pos, neg)
         if native is not None:
             # Where both slopes are positive, the output tells the input, and the layer behind keeps that anyway.
             ctx.of_output = bool(torch.minimum(pos, neg).amin() >= SMALLEST_SLOPE)
@@ -283,7 +283,7 @@ class _Maxout(torch.autograd.Function):
         dim = ctx.channel_dim
         if not g.is_contiguous() and x.is_contiguous():
             g = g.contiguous()
-        native = training.unbend(x, g, training.plane_rows(x, dim), pos, neg, negative_at_zero=False)
+        native = elementwise.unbend(x, g, elementwise.plane_rows(x, dim), pos, neg, negative_at_zero=False)
         if native is not None:
             sums = native[1][:2]
             if ctx.of_output:

@@ -13,7 +13,7 @@ from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.sign import Estimator, FilterLevels, Levels, WeightBinarizer
 from binarize.binarizers.statistics import mean_abs
 from binarize.binarizers.xnor import UnscaledSign
-from binarize.packed.kernels.training import Formula
+from binarize.kernels.elementwise import Formula
 
 __all__ = ["ApproxSign", "ScaledSign"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from binarize.binarizers.sign import Estimator
-from binarize.packed.kernels.training import Formula
+from binarize.kernels.elementwise import Formula
 
 __all__ = ["SteSign"]
 

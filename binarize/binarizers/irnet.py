@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.sign import Estimator, WeightBinarizer, sign_
 from binarize.binarizers.statistics import (
     EPS,
@@ -21,7 +20,8 @@ from binarize.binarizers.statistics import (
     smallest_divisor,
     wide,
 )
-from binarize.packed.kernels.training import Formula
+from binarize.kernels.elementwise import Formula
+from binarize.kernels.tiles import index_blocks
 
 __all__ = ["Ede", "LibraWeight", "StandardizedSign"]
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
-from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.sign import Estimator, Levels, Pure, sign_
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel, wide
-from binarize.binarizers.traced import as_one_node
-from binarize.packed.kernels import training
+from binarize.kernels import elementwise
+from binarize.kernels.tiles import index_blocks
+from binarize.kernels.tracing import as_one_node
 
 __all__ = ["RPReLU", "RSign"]
 
@@ -31,7 +31,7 @@ class _RSign(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, tau, width)
         ctx.estimator, ctx.channel_dim = estimator, channel_dim
-        native = training.split(x, training.plane_rows(x, channel_dim), tau)
+        native = elementwise.split(x, elementwise.plane_rows(x, channel_dim), tau)
         if native is not None:
             return native
         threshold, out = per_channel(tau, x, channel_dim), torch.empty_like(x)
@@ -42,8 +42,8 @@ class _RSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         x, tau, width = ctx.saved_tensors
-        rows, formula = training.plane_rows(x, ctx.channel_dim), ctx.estimator.formula()
-        native = training.estimate(
+        rows, formula = elementwise.plane_rows(x, ctx.channel_dim), ctx.estimator.formula()
+        native = elementwise.estimate(
             x, g, rows, formula, centre=tau, radius=width, divisor=width, wants_sums=True
         )
         if native is not None and native[1] is not None:
@@ -115,7 +115,7 @@ class _RPReLU(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gamma: Tensor, zeta: Tensor, slope: Tensor, channel_dim: int) -> Tensor:
         ctx.save_for_backward(x, gamma, slope)
         ctx.channel_dim = channel_dim
-        native = training.bend(x, training.plane_rows(x, channel_dim), None, slope, gamma, zeta)
+        native = elementwise.bend(x, elementwise.plane_rows(x, channel_dim), None, slope, gamma, zeta)
         if native is not None:
             return native
         g, z, s = (per_channel(p, x, channel_dim) for p in (gamma, zeta, slope))
@@ -129,8 +129,8 @@ class _RPReLU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         x, gamma, slope = ctx.saved_tensors
         dim = ctx.channel_dim
-        native = training.unbend(
-            x, grad, training.plane_rows(x, dim), None, slope, gamma, negative_at_zero=True
+        native = elementwise.unbend(
+            x, grad, elementwise.plane_rows(x, dim), None, slope, gamma, negative_at_zero=True
         )
         if native is not None:
             dx, (_, under, total, through) = native

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.binarizers.blocks import pieces
-from binarize.packed.kernels import training
+from binarize.kernels import elementwise
+from binarize.kernels.tiles import pieces
 
 __all__ = ["Estimator", "Levels", "Pure", "WeightBinarizer", "sign", "sign_"]
 
@@ -20,7 +20,7 @@ def sign(x: Tensor) -> Tensor:
     Without the kernels three vectorised operations, two of them in place; comparing and casting takes three times
     as long on a CPU.
     """
-    native = training.split(x, training.whole(x))
+    native = elementwise.split(x, elementwise.whole(x))
     if native is not None:
         return native
     out = torch.empty_like(x)
@@ -46,7 +46,7 @@ class _EstimatedSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        native = training.estimate(x, g, training.whole(x), ctx.estimator.formula())
+        native = elementwise.estimate(x, g, elementwise.whole(x), ctx.estimator.formula())
         if native is not None:
             return native[0], None
         dx = torch.empty_like(x)
@@ -121,7 +121,7 @@ class Estimator(WeightBinarizer):
         """h(x)."""
         raise NotImplementedError
 
-    def formula(self) -> training.Formula | None:
+    def formula(self) -> elementwise.Formula | None:
         """h as one of the formulas that the kernels know, if it is one."""
         return None
 

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binarize.binarizers.blocks import index_blocks
-from binarize.packed.kernels import training
+from binarize.kernels import elementwise
+from binarize.kernels.tiles import index_blocks
 
 __all__ = [
     "EPS",
@@ -51,9 +51,9 @@ class _MeanAbs(torch.autograd.Function):
     """mean |w| per filter by the kernels."""
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, rows: training.Rows) -> Tensor:
+    def forward(ctx: Any, w: Tensor, rows: elementwise.Rows) -> Tensor:
         ctx.save_for_backward(w)
-        native = training.magnitudes(w, rows)
+        native = elementwise.magnitudes(w, rows)
         assert native is not None
         return native.view(-1, *[1] * (w.dim() - 1))
 
@@ -65,7 +65,7 @@ class _MeanAbs(torch.autograd.Function):
 
 def mean_abs(w: Tensor, axis: int) -> Tensor:
     """mean |w| per filter in the type of w, all axes kept; never so small that dividing by it overflows."""
-    rows = training.filter_rows(w, axis)
+    rows = elementwise.filter_rows(w, axis)
     size = wide(w).abs().mean(filter_axes(w, axis), keepdim=True) if rows is None else _MeanAbs.apply(w, rows)
     return size.clamp_min(smallest_divisor(w.dtype)).to(w.dtype)
 

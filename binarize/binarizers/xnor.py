@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.binarizers.blocks import index_blocks
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.sign import Estimator, WeightBinarizer, sign
 from binarize.binarizers.statistics import filter_size, mean_abs
 from binarize.errors import UsageError
-from binarize.packed.kernels import training
+from binarize.kernels import elementwise
+from binarize.kernels.tiles import index_blocks
 
 __all__ = ["MappedSign", "ScaledSign", "UnscaledSign"]
 
@@ -37,8 +37,8 @@ class UnscaledSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None]:
         w, scale = ctx.saved_tensors
-        rows = training.filter_rows(w) if scale.numel() == w.shape[0] == scale.shape[0] else None
-        native = training.estimate(w, v, rows, ctx.estimator.formula(), divisor=scale)
+        rows = elementwise.filter_rows(w) if scale.numel() == w.shape[0] == scale.shape[0] else None
+        native = elementwise.estimate(w, v, rows, ctx.estimator.formula(), divisor=scale)
         if native is not None:
             return native[0], None, None
         dw, scales = torch.empty_like(w), scale.expand_as(w)

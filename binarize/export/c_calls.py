@@ -12,7 +12,7 @@ from torch import Tensor
 
 from binarize.export.c_layers import rows_of_words
 from binarize.export.c_steps import Step, Value
-from binarize.packed.pack import WORD
+from binarize.kernels.bits import WORD
 
 __all__ = ["CALLS", "Tables", "identifier"]
 

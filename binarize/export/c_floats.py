@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from binarize.export.c_steps import Elementwise, Image, Step, Value, per_channel, refuse
 from binarize.export.c_views import padded
-from binarize.packed.geometry import Geometry
+from binarize.kernels.geometry import Geometry
 from binarize.packed.in_order import norm_affine
 
 __all__ = ["FUNCTIONS", "RESHAPES", "batch_norm", "channel_scale", "maxout", "prelu", "rprelu", "threshold"]

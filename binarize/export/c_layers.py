@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from binarize.export.c_steps import Image, Step, Storage, Value, refuse
-from binarize.packed.geometry import Geometry
+from binarize.kernels.bits import WORD, pack_words
+from binarize.kernels.geometry import Geometry
 from binarize.packed.layers import PackedLayer
-from binarize.packed.pack import WORD, pack_words
 
 __all__ = ["float_conv", "float_linear", "packed_layer", "rows_of_words"]
 

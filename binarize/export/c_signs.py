@@ -15,7 +15,7 @@ from torch import Tensor
 
 from binarize.export.c_layers import scratch_for
 from binarize.export.c_steps import Elementwise, Image, Program, Step, Value, per_channel
-from binarize.packed.geometry import Geometry
+from binarize.kernels.geometry import Geometry
 
 __all__ = ["compare_integers", "pack_signs"]
 

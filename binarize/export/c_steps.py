@@ -14,8 +14,8 @@ from typing import Literal
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.packed.geometry import Geometry
-from binarize.packed.pack import WORD
+from binarize.kernels.bits import WORD
+from binarize.kernels.geometry import Geometry
 
 __all__ = ["Elementwise", "Image", "Program", "Step", "Storage", "Value", "per_channel", "refuse"]
 

@@ -26,8 +26,8 @@ from binarize.export.onnx_layers import Nodes, spell_out
 from binarize.export.origin import origin_of
 from binarize.export.program import batch_size, kept_layers, refuse_bfloat16
 from binarize.export.theory import constants_in_theory
+from binarize.kernels.bits import pack_bits
 from binarize.packed.freeze import Example
-from binarize.packed.pack import pack_bits
 from binarize.report.units import percent, size
 
 __all__ = ["OPSET", "Standard", "write"]

@@ -27,7 +27,7 @@ from torch.export import ExportedProgram
 
 from binarize.errors import UsageError
 from binarize.export.openvino_layers import Call, layer, signs_constant
-from binarize.packed.geometry import geometry_of
+from binarize.kernels.geometry import geometry_of
 
 __all__ = ["Translated", "layer_name", "packed_calls", "translate"]
 

@@ -19,10 +19,10 @@ import torch
 from openvino import opset1, opset5, opset8
 from torch import Tensor
 
+from binarize.kernels import reference
+from binarize.kernels.bits import unpack_bits
+from binarize.kernels.geometry import Geometry
 from binarize.openvino_limits import why_float
-from binarize.packed import reference
-from binarize.packed.geometry import Geometry
-from binarize.packed.pack import unpack_bits
 
 __all__ = ["Call", "layer", "signs_constant"]
 

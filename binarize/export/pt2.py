@@ -48,7 +48,7 @@ __all__ = ["ORIGIN", "check", "slim", "write"]
 # An extra file in the archive, for `torch.export.load(path, extra_files={"binarize.json": ""})`.
 ORIGIN = "binarize.json"
 # The import without which the file cannot be loaded.
-_NEEDS = "import binarize.packed.ops"
+_NEEDS = "import binarize.kernels.operators"
 # torch writes the layers around a step as one text, and splits it at these.
 _SEPARATORS = re.compile("[,;]")
 # Batches on which the program is compared with the packed model: fewer where one input is large.

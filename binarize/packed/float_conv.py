@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from binarize.errors import UsageError
-from binarize.packed import kernels, native
-from binarize.packed.arguments import check_tensor
-from binarize.packed.geometry import Geometry
-from binarize.packed.kernels import Variant
-from binarize.packed.kernels.memory import NOTHING, aligned, extent
-from binarize.packed.reference import piecewise
+from binarize.kernels import native, variants
+from binarize.kernels.buffers.arguments import check_tensor
+from binarize.kernels.buffers.memory import NOTHING, aligned, extent
+from binarize.kernels.geometry import Geometry
+from binarize.kernels.reference import piecewise
+from binarize.kernels.variants import Variant
 
 __all__ = ["FloatConv", "suits"]
 
@@ -77,7 +77,7 @@ def _float_conv_cpu(
     pool: Sequence[int] = (),
     activation: Tensor | None = None,
 ) -> Tensor:
-    variant = kernels.active(needed=False)
+    variant = variants.active(needed=False)
     if variant is None or not variant.float_lanes or x.dtype != torch.float32:
         return _float_conv_reference(x, weight, bias, stride, padding, relu, pool, activation)
     _check(x, weight, bias, activation)
@@ -95,7 +95,7 @@ def _float_conv_cpu(
     if activation is not None:
         table = activation
         bent = extent(native.kept(table, variant.name, lambda: _filled(table, variant)))
-    module = kernels.native()
+    module = variants.native()
     assert module is not None
     with native.refusals():
         module.floats(

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from binarize.packed import kernels, native, ops
-from binarize.packed.arguments import check_image
-from binarize.packed.kernels import Variant
-from binarize.packed.kernels.memory import place
-from binarize.packed.kernels.recording import is_recorded
-from binarize.packed.layout import KernelWeight
-from binarize.packed.native import Call
+from binarize.kernels import native, operators, variants
+from binarize.kernels.buffers.arguments import check_image
+from binarize.kernels.buffers.memory import place
+from binarize.kernels.layout import KernelWeight
+from binarize.kernels.native import Call
+from binarize.kernels.tracing import is_recorded
+from binarize.kernels.variants import Variant
 
 if TYPE_CHECKING:
     from binarize.packed.layers import PackedLayer
@@ -49,7 +49,7 @@ class FusedConv(nn.Module):
         super().__init__()
         window = layer.window
         geometry = window.geometry(like, int(layer.pad_value))
-        self.sizes = ops.sizes_of(geometry)
+        self.sizes = operators.sizes_of(geometry)
         self.zero_one = layer.zero_one
         self.activation_first = self.overwrites = False
         self.flat = window.kind == "linear"
@@ -78,7 +78,7 @@ class FusedConv(nn.Module):
         return (found[0].flatten(1), found[1]) if isinstance(found, tuple) else found.flatten(1)
 
     def _image(self, x: Tensor, residual: Tensor | None) -> Any:
-        variant = kernels.active()
+        variant = variants.active()
         if variant is None or type(x) is not Tensor or is_recorded():
             return self._by_operator(x, residual)
         last = _lies_last(x)
@@ -132,7 +132,7 @@ class FusedConv(nn.Module):
         return result if words is None else (result, words)
 
     def _prepare(self, variant: Variant, x: Tensor, last: bool) -> _Ready:
-        geometry = ops.geometry_of(self.bits, self.sizes)
+        geometry = operators.geometry_of(self.bits, self.sizes)
         weight = native.kernel_weight(self.bits, geometry, variant)
         check_image(x, geometry, self.threshold)
         x, kind, threshold = native.readable(x, geometry, self.threshold)
@@ -154,7 +154,7 @@ class FusedConv(nn.Module):
             self._ready.clear()
         tables = (one for name, one in self._buffers.items() if name != "bits" and one is not None)
         watched = (self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one))
-        module = kernels.native()
+        module = variants.native()
         assert module is not None
         ready = _Ready(
             variant,

@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import CheckError, UsageError
+from binarize.kernels import operators, reference
+from binarize.kernels.bits import lower_of, pack_bits, stream_bytes
+from binarize.kernels.buffers.digest import digest_of
+from binarize.kernels.buffers.memory import check_readable, place
+from binarize.kernels.tracing import is_recorded
 from binarize.layers import BinaryLayer, run_parts
-from binarize.packed import ops, reference
 from binarize.packed.fused_conv import FusedConv
-from binarize.packed.kernels.digest import digest_of
-from binarize.packed.kernels.memory import check_readable, place
-from binarize.packed.kernels.recording import is_recorded
-from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
 
 __all__ = ["PARTS", "Form", "FrozenLayer", "PackedLayer", "check_stream"]
@@ -278,8 +278,8 @@ class PackedLayer(FrozenLayer):
             "border": self.border,
         }
         if linear:
-            return ops.linear(x, self.bits, _single(self.scale), self.shift, **options)
-        sizes = ops.sizes_of(self.window.geometry(x, int(self.pad_value)))
+            return operators.linear(x, self.bits, _single(self.scale), self.shift, **options)
+        sizes = operators.sizes_of(self.window.geometry(x, int(self.pad_value)))
         y = torch.ops.binarize.conv(image, self.bits, sizes, _single(self.scale), self.shift, **options)
         return y.squeeze(2) if line else y
 

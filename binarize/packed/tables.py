@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from binarize.errors import UsageError
+from binarize.kernels.bits import stream_bytes
 from binarize.packed.layers import Form, PackedLayer
-from binarize.packed.pack import stream_bytes
 from binarize.packed.window import Window
 
 __all__ = [

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from binarize.errors import UsageError
 from binarize.foreign_layers import BinaryConv2dSame
+from binarize.kernels.geometry import Geometry
 from binarize.layers import BinaryLayer
-from binarize.packed.geometry import Geometry
 
 __all__ = ["Window"]
 

@@ -3,18 +3,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from binarize.binarizers import blocks
 from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
 from binarize.binarizers.bireal import ApproxSign, ScaledSign
-from binarize.binarizers.blocks import index_blocks, pieces
 from binarize.binarizers.dorefa import LayerScaledSign
 from binarize.binarizers.irnet import LibraWeight
 from binarize.binarizers.reactnet import RSign
+from binarize.kernels import tiles
+from binarize.kernels.tiles import index_blocks, pieces
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blocks, "BLOCK", 50)
+    monkeypatch.setattr(tiles, "BLOCK", 50)
 
 
 @pytest.mark.parametrize("axis", [0, 1, -1])
@@ -78,6 +78,6 @@ def test_blocks_do_not_change_a_result(monkeypatch, module, memory_format):
         return [y.detach(), inner.grad, *(p.grad.clone() for p in module.parameters())]
 
     in_blocks = run()
-    monkeypatch.setattr(blocks, "BLOCK", 1 << 30)
+    monkeypatch.setattr(tiles, "BLOCK", 1 << 30)
     for ours, theirs in zip(in_blocks, run(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

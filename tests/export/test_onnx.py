@@ -19,9 +19,9 @@ from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.channels import MeanChannels, RepeatChannels
 from binarize.errors import CheckError, UsageError
+from binarize.kernels.bits import stream_bytes
 from binarize.layers import Threshold
 from binarize.packed.layers import PackedLayer
-from binarize.packed.pack import stream_bytes
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

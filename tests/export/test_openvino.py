@@ -16,8 +16,8 @@ import binarize
 from binarize.errors import CheckError, UsageError
 from binarize.export.prepare import prepared
 from binarize.export.program import answers, record_program
+from binarize.kernels.geometry import Geometry
 from binarize.packed.freeze import Example
-from binarize.packed.geometry import Geometry
 from binarize.packed.window import Window
 
 pytest.importorskip("openvino")

@@ -109,7 +109,7 @@ def test_the_file_is_checked_in_a_process_of_its_own(saved: tuple[Written, Path]
     written, path = saved
     words = "\n".join(written.lines)
     assert "loaded in a process of its own and run on batches of 1, 2 and 5" in words
-    assert "after `import binarize.packed.ops`" in words
+    assert "after `import binarize.kernels.operators`" in words
     facts = written.facts
     assert facts["verified"] and facts["packed_calls"] == 1
     assert facts["bytes"] == path.stat().st_size
@@ -128,7 +128,7 @@ def test_without_the_operators_the_error_names_the_import(saved: tuple[Written, 
     code = f"import torch; torch.export.load({str(saved[1])!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode
-    assert "import binarize.packed.ops" in done.stderr
+    assert "import binarize.kernels.operators" in done.stderr
 
 
 def test_a_program_that_differs_is_a_failed_check(saved: tuple[Written, Path]) -> None:

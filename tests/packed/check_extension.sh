@@ -9,7 +9,7 @@
 # with odd arguments follow.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
-kernels=$root/binarize/packed/kernels
+kernels=$root/binarize/kernels/c
 kind=${1:-address} python=${PYTHON:-$root/.venv/bin/python}
 compiler=${CC:-cc}
 . "$root/tests/packed/compile_checked.sh"
@@ -22,7 +22,7 @@ compile_checked "$kind" "$python"
 rm -rf "$folder/package"
 mkdir -p "$folder/package"
 cp -R "$root/binarize" "$folder/package/binarize"
-$compiler -shared -pthread $flags $objects -lm -o "$folder/package/binarize/packed/kernels/_native.abi3.so"
+$compiler -shared -pthread $flags $objects -lm -o "$folder/package/binarize/kernels/_native.abi3.so"
 # With the C++ library, whose exceptions the sanitizer wraps: it must find it when it starts.
 library="$("$compiler" -print-file-name="$library") $("$compiler" -print-file-name=libstdc++.so.6)"
 cd "$folder" # no package of that name in the current folder
@@ -33,7 +33,7 @@ checked() {
 }
 # Otherwise nothing would be checked.
 checked "$python" -c 'import sys
-from binarize.packed.kernels import _native
+from binarize.kernels import _native
 assert _native.__file__.startswith(sys.argv[1]), _native.__file__
 print("checking", _native.__file__)' "$folder"
 if [ "$kind" = thread ]; then

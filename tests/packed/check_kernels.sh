@@ -8,7 +8,7 @@
 # CASES and SEED choose how many convolutions are drawn and which.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
-here=$root/tests/packed kernels=$root/binarize/packed/kernels
+here=$root/tests/packed kernels=$root/binarize/kernels/c
 kind=${1:-address} compiler=${CC:-cc} runner=
 . "$here/compile_checked.sh"
 case $kind in

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from binarize.packed import kernels
+from binarize.kernels import variants as kernels
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import torch
 from packed_layers import packed
 from torch import Tensor, nn
 
-from binarize.packed import kernels
+from binarize.kernels import variants as kernels
 from binarize.packed.float_conv import FloatConv
 from binarize.packed.fuse import fuse
 from binarize.packed.fused_conv import FusedConv

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
+from binarize.kernels.bits import pack_bits
 from binarize.packed import file as packed_file
 from binarize.packed import tables
 from binarize.packed.file import FORMAT, PackedModel, read_file, write_file
 from binarize.packed.layers import Form, PackedLayer
-from binarize.packed.pack import pack_bits
 from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import UsageError
-from binarize.packed import kernels
+from binarize.kernels import variants
 from binarize.packed.float_conv import FloatConv, suits
 from binarize.packed.fuse import fuse
 
@@ -44,10 +44,10 @@ def test_float_convolution_is_that_of_torch_and_the_same_on_every_variant(
         expected = (torch.where(z > 0, above.double(), below.double()) * z + post.double()).movedim(-1, 1)
     expected = functional.max_pool2d(expected, *pool) if pool else expected
     found = []
-    for variant in kernels.variants():
+    for variant in variants.variants():
         if not variant.float_lanes:
             continue
-        with kernels.use(variant.name):
+        with variants.use(variant.name):
             for laid in (
                 x,
                 x.contiguous(memory_format=torch.channels_last),
@@ -58,7 +58,7 @@ def test_float_convolution_is_that_of_torch_and_the_same_on_every_variant(
                 torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
                 found.append(y)
     assert all(torch.equal(y, found[0]) for y in found)
-    with kernels.use("reference"):
+    with variants.use("reference"):
         y = call.float_conv(x, weight, bias, stride, padding, **options)
     torch.testing.assert_close(y.double(), expected, rtol=1e-5, atol=1e-5)
 
@@ -100,8 +100,8 @@ def test_what_is_no_number_stays_in_a_pool_as_in_torch(pool: list[int]) -> None:
     weight, bias = torch.randn(37, 3, 3, 3), torch.zeros(37)
     expected = functional.max_pool2d(functional.conv2d(x, weight), *pool)
     assert expected.isnan().any()
-    for variant in kernels.variants():
-        with kernels.use(variant.name):
+    for variant in variants.variants():
+        with variants.use(variant.name):
             y = call.float_conv(x, weight, bias, [1, 1], [0, 0], False, pool)
             torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-4, equal_nan=True)
 

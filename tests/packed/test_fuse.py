@@ -15,8 +15,8 @@ from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
 from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import CaptureError
+from binarize.kernels import variants
 from binarize.layers import BinaryConv2d, BinaryLinear
-from binarize.packed import kernels
 from binarize.packed.freeze import freeze, pack_layers
 from binarize.packed.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
@@ -97,8 +97,8 @@ def test_layers_pass_bits_and_overwrite_only_what_nothing_reads_later():
     before = x.clone()
     with torch.no_grad():
         expected = model(x)
-        for name in (*(variant.name for variant in kernels.variants()), "reference"):
-            with kernels.use(name):
+        for name in (*(variant.name for variant in variants.variants()), "reference"):
+            with variants.use(name):
                 for laid in (x, x.contiguous(memory_format=torch.channels_last)):
                     assert torch.equal(fused(laid), expected)
                     assert torch.equal(fused(laid[:1]), expected[:1])
@@ -148,8 +148,8 @@ def test_linear_layers_take_what_follows_and_pass_bits(activation):
     assert [layer.next_threshold is not None for layer in layers] == [True, True, False]
     with torch.no_grad():
         expected = model(x)
-        for name in (*(variant.name for variant in kernels.variants()), "reference"):
-            with kernels.use(name):
+        for name in (*(variant.name for variant in variants.variants()), "reference"):
+            with variants.use(name):
                 assert torch.equal(fused(x), expected)
                 assert torch.equal(fused(x[:1]), expected[:1])
         program = torch.export.export(fused, (x,))

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.packed import kernels, ops, reference
-from binarize.packed.geometry import Geometry
-from binarize.packed.pack import pack_bits, pack_words, unpack_words
+from binarize.kernels import operators, reference
+from binarize.kernels import variants as kernels
+from binarize.kernels.bits import pack_bits, pack_words, unpack_words
+from binarize.kernels.geometry import Geometry
 
 CASES = settings(
     max_examples=int(os.environ.get("BINARIZE_KERNEL_CASES", "60")),
@@ -107,7 +108,7 @@ def test_dot_products_and_limits_equal_the_reference(
     flip = pack_words(draw.integers(0, 2, geometry.out_channels) == 1)
     (mask,) = reference.input_masks(x, geometry, tau)
     dots = reference.dot(mask, bits, geometry, zero_one)
-    sizes, words = ops.sizes_of(geometry), reference.below(dots, limit, flip)
+    sizes, words = operators.sizes_of(geometry), reference.below(dots, limit, flip)
     for variant in variants:
         with kernels.use(variant.name):
             got = call.conv_dot(x, bits, sizes, threshold=tau, zero_one=zero_one)
@@ -145,7 +146,7 @@ def test_float_results_equal_the_reference_bit_for_bit(
     following = draw.real(n)
     expected = reference.conv_affine(x, bits, geometry, scale, shift, **options)
     words = reference.below(expected, following)
-    sizes = ops.sizes_of(geometry)
+    sizes = operators.sizes_of(geometry)
     for variant in variants:
         with kernels.use(variant.name):
             got = call.conv(x, bits, sizes, scale, shift, **options)
@@ -182,7 +183,7 @@ def test_long_filters_do_not_overflow_a_counter(variants: tuple[kernels.Variant,
     x, bits = -torch.ones(3, k), pack_bits(torch.zeros(2, k, dtype=torch.bool))
     for variant in variants:
         with kernels.use(variant.name):
-            y = ops.linear(x, bits, torch.ones(2), torch.zeros(2))
+            y = operators.linear(x, bits, torch.ones(2), torch.zeros(2))
             assert torch.equal(y, torch.full((3, 2), -float(k))), variant.name
 
 
@@ -194,7 +195,7 @@ def test_result_does_not_depend_on_the_number_of_threads(
     geometry, draw = Geometry(70, 130, (3, 3), padding=(1, 1, 1, 1)), Draw(batch)
     bits, x = weight_bits(geometry, draw), draw.real(batch, 70, 13, 11)
     scale, shift, before = draw.real(130), draw.real(130), torch.get_num_threads()
-    arguments = (x, bits, ops.sizes_of(geometry), scale, shift)
+    arguments = (x, bits, operators.sizes_of(geometry), scale, shift)
     expected = reference.conv_affine(x, bits, geometry, scale, shift, window_scale=scale)
     try:
         torch.set_num_threads(threads)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import UsageError
-from binarize.packed import kernels, native, ops, reference
-from binarize.packed.geometry import Geometry
-from binarize.packed.pack import pack_bits, pack_words
+from binarize.kernels import native, operators, reference
+from binarize.kernels import variants as kernels
+from binarize.kernels.bits import pack_bits, pack_words
+from binarize.kernels.geometry import Geometry
 
 call = torch.ops.binarize
 GEOMETRY = Geometry(40, 34, (3, 3), (2, 1), (1, 1, 1, 1))
@@ -36,9 +37,9 @@ class Block(nn.Module):
         self.register_buffer("shift", randn(34, seed=4))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        sizes = ops.sizes_of(GEOMETRY)
+        sizes = operators.sizes_of(GEOMETRY)
         y, words = call.conv_and_bits(x, self.bits, sizes, self.scale, self.shift, self.shift)
-        return y, call.conv_dot(words, self.second, ops.sizes_of(Geometry(34, 5)))
+        return y, call.conv_dot(words, self.second, operators.sizes_of(Geometry(34, 5)))
 
 
 def expected(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +53,7 @@ def assert_both_equal(got: tuple[Tensor, Tensor], want: tuple[Tensor, Tensor]) -
 
 
 def arguments(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    x, sizes, block = randn(2, 40, 9, 7), ops.sizes_of(GEOMETRY), Block()
+    x, sizes, block = randn(2, 40, 9, 7), operators.sizes_of(GEOMETRY), Block()
     head = (x, block.bits, sizes)
     limit, flip = torch.zeros(34, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
     options = {"threshold": randn(40), "border": randn(2, 34), "activation": randn(4, 34)}
@@ -140,7 +141,7 @@ def test_other_float_types_are_compared_in_their_own_precision(dtype: torch.dtyp
     x = randn(1, 40, 3, 3).to(dtype)
     x[0, 0, 0, 0] = -1e-300  # not below 0 in anything but float64
     assert torch.equal(call.pack(x), pack_words((x < 0).permute(0, 2, 3, 1)))
-    dots = call.conv_dot(x, pack_bits(randn(5, 40) < 0), ops.sizes_of(Geometry(40, 5)))
+    dots = call.conv_dot(x, pack_bits(randn(5, 40) < 0), operators.sizes_of(Geometry(40, 5)))
     assert torch.equal(dots, reference.dot(x < 0, pack_bits(randn(5, 40) < 0), Geometry(40, 5)))
 
 
@@ -152,7 +153,7 @@ def test_empty_batch_gives_an_empty_result(variants: object) -> None:
 def test_linear_is_a_matrix_product_of_signs(variants: object) -> None:
     x, w, scale, shift = randn(3, 4, 100), randn(70, 100, seed=1), randn(70, seed=2), randn(70, seed=3)
     sign = torch.where(x < 0, -1.0, 1.0), torch.where(w < 0, -1.0, 1.0)
-    got = ops.linear(x, pack_bits(w < 0), scale, shift)
+    got = operators.linear(x, pack_bits(w < 0), scale, shift)
     assert torch.equal(got, scale * (sign[0] @ sign[1].T) + shift)
 
 
@@ -191,7 +192,7 @@ def test_what_the_kernels_would_misread_is_refused(
     given = {
         "x": randn(2, 40, 9, 7),
         "bits": block.bits,
-        "sizes": ops.sizes_of(GEOMETRY),
+        "sizes": operators.sizes_of(GEOMETRY),
         "scale": block.scale,
     }
     with pytest.raises(Exception, match=message) as caught:
@@ -202,7 +203,7 @@ def test_what_the_kernels_would_misread_is_refused(
 def test_without_the_extension_one_warning_and_the_same_bits() -> None:
     program = """
 import sys, warnings
-sys.modules["binarize.packed.kernels._native"] = None
+sys.modules["binarize.kernels.variants._native"] = None
 import torch
 from binarize.packed import ops
 from binarize.packed.pack import pack_bits
@@ -221,7 +222,7 @@ assert [str(w.message)[:32] for w in caught] == ["the native kernels are not bui
 def test_conversion_and_training_do_not_miss_the_extension() -> None:
     program = """
 import sys, warnings
-sys.modules["binarize.packed.kernels._native"] = None
+sys.modules["binarize.kernels.variants._native"] = None
 warnings.simplefilter("error")
 import torch
 import binarize

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binarize.errors import CheckError
-from binarize.packed.pack import pack_bits, pack_words, signs, stream_bytes, unpack_bits, unpack_words
+from binarize.kernels.bits import pack_bits, pack_words, signs, stream_bytes, unpack_bits, unpack_words
 
 
 def random_mask(*shape: int) -> torch.Tensor:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from binarize.errors import CheckError, UsageError
-from binarize.packed import kernels
+from binarize.kernels import variants as kernels
+from binarize.kernels.bits import pack_bits
 from binarize.packed.layers import Form, FrozenLayer, PackedLayer
-from binarize.packed.pack import pack_bits
 from binarize.packed.window import Window
 
 

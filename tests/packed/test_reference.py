@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional
 
 from binarize.errors import UsageError
-from binarize.packed import reference
-from binarize.packed.geometry import Geometry
-from binarize.packed.pack import pack_bits, unpack_words
+from binarize.kernels import reference
+from binarize.kernels.bits import pack_bits, unpack_words
+from binarize.kernels.geometry import Geometry
 
 
 def randn(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -11,11 +11,11 @@ from packed_layers import conv
 from torch import Tensor, nn
 
 from binarize.errors import BinarizeError, UsageError
-from binarize.packed import kernels, native, ops
+from binarize.kernels import elementwise, native, operators
+from binarize.kernels import variants as kernels
+from binarize.kernels.bits import pack_bits
+from binarize.kernels.geometry import Geometry
 from binarize.packed.fuse import fuse
-from binarize.packed.geometry import Geometry
-from binarize.packed.kernels import training
-from binarize.packed.pack import pack_bits
 
 call = torch.ops.binarize
 GEOMETRY = Geometry(6, 4, (3, 3), padding=(1, 1, 1, 1))
@@ -27,7 +27,7 @@ def given(**change: Any) -> dict[str, Any]:
     numbers = {
         "x": torch.randn(2, 6, 5, 7, generator=generator),
         "bits": pack_bits(torch.randn(GEOMETRY.weight_shape, generator=generator) < 0),
-        "sizes": ops.sizes_of(GEOMETRY),
+        "sizes": operators.sizes_of(GEOMETRY),
         "scale": torch.randn(4, generator=generator),
         "shift": torch.randn(4, generator=generator),
         "next_threshold": torch.randn(4, generator=generator),
@@ -52,7 +52,7 @@ def sizes(**change: int) -> dict[str, Any]:
         "groups",
         "pad_value",
     ]
-    return {"sizes": list((dict(zip(names, ops.sizes_of(GEOMETRY))) | change).values())}
+    return {"sizes": list((dict(zip(names, operators.sizes_of(GEOMETRY))) | change).values())}
 
 
 HUGE = 1 << 62
@@ -70,7 +70,7 @@ REFUSED: dict[str, dict[str, Any]] = {
     "quantized shifts": {"shift": torch.quantize_per_tensor(torch.zeros(4), 0.1, 0, torch.qint8)},
     "shifts elsewhere": {"shift": torch.zeros(4, device="meta")},
     "half scales": {"scale": torch.zeros(4, dtype=torch.float16)},
-    "twelve sizes": {"sizes": ops.sizes_of(GEOMETRY)[:-1]},
+    "twelve sizes": {"sizes": operators.sizes_of(GEOMETRY)[:-1]},
     "strides beyond 2^31": sizes(sh=1 << 31),
     "a stride of 2^62": sizes(sw=HUGE),
     "no kernel": sizes(kh=0),
@@ -124,7 +124,7 @@ def test_tensors_whose_storage_is_shorter_are_refused(variants: object) -> None:
         layer(x)
     w = shortened(torch.zeros(8, 30))
     with pytest.raises(UsageError, match="shorter than the rows"):
-        training.magnitudes(w, training.filter_rows(w))
+        elementwise.magnitudes(w, elementwise.filter_rows(w))
 
 
 def test_thresholds_that_do_not_lie_in_one_piece_are_compared_with(variants: object) -> None:
@@ -167,7 +167,7 @@ def test_memory_that_is_read_and_written_in_part_gives_the_same(variants: object
         return of[start : start + 280].view(2, 5, 7, 4).permute(0, 3, 1, 2)
 
     for start in (0, 1):
-        memory, plain = wide.clone(), given(bits=bits, sizes=ops.sizes_of(square))
+        memory, plain = wide.clone(), given(bits=bits, sizes=operators.sizes_of(square))
         expected, words = view(1, wide).clone(), None
         apart = {**plain, "x": view(start, wide).clone(), "residual": expected}
         words = call.conv_and_bits_(**apart)

@@ -8,20 +8,19 @@ import torch
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.irnet import Ede
-from binarize.packed import kernels, native
-from binarize.packed.geometry import Geometry
-from binarize.packed.kernels import training
-from binarize.packed.layout import make_layout
-from binarize.packed.pack import pack_bits
+from binarize.kernels import elementwise, native, variants
+from binarize.kernels.bits import pack_bits
+from binarize.kernels.geometry import Geometry
+from binarize.kernels.layout import make_layout
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 2), (2, 16, 4, 4), (4, 33, 3, 3), (2, 3, 40, 41)]
 ESTIMATORS = [SteSign(0.7), ApproxSign(), Ede(), Ede(2.5, 1.0)]
 
 
-@pytest.fixture(params=[variant.name for variant in kernels.variants()])
+@pytest.fixture(params=[variant.name for variant in variants.variants()])
 def variant(request):
-    with kernels.use(request.param):
-        yield kernels.active()
+    with variants.use(request.param):
+        yield variants.active()
 
 
 @pytest.fixture(params=SHAPES, ids=str)
@@ -33,19 +32,19 @@ def pair(request):
 def test_split_has_the_first_value_below_the_centre_alone(variant, pair):
     x = pair[0]
     x.view(-1)[0] = -0.0
-    assert torch.equal(training.split(x, training.whole(x)), torch.where(x < 0, -1.0, 1.0))
+    assert torch.equal(elementwise.split(x, elementwise.whole(x)), torch.where(x < 0, -1.0, 1.0))
     centre, values = torch.tensor([0.3]), (torch.tensor([2.0]), torch.tensor([5.0]))
-    got = training.split(x, training.whole(x), centre, values)
+    got = elementwise.split(x, elementwise.whole(x), centre, values)
     assert torch.equal(got, torch.where(x < 0.3, 2.0, 5.0))
 
 
 def test_rows_have_statistics_of_their_own(variant, pair):
     w = pair[0]
     wide = w.double().flatten(1)
-    rows = training.filter_rows(w)
-    mean, deviation = training.deviations(w, rows)
+    rows = elementwise.filter_rows(w)
+    mean, deviation = elementwise.deviations(w, rows)
     torch.testing.assert_close(
-        training.magnitudes(w, rows).double(), wide.abs().mean(1), rtol=1e-6, atol=1e-7
+        elementwise.magnitudes(w, rows).double(), wide.abs().mean(1), rtol=1e-6, atol=1e-7
     )
     torch.testing.assert_close(mean.double(), wide.mean(1), rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(deviation.double(), wide.std(1, correction=0), rtol=1e-6, atol=1e-7)
@@ -56,7 +55,7 @@ def test_estimate_is_the_gradient_times_the_derivative(variant, pair, estimator)
     x, g = pair
     centre, radius, divisor = torch.tensor([0.2]), torch.tensor([1.5]), torch.tensor([3.0])
     options = {"centre": centre, "radius": radius, "divisor": divisor, "wants_sums": True}
-    dx, sums = training.estimate(x, g, training.whole(x), estimator.formula(), **options)
+    dx, sums = elementwise.estimate(x, g, elementwise.whole(x), estimator.formula(), **options)
     z, wide = (x.double() - centre.double()) / 1.5, g.double() / 3
     expected = estimator.to(torch.float64).derivative(z) * wide
     estimator.to(torch.float32)
@@ -69,20 +68,20 @@ def test_estimate_is_the_gradient_times_the_derivative(variant, pair, estimator)
 @pytest.mark.parametrize("through_filter", [False, True])
 def test_a_gradient_may_be_written_over(variant, pair, through_filter):
     w, g = pair
-    rows = training.filter_rows(w)
-    mean, deviation = training.deviations(w, rows)
+    rows = elementwise.filter_rows(w)
+    mean, deviation = elementwise.deviations(w, rows)
     options = {"centre": mean, "radius": deviation.clamp_min(1e-8), "through_filter": through_filter}
-    formula, given = training.Formula.decay(1.0, 1.0), g.clone()
-    expected, _ = training.estimate(w, g, rows, formula, **options)
+    formula, given = elementwise.Formula.decay(1.0, 1.0), g.clone()
+    expected, _ = elementwise.estimate(w, g, rows, formula, **options)
     assert torch.equal(g, given) and expected.data_ptr() != g.data_ptr()
-    with training.overwriting([g]):
-        dx, _ = training.estimate(w, g, rows, formula, **options)
+    with elementwise.overwriting([g]):
+        dx, _ = elementwise.estimate(w, g, rows, formula, **options)
     assert dx.data_ptr() == g.data_ptr() and torch.equal(dx, expected)
 
 
 def test_a_nan_stays_one_in_the_triangular_gradient(variant):
     x = torch.tensor([[float("nan"), 0.5]])
-    dx, _ = training.estimate(x, torch.ones(1, 2), training.whole(x), ApproxSign().formula())
+    dx, _ = elementwise.estimate(x, torch.ones(1, 2), elementwise.whole(x), ApproxSign().formula())
     assert dx[0, 0].isnan() and dx[0, 1] == 1
 
 
@@ -94,14 +93,14 @@ def test_bent_lines_and_their_gradients(variant, pair, negative_at_zero):
     positive, negative = torch.rand((2, channels), generator=generator) - torch.tensor([[-0.5], [0.5]])
     centre, post = torch.randn((2, channels), generator=generator)
     x[:, 0] = centre[0]
-    rows = training.plane_rows(x, 1)
+    rows = elementwise.plane_rows(x, 1)
     wide = [t.double().view(1, -1, 1, 1).requires_grad_() for t in (positive, negative, centre, post)]
     z = x.double() - wide[2]
     slope = torch.where(z > 0, wide[0], wide[1])
     y = slope * z + wide[3]
-    got = training.bend(x, rows, positive, negative, centre, post)
+    got = elementwise.bend(x, rows, positive, negative, centre, post)
     torch.testing.assert_close(got.double(), y.detach(), rtol=1e-5, atol=1e-6)
-    dx, sums = training.unbend(x, g, rows, positive, negative, centre, negative_at_zero=negative_at_zero)
+    dx, sums = elementwise.unbend(x, g, rows, positive, negative, centre, negative_at_zero=negative_at_zero)
     expected = slope.detach() * g
     if not negative_at_zero:
         expected[z == 0] = 0
@@ -131,7 +130,7 @@ class TestChannels:
             self.x, self.g = (t.contiguous(memory_format=torch.channels_last) for t in (self.x, self.g))
         elif layout == "tokens":
             self.x, self.g = (t.permute(0, 2, 3, 1).contiguous() for t in (self.x, self.g))
-        self.rows = training.plane_rows(self.x, self.channel_dim)
+        self.rows = elementwise.plane_rows(self.x, self.channel_dim)
         self.others = [i for i in range(4) if i != self.channel_dim % 4]
         # Half a unit in the last place of what is written; float32 has the order of sums besides.
         self.near = {"rtol": 2**-8, "atol": 1e-6} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
@@ -150,13 +149,13 @@ class TestChannels:
         torch.testing.assert_close(got.double(), expected, **self.near)
 
     def test_split(self):
-        got = training.split(self.x, self.rows, self.centre, (self.b, self.a))
+        got = elementwise.split(self.x, self.rows, self.centre, (self.b, self.a))
         below = self.x.double() < self.wide(self.centre)
         self.assert_written(got, torch.where(below, self.wide(self.b), self.wide(self.a)))
 
     @pytest.mark.parametrize("estimator", ESTIMATORS[:3], ids=lambda e: type(e).__name__)
     def test_estimate(self, estimator):
-        dx, sums = training.estimate(
+        dx, sums = elementwise.estimate(
             self.x, self.g, self.rows, estimator.formula(), centre=self.centre, radius=self.a, divisor=self.a,
             wants_sums=True,
         )  # fmt: skip
@@ -175,9 +174,9 @@ class TestChannels:
     def test_bend_and_unbend(self, negative_at_zero):
         z, g = self.x.double() - self.wide(self.centre), self.g.double()
         slope = torch.where(z > 0, self.wide(self.a), self.wide(self.b))
-        y = training.bend(self.x, self.rows, self.a, self.b, self.centre, self.c)
+        y = elementwise.bend(self.x, self.rows, self.a, self.b, self.centre, self.c)
         self.assert_written(y, slope * z + self.wide(self.c))
-        dx, sums = training.unbend(
+        dx, sums = elementwise.unbend(
             self.x, self.g, self.rows, self.a, self.b, self.centre, negative_at_zero=negative_at_zero
         )
         expected = slope * g if negative_at_zero else torch.where(z == 0, 0.0, slope * g)
@@ -195,28 +194,28 @@ def test_bfloat16_is_rounded_to_even_and_keeps_nan_and_infinity(variant):
     factor = torch.ones(1)
     x = torch.ones(7, 3).bfloat16()
     for value in wide.tolist():
-        got = training.bend(x, training.whole(x), factor, factor, None, torch.tensor([value - 1]))
+        got = elementwise.bend(x, elementwise.whole(x), factor, factor, None, torch.tensor([value - 1]))
         expected = torch.full((7, 3), value - 1 + 1).bfloat16()
         torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_planes_are_the_image_made_contiguous(variant, pair):
     x = pair[0].contiguous(memory_format=torch.channels_last)
-    got = training.planes(x)
+    got = elementwise.planes(x)
     assert torch.equal(got, pair[0]) and got.is_contiguous()
 
 
 def test_results_do_not_depend_on_the_variant_or_on_the_threads():
     generator = torch.Generator().manual_seed(1)
     w, g = torch.randn(37, 9, 5, 5, generator=generator), torch.randn(37, 9, 5, 5, generator=generator)
-    rows, found, before = training.filter_rows(w), [], torch.get_num_threads()
-    for name in (v.name for v in kernels.variants()):
+    rows, found, before = elementwise.filter_rows(w), [], torch.get_num_threads()
+    for name in (v.name for v in variants.variants()):
         for threads in (1, 3):
             torch.set_num_threads(threads)
-            with kernels.use(name):
-                mean, radius = training.deviations(w, rows)
+            with variants.use(name):
+                mean, radius = elementwise.deviations(w, rows)
                 options = {"centre": mean, "radius": radius, "through_filter": True}
-                dx, _ = training.estimate(w, g, rows, Ede().formula(), **options)
+                dx, _ = elementwise.estimate(w, g, rows, Ede().formula(), **options)
                 found.append(torch.cat([mean, radius, dx.flatten()]))
     torch.set_num_threads(before)
     assert all(torch.equal(one, found[0]) for one in found)
@@ -240,11 +239,11 @@ def test_the_layout_of_real_weights_is_that_of_their_bits(variant, shape):
     "x", [torch.randn(3, dtype=torch.float64), torch.randn(4, 6)[:, ::2], torch.randn(0)]
 )
 def test_other_tensors_are_left_to_torch(x):
-    assert training.whole(x) is None
+    assert elementwise.whole(x) is None
 
 
 def test_weights_in_bfloat16_are_left_to_torch():
-    assert training.filter_rows(torch.randn(4, 6).bfloat16()) is None
+    assert elementwise.filter_rows(torch.randn(4, 6).bfloat16()) is None
 
 
 @pytest.mark.parametrize(
@@ -256,4 +255,4 @@ def test_weights_in_bfloat16_are_left_to_torch():
     ],
 )
 def test_channels_that_lie_otherwise_are_left_to_torch(x, channel_dim):
-    assert training.plane_rows(x, channel_dim) is None
+    assert elementwise.plane_rows(x, channel_dim) is None

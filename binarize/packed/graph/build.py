@@ -20,12 +20,12 @@ from binarize.capture.expressions import is_identifier
 from binarize.capture.graph_model import GraphModel
 from binarize.capture.methods import check_fixed
 from binarize.errors import CheckError, RewriteError, UsageError
+from binarize.kernels.tracing import is_recorded
 from binarize.packed.freeze import frozen_record, remember_frozen
 from binarize.packed.graph.modules import make, may_hold, own_tensors
 from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY, is_path
 from binarize.packed.graph.rehearse import FOREIGN
 from binarize.packed.graph.values import decode
-from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layers import PARTS, PackedLayer
 
 __all__ = ["build"]

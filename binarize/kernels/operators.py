@@ -21,8 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from binarize.packed import kernels, native, reference
-from binarize.packed.arguments import (
+from binarize.kernels import native, reference, variants
+from binarize.kernels.bits import WORD, pack_words
+from binarize.kernels.buffers.arguments import (
     check_image,
     check_packable,
     check_residual,
@@ -30,8 +31,7 @@ from binarize.packed.arguments import (
     check_tensor,
     checked,
 )
-from binarize.packed.geometry import Geometry, geometry_of
-from binarize.packed.pack import WORD, pack_words
+from binarize.kernels.geometry import Geometry, geometry_of
 
 __all__ = ["geometry_of", "linear", "sizes_of"]
 
@@ -63,7 +63,7 @@ def linear(x: Tensor, bits: Tensor, scale: Tensor, shift: Tensor, **options: Any
 
 
 def _pack_cpu(x: Tensor, threshold: Tensor | None = None) -> Tensor:
-    variant = kernels.active()
+    variant = variants.active()
     if variant is None:
         return _pack_reference(x, threshold)
     check_packable(x, threshold)
@@ -73,7 +73,7 @@ def _pack_cpu(x: Tensor, threshold: Tensor | None = None) -> Tensor:
 def _conv_dot_cpu(
     x: Tensor, bits: Tensor, sizes: Sequence[int], *, threshold: Tensor | None = None, zero_one: bool = False
 ) -> Tensor:
-    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    variant, geometry = variants.active(), geometry_of(bits, sizes)
     if variant is None:
         return _conv_dot_reference(x, bits, sizes, threshold=threshold, zero_one=zero_one)
     check_image(x, geometry, threshold)
@@ -94,7 +94,7 @@ def _conv_cpu(
     zero_one: bool = False,
     **options: Any,
 ) -> Tensor:
-    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    variant, geometry = variants.active(), geometry_of(bits, sizes)
     if variant is None:
         options |= {"threshold": threshold, "zero_one": zero_one}
         return _conv_reference(x, bits, sizes, scale, shift, **options)
@@ -126,7 +126,7 @@ def _conv_bits_cpu(
     threshold: Tensor | None = None,
     zero_one: bool = False,
 ) -> Tensor:
-    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    variant, geometry = variants.active(), geometry_of(bits, sizes)
     if variant is None:
         return _conv_bits_reference(x, bits, sizes, limit, flip, threshold=threshold, zero_one=zero_one)
     check_image(x, geometry, threshold)
@@ -160,7 +160,7 @@ def _conv_and_bits_cpu(
     zero_one: bool = False,
     **options: Any,
 ) -> tuple[Tensor, Tensor]:
-    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    variant, geometry = variants.active(), geometry_of(bits, sizes)
     if variant is None:
         options |= {"threshold": threshold, "zero_one": zero_one}
         return _conv_and_bits_reference(x, bits, sizes, scale, shift, next_threshold, **options)
@@ -185,7 +185,7 @@ def _conv_and_bits_over_cpu(
     zero_one: bool = False,
     **options: Any,
 ) -> Tensor:
-    variant, geometry = kernels.active(), geometry_of(bits, sizes)
+    variant, geometry = variants.active(), geometry_of(bits, sizes)
     options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold, "residual": residual}
     if variant is None or not residual.is_contiguous(memory_format=torch.channels_last):
         options |= {"threshold": threshold, "zero_one": zero_one}

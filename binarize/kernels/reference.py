@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from binarize.packed.geometry import Geometry
-from binarize.packed.pack import pack_words, signs, unpack_bits, unpack_words
+from binarize.kernels.bits import pack_words, signs, unpack_bits, unpack_words
+from binarize.kernels.geometry import Geometry
 
 __all__ = ["affine", "below", "conv_affine", "dot", "input_masks", "inside_sums", "piecewise", "window_sum"]
 

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.packed.kernels import native
-from binarize.packed.kernels.memory import check_readable
+from binarize.kernels.buffers.memory import check_readable
+from binarize.kernels.variants import native
 
 __all__ = ["digest_of"]
 

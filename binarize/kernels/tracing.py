@@ -1,13 +1,24 @@
-"""Symbolic tracing: a module of ours is one node of the graph, as torch's own layers are."""
+"""Whether somebody looks at the operations that run, who would not see a kernel that is called by address."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.fx
 from torch import Tensor, nn
 
-__all__ = ["as_one_node"]
+__all__ = ["as_one_node", "is_recorded"]
+
+
+def is_recorded() -> bool:
+    """Whether torch compiles, traces or transforms (vmap), or a dispatch mode (make_fx, a counter) is on."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or bool(torch._C._len_torch_dispatch_stack())
+        or torch._C._functorch.maybe_current_level() is not None
+    )
 
 
 def as_one_node(module: nn.Module, x: Tensor, *rest: Any) -> Tensor | None:

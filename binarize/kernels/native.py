@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.packed import kernels, reference
-from binarize.packed.arguments import check_parameters, check_residual, check_tensor, planes_of
-from binarize.packed.geometry import Geometry
-from binarize.packed.kernels import Variant
-from binarize.packed.kernels.digest import digest_of
-from binarize.packed.kernels.memory import NOTHING, aligned, check_readable, extent, keep_in_place, place
-from binarize.packed.layout import KernelWeight, check_layout, make_layout
-from binarize.packed.pack import WORD, pack_words
+from binarize.kernels import reference, variants
+from binarize.kernels.bits import WORD, pack_words
+from binarize.kernels.buffers.arguments import check_parameters, check_residual, check_tensor, planes_of
+from binarize.kernels.buffers.digest import digest_of
+from binarize.kernels.buffers.memory import NOTHING, aligned, check_readable, extent, keep_in_place, place
+from binarize.kernels.geometry import Geometry
+from binarize.kernels.layout import KernelWeight, check_layout, make_layout
+from binarize.kernels.variants import Variant
 
 __all__ = [
     "Call",
@@ -102,7 +102,7 @@ def layout_of(weight: Tensor, threshold: Tensor | None, geometry: Geometry, vari
         threshold = aligned(threshold.contiguous())
     data = torch.zeros(padded * words, dtype=torch.int32)
     corner_sums = torch.zeros((kh + 1, kw + 1, padded), dtype=torch.int32)
-    module = kernels.native()
+    module = variants.native()
     assert module is not None and geometry.groups == 1
     numbers = (
         variant.index, geometry.out_channels, geometry.in_channels, kh, kw, lanes, padded, torch.get_num_threads(),
@@ -251,7 +251,7 @@ def run(
     for tensor in (x, residual, dots, result, bits):
         passed += NOTHING if tensor is None else extent(tensor)
     with refusals():
-        getattr(kernels.native(), function)(variant.index, call, torch.get_num_threads(), *passed)
+        getattr(variants.native(), function)(variant.index, call, torch.get_num_threads(), *passed)
 
 
 @contextmanager
@@ -304,7 +304,7 @@ def _output_size(geometry: Geometry, height: int, width: int) -> tuple[int, int]
 @functools.lru_cache(maxsize=4096)
 def _sizes(geometry: Geometry, batch: int, height: int, width: int) -> dict[str, int]:
     """All fields of a call in their order, the sizes filled in and the rest 0."""
-    module = kernels.native()
+    module = variants.native()
     assert module is not None
     out_height, out_width = _output_size(geometry, height, width)
     top, bottom, left, right = geometry.padding

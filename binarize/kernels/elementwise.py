@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.packed import kernels
-from binarize.packed.kernels.memory import NOTHING, extent
-from binarize.packed.kernels.recording import is_recorded
+from binarize.kernels import variants
+from binarize.kernels.buffers.memory import NOTHING, extent
+from binarize.kernels.tracing import is_recorded
 
 __all__ = [
     "Formula",
@@ -248,7 +248,7 @@ def _served(x: Tensor, dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> bo
     """Whether the kernels run on this tensor."""
     if x.dtype not in dtypes or not x.is_cpu or type(x) not in (Tensor, torch.nn.Parameter):
         return False
-    if is_recorded() or not x.numel() or kernels.active(needed=False) is None:
+    if is_recorded() or not x.numel() or variants.active(needed=False) is None:
         return False
     return x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
 
@@ -285,8 +285,8 @@ def _run(
     a: float = 0.0,
     b: float = 0.0,
 ) -> None:
-    variant = kernels.active(needed=False)
-    module = kernels.native()
+    variant = variants.active(needed=False)
+    module = variants.native()
     assert variant is not None and module is not None
     numbers = [_numbers(one, rows) for one in (centre, radius, divisor, low, high, post)]
     buffers = [

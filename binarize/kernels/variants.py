@@ -42,7 +42,7 @@ class Variant:
 def native() -> ModuleType | None:
     """The extension module, or None where it was not built."""
     try:
-        from binarize.packed.kernels import _native  # type: ignore[attr-defined]
+        from binarize.kernels import _native  # type: ignore[attr-defined]
     except ImportError:
         return None
     return _native if sys.byteorder == "little" else None

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.packed.geometry import Geometry
-from binarize.packed.kernels import Variant
-from binarize.packed.pack import WORD, pack_words, signs, unpack_bits
+from binarize.kernels.bits import WORD, pack_words, signs, unpack_bits
+from binarize.kernels.geometry import Geometry
+from binarize.kernels.variants import Variant
 
 __all__ = ["KernelWeight", "check_layout", "make_layout"]
 

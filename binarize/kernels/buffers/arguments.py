@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from binarize.errors import CheckError, UsageError
-from binarize.packed.geometry import Geometry, geometry_of
-from binarize.packed.kernels.recording import is_recorded
-from binarize.packed.pack import WORD
+from binarize.kernels.bits import WORD
+from binarize.kernels.geometry import Geometry, geometry_of
+from binarize.kernels.tracing import is_recorded
 
 __all__ = [
     "check_image",

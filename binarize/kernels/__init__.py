@@ -1,0 +1,1 @@
+"""Operators on bits, and the native code below them."""

@@ -1,0 +1,1 @@
+"""What is checked of tensors before native code reads their memory."""

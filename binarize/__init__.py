@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from binarize.errors import BinarizeError as BinarizeError
     from binarize.export import export as export
     from binarize.float_weights import load_float_state_dict as load_float_state_dict
-    from binarize.packed_product import use_packed_forward as use_packed_forward
+    from binarize.layers.classes import use_packed_forward as use_packed_forward
     from binarize.packing import freeze as freeze
     from binarize.packing import fuse as fuse
     from binarize.packing import load_packed as load_packed
@@ -75,7 +75,7 @@ _HOME = {
     "save": "binarize.checkpoint",
     "study": "binarize.study.study",
     "trusting": "binarize.trust",
-    "use_packed_forward": "binarize.packed_product",
+    "use_packed_forward": "binarize.layers.classes",
 }
 
 __all__ = [

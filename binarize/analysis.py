@@ -222,7 +222,7 @@ def _norm_after(flow: Flow, site: int) -> str | None:
 
 
 def _ancestors(flow: Flow, name: str) -> tuple[str, ...]:
-    from binarize.attention import Explicit
+    from binarize.attention.multihead import Explicit
 
     around = [flow.modules[path] for path in _paths_around(name) if path in flow.modules]
     # An attention is taken apart in the copy that is recorded only; behind Explicit stands what it was.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from binarize import rivals
 from binarize.errors import CaptureError, UsageError
 from binarize.kernels import variants as kernels
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.packed.freeze import Example, freeze, pack_layers
 from binarize.packed.fuse import fuse
 from binarize.packed.fused_conv import FusedConv

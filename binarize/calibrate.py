@@ -43,7 +43,7 @@ from binarize.float_weights import float_names
 from binarize.inputs.arguments import Images, call
 from binarize.inputs.batches import as_batches, count, spread_images
 from binarize.inputs.seen import DataUse
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.liveness import measure_liveness
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from binarize.attention import ExplicitAttention
+from binarize.attention.multihead import ExplicitAttention
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["fill_float_model", "float_names", "load_float_state_dict"]
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from binarize.attention import ExplicitAttention, why_not_explicit
+from binarize.attention.explicit import why_not_explicit
+from binarize.attention.multihead import ExplicitAttention
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.dataflow import Flow
-from binarize.layers import binary_class, is_binary
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import is_binary
 
 __all__ = [
     "count_macs",

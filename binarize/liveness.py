@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.inputs.arguments import Images, call
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.report.live import LiveShare
 

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from binarize.dataflow import Flow
+from binarize.layers.shortcuts import ShortcutSpec
 from binarize.plan_activations import EXCHANGES, ActivationChange
-from binarize.shortcuts import ShortcutSpec
 
 __all__ = ["KNOWN_ACTIVATIONS", "NOTHING", "Origins", "first_path", "max_window", "tells"]
 

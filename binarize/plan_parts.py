@@ -8,13 +8,13 @@ from typing import Any
 
 from binarize.analysis import Analysis, Layer
 from binarize.dataflow import Flow
+from binarize.layers.shortcuts import ShortcutSpec
 from binarize.plan_activations import ActivationChange, Choice
 from binarize.plan_edits import Edits
 from binarize.plan_homes import house_activations
 from binarize.plan_origins import Origins
 from binarize.plan_shortcuts import ShortcutChange
 from binarize.plan_thresholds import choose_threshold, unknown_threshold
-from binarize.shortcuts import ShortcutSpec
 
 __all__ = ["LayerParts", "choose_parts"]
 

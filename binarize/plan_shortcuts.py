@@ -16,8 +16,8 @@ from typing import Literal
 from binarize.analysis import Analysis, Layer
 from binarize.blocks import Block
 from binarize.dataflow import Flow
+from binarize.layers.shortcuts import ShortcutSpec, plan_shortcut
 from binarize.plan_activations import Choice, channel_dim
-from binarize.shortcuts import ShortcutSpec, plan_shortcut
 
 __all__ = ["ShortcutChange", "change_shortcuts", "end_of", "in_place"]
 

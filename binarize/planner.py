@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from binarize.analysis import Analysis, Layer
-from binarize.attention import explicit_for
+from binarize.attention.explicit import explicit_for
 from binarize.capture import Opened
 from binarize.errors import NothingToBinarizeError
 from binarize.plan import Decision, Edit, Plan

@@ -9,7 +9,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from binarize.attention import make_explicit, why_not_explicit
+from binarize.attention.explicit import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import CheckError, RewriteError

@@ -15,7 +15,8 @@ from binarize.binarizers.dorefa import LayerScaledSign, ZeroOne
 from binarize.binarizers.ienet import MultiSign, StandardSign
 from binarize.binarizers.irnet import LibraWeight
 from binarize.binarizers.reactnet import RSign
-from binarize.layers import BinaryLayer, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import BinaryLayer
 from binarize.packed.fold import freeze_layer
 from binarize.packed.layers import FrozenLayer, PackedLayer
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from binarize.binarizers import adabin, bireal, bnn, dorefa, irnet, xnor, xnorpp
-from binarize.layers import Threshold, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import Threshold
 
 # A float layer of every class, with the shape of an input.
 LAYERS = {

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 import binarize
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import copy_model
 from binarize.modules.hooks import silenced_hooks
 from binarize.plan import Decision, Plan

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import binarize
-from binarize.attention import ExplicitAttention, explicit_attentions, make_explicit, why_not_explicit
+from binarize.attention.explicit import explicit_attentions, make_explicit, why_not_explicit
+from binarize.attention.multihead import ExplicitAttention
 from binarize.errors import UsageError
 from binarize.float_twin import float_twin
 from binarize.float_weights import float_names, load_float_state_dict
-from binarize.layers import BinaryLinear
+from binarize.layers.linear import BinaryLinear
 
 
 def attention(**options: Any) -> nn.MultiheadAttention:

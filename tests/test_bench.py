@@ -15,7 +15,7 @@ from binarize.bench import bench, interleaved, peak_bytes
 from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.cli import app
 from binarize.errors import UsageError
-from binarize.layers import BinaryConv2d
+from binarize.layers.conv import BinaryConv2d
 from binarize.packed.freeze import freeze, pack_layers
 
 

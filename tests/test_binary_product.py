@@ -8,9 +8,9 @@ import torch
 from layer_tables import LAYERS, METHODS, channels, convert, made
 from torch import nn
 
-from binarize import binary_product
 from binarize.errors import UsageError
-from binarize.layers import Threshold
+from binarize.layers import product
+from binarize.layers.layer import Threshold
 
 torch.set_num_threads(1)
 
@@ -140,7 +140,7 @@ def test_large_linear_weights_are_binarized_in_slices(monkeypatch):
         sliced.weight_binarizer.split = lambda w: rows.append(len(w)) or plain_split(w)  # noqa: B023
         expected = whole(x)
         expected.square().sum().backward()
-        monkeypatch.setattr(binary_product, "SLICE", 4 * 24)
+        monkeypatch.setattr(product, "SLICE", 4 * 24)
         y = sliced(x)
         y.square().sum().backward()
         with torch.no_grad():
@@ -157,7 +157,7 @@ def test_large_linear_weights_are_binarized_in_slices(monkeypatch):
 def test_the_gradients_of_slices_are_those_of_plain_autograd(monkeypatch, frozen):
     torch.manual_seed(0)
     x = torch.randn(7, 24, requires_grad=frozen != "input")
-    monkeypatch.setattr(binary_product, "SLICE", 4 * 24)
+    monkeypatch.setattr(product, "SLICE", 4 * 24)
     for method in METHODS:
         sliced = convert(nn.Linear(24, 10), method)
         sliced.weight.requires_grad_(frozen != "weight")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from binarize.channels import MeanChannels, RepeatChannels
+from binarize.layers.shortcuts import MeanChannels, RepeatChannels
 
 torch.set_num_threads(1)
 

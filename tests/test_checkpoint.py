@@ -26,7 +26,7 @@ import binarize
 from binarize.checkpoint import read_report, replace_model
 from binarize.errors import BinarizeError, CheckError, SourceError, UsageError
 from binarize.fingerprint import record_digest
-from binarize.layers import is_binary
+from binarize.layers.layer import is_binary
 from binarize.modules.tensors import tensor_digest
 
 Converted = Callable[..., nn.Module]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import binarize
 from binarize.analysis import Layer
 from binarize.errors import CheckError, StrictError, UsageError
-from binarize.layers import BinaryLayer, is_binary
+from binarize.layers.layer import BinaryLayer, is_binary
 from binarize.liveness import measure_liveness
 from binarize.rule_set import Rule
 

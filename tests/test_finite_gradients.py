@@ -14,8 +14,8 @@ import torchvision
 from torch import Tensor, nn
 
 import binarize
-from binarize.gradient_bound import BOUND, bounded
-from binarize.layers import BinaryLayer
+from binarize.layers.gradient_bound import BOUND, bounded
+from binarize.layers.layer import BinaryLayer
 
 SCHEMES = sorted(path.stem for path in (Path(__file__).parents[1] / "rules").glob("*.yaml"))
 CHANNELS = 16

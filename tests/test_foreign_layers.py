@@ -10,8 +10,10 @@ from torch import nn
 from binarize.binarizers.adabin import AdaptiveWeight
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.xnorpp import ChannelScale
-from binarize.foreign_layers import BinaryConv1D
-from binarize.layers import BinaryConv2d, BinaryLinear, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.conv import BinaryConv2d
+from binarize.layers.foreign import BinaryConv1D
+from binarize.layers.linear import BinaryLinear
 
 KINDS = [Conv2dSame, StdConv2d, StdConv2dSame, ScaledStdConv2d, ScaledStdConv2dSame]
 

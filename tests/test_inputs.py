@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import binarize
 from binarize.conversion import conversion_of
 from binarize.fingerprint import output_digest
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 IDS = torch.tensor([[3, 19, 7, 4], [1, 2, 19, 0]])
 IMAGE = nets.pictures(2)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 import binarize
-from binarize.attention import explicit_attentions
+from binarize.attention.explicit import explicit_attentions
 from binarize.capture import TraceError, capture, open_container, trace_container
 from binarize.errors import SourceError
 from binarize.generated import give_forward
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 Converted = Callable[..., nn.Module]
 every_net = pytest.mark.parametrize("name", list(nets.ALL))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.convert import PlannedConversion
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 FAST = ["torchvision:resnet18", "torchvision:mobilenet_v2", "timm:regnetx_002"]
 SLOW = [

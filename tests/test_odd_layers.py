@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 import binarize
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 FUNCTIONAL = "a functional call uses its weight, which no swap of modules reaches"
 FORWARD = "has a forward of its own"

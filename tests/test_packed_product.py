@@ -15,7 +15,8 @@ from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.reactnet import RSign
 from binarize.errors import UsageError
 from binarize.kernels import variants
-from binarize.layers import BinaryLayer, Threshold, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import BinaryLayer, Threshold
 
 pytestmark = pytest.mark.skipif(
     variants.active(needed=False) is None, reason="the native kernels are not built"

@@ -24,7 +24,7 @@ import binarize
 from binarize.conversion import conversion_of
 from binarize.cost import totals
 from binarize.errors import CheckError, SourceError, UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.packed.drift import measure_drift
 from binarize.packed.file import PackedModel, read_file, write_file
 from binarize.packed.freeze import frozen_record, pack_layers

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from binarize.pointwise import pointwise_backward
+from binarize.layers.pointwise import pointwise_backward
 
 torch.set_num_threads(1)
 # Planes of less and of more than 64 pixels, one pixel, one sample, one channel.

@@ -14,7 +14,7 @@ from test_planner import plan_of
 from torch import nn
 
 from binarize.errors import CheckError, RewriteError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import copy_model
 from binarize.plan import Edit, Plan
 from binarize.rewrite import rewrite

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from binarize.errors import UsageError
-from binarize.shortcuts import ShortcutSpec, plan_shortcut
+from binarize.layers.shortcuts import ShortcutSpec, plan_shortcut
 
 torch.set_num_threads(1)
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import binarize
 from binarize.cli import app
 from binarize.errors import CaptureError, NothingToBinarizeError, StrictError, UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 
 class Broken(nn.Module):

@@ -13,8 +13,9 @@ from torchvision.models import swin_transformer
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
 import binarize
-from binarize.attention import Explicit, make_explicit
-from binarize.layers import BinaryLinear
+from binarize.attention.explicit import make_explicit
+from binarize.attention.multihead import Explicit
+from binarize.layers.linear import BinaryLinear
 
 KINDS = [ShiftedWindowAttention, ShiftedWindowAttentionV2]
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.statistics import per_channel
 from binarize.binarizers.xnorpp import ChannelScale
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = [
     "Fit",

@@ -19,7 +19,7 @@ from binarize.calibration.reconstruct import Steps
 from binarize.errors import CheckError
 from binarize.inputs.arguments import Images, call
 from binarize.inputs.batches import count, images_at
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["reconstruct_jointly"]
 

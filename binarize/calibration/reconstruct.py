@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.calibration.sites import Site
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["Steps", "reconstruct", "site_output", "trained_parameters"]
 

@@ -35,7 +35,7 @@ from binarize.calibration.sites import (
     without_activation,
 )
 from binarize.calibration.thresholds import set_input
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["Settled", "settle"]
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["descend", "search_signs"]
 

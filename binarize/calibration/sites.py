@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from binarize.layers import BINARY_CLASSES, BinaryLayer
+from binarize.layers.classes import FLOAT_CLASSES
+from binarize.layers.layer import BinaryLayer
 
 __all__ = [
     "NORMS",
@@ -43,7 +44,7 @@ NORMS = (
     nn.GroupNorm,
     nn.modules.instancenorm._InstanceNorm,
 )
-LAYERS = tuple(BINARY_CLASSES)
+LAYERS = FLOAT_CLASSES
 
 _ADDS = ("add", "add_", "__add__", "__iadd__", "__radd__")
 _RELUS = ("relu", "relu_", "relu6", "hardtanh", "hardtanh_")

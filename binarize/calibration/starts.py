@@ -20,7 +20,7 @@ from binarize.errors import UsageError, way
 from binarize.inputs.arguments import Images
 from binarize.inputs.batches import count
 from binarize.inputs.noise import looks_like_noise
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 
 __all__ = ["check_calibration", "set_starts"]

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from binarize.inputs.arguments import Images, call
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["BehindBinary", "batch_norms", "reestimate"]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from binarize.calibration.statistics import BehindBinary, batch_norms
 from binarize.inputs.arguments import Images, call
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["set_input", "set_inputs", "split_point"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from binarize.attention import explicit_attentions, why_not_explicit
+from binarize.attention.explicit import explicit_attentions, why_not_explicit
 from binarize.capture.tape import Recording, record
 from binarize.errors import CaptureError, way
 from binarize.modules.copies import meta_like, shadow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from binarize.attention import ExplicitAttention
+from binarize.attention.multihead import ExplicitAttention
 
 __all__ = ["CONVOLUTIONS", "is_leaf", "is_opaque"]
 

@@ -24,7 +24,7 @@ from binarize.errors import UsageError
 from binarize.export import c_floats, c_layers
 from binarize.export.c_steps import Program, Step, Value, refuse
 from binarize.export.c_views import MOVES, moved
-from binarize.layers import BinaryLayer, Threshold, run_parts
+from binarize.layers.layer import BinaryLayer, Threshold, run_parts
 from binarize.modules.places import set_everywhere
 from binarize.packed.layers import PackedLayer
 

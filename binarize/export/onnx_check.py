@@ -26,7 +26,7 @@ from binarize.errors import CheckError
 from binarize.export.end_to_end import EndToEnd, largest_difference, largest_magnitude
 from binarize.export.onnx_layers import Probe
 from binarize.export.program import answers, tensors_of, with_rows
-from binarize.layers import run_parts
+from binarize.layers.layer import run_parts
 from binarize.modules.places import set_everywhere
 from binarize.packed.freeze import Example
 from binarize.packed.layers import PackedLayer

@@ -29,7 +29,7 @@ from binarize.binarizers.reactnet import RPReLU
 from binarize.binarizers.statistics import per_channel
 from binarize.errors import UsageError
 from binarize.export.program import record_program
-from binarize.layers import run_parts
+from binarize.layers.layer import run_parts
 from binarize.modules.places import set_everywhere
 from binarize.packed.freeze import Example
 from binarize.packed.layers import PackedLayer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.places import set_everywhere
 from binarize.modules.tensors import tied_tensors
 from binarize.packed.file import PackedModel

@@ -26,8 +26,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from binarize.foreign_layers import BinaryConv1D, BinaryConv2dSame, BinaryStdConv2d, BinaryStdConv2dSame
-from binarize.layers import BINARY_CLASSES, BinaryLayer
+from binarize.layers.classes import BINARY_CLASSES
+from binarize.layers.layer import BinaryLayer
 from binarize.packed.layers import Form, FrozenLayer
 from binarize.packed.levels import (
     InputLevels,
@@ -40,13 +40,6 @@ from binarize.packed.window import Window
 
 __all__ = ["folds", "freeze_layer", "without_norm"]
 
-_CLASSES = (
-    *BINARY_CLASSES.values(),
-    BinaryStdConv2d,
-    BinaryConv2dSame,
-    BinaryStdConv2dSame,
-    BinaryConv1D,
-)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
@@ -57,7 +50,7 @@ def freeze_layer(layer: BinaryLayer, norm: nn.Module | None = None) -> FrozenLay
     `norm` is a BatchNorm that reads its output and nothing else, to be part of the frozen layer. What stays float
     is shared with `layer`.
     """
-    if type(layer) not in _CLASSES:
+    if type(layer) not in BINARY_CLASSES:
         return f"{type(layer).__name__} has a forward of its own"
     if getattr(layer.input_binarizer, "scale_map", None) is not None:
         return f"{type(layer.input_binarizer).__name__} multiplies by a map of its input"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from binarize.capture import capture
 from binarize.errors import CaptureError, UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.places import set_everywhere
 from binarize.packed.fold import folds, freeze_layer, without_norm

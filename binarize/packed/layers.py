@@ -27,7 +27,7 @@ from binarize.kernels.bits import lower_of, pack_bits, stream_bytes
 from binarize.kernels.buffers.digest import digest_of
 from binarize.kernels.buffers.memory import check_readable, place
 from binarize.kernels.tracing import is_recorded
-from binarize.layers import BinaryLayer, run_parts
+from binarize.layers.layer import BinaryLayer, run_parts
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.window import Window
 

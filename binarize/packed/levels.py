@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from binarize.layers import BinaryLayer, Threshold
+from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.packed.window import Window
 
 __all__ = ["InputLevels", "WeightLevels", "read_input", "read_weight"]

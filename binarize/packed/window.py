@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.errors import UsageError
-from binarize.foreign_layers import BinaryConv2dSame
 from binarize.kernels.geometry import Geometry
-from binarize.layers import BinaryLayer
+from binarize.layers.foreign import BinaryConv2dSame
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["Window"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["NORMS", "new_norm", "start_variance"]
 

@@ -7,18 +7,19 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from binarize.attention import leave_fast_path
+from binarize.attention.explicit import leave_fast_path
 from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.binarizers.reactnet import RSign
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
-from binarize.layers import BinaryLayer, Threshold, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import BinaryLayer, Threshold
+from binarize.layers.shortcuts import ShortcutSpec
 from binarize.modules.places import set_everywhere
 from binarize.parts import Part
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
 from binarize.scheme import Scheme
-from binarize.shortcuts import ShortcutSpec
 
 __all__ = ["swap_layer"]
 

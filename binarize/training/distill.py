@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from binarize.errors import UsageError, did_you_mean
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, opened
 

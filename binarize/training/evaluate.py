@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.training.correlation import Correlation

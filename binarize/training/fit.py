@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from binarize.errors import BinarizeError, SourceError, UsageError, without_traceback
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.training.callbacks import Checkpoints, Rows
 from binarize.training.data import Augment, Preprocessing, evaluation_loader, training_loader

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["Flips", "binary_signs"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["broken_gradient", "broken_output", "broken_parameter", "finite_gradients"]
 

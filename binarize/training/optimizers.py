@@ -30,7 +30,7 @@ from binarize.binarizers.ienet import StandardSign
 from binarize.binarizers.irnet import LibraWeight
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError, did_you_mean
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.training.recipe import Recipe
 
 __all__ = [

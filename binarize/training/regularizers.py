@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import UsageError, did_you_mean
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["REGULARIZERS", "bipolar", "euclidean", "manhattan", "regularization"]
 

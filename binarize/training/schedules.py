@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from binarize.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 
 __all__ = ["KINDS", "Kind", "Schedules", "fourier_terms", "sharpness", "tolerance"]
 

@@ -13,7 +13,8 @@ from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration.closed_form import affine, fit_classifier, fit_layer, fit_with_shortcut
 from binarize.calibration.signs import descend, search_signs
 from binarize.calibration.thresholds import split_point
-from binarize.layers import BinaryConv2d, BinaryLinear
+from binarize.layers.conv import BinaryConv2d
+from binarize.layers.linear import BinaryLinear
 
 
 def test_least_squares_finds_the_line_and_variance_its_spread() -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 import binarize
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
-from binarize.channels import MeanChannels, RepeatChannels
 from binarize.errors import CheckError, UsageError
 from binarize.kernels.bits import stream_bytes
-from binarize.layers import Threshold
+from binarize.layers.layer import Threshold
+from binarize.layers.shortcuts import MeanChannels, RepeatChannels
 from binarize.packed.layers import PackedLayer
 
 onnx = pytest.importorskip("onnx")

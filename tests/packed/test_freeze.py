@@ -18,7 +18,8 @@ from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
 from binarize.binarizers.ienet import OutputScale
 from binarize.binarizers.xnor import MappedSign
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer, Threshold, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.packed.fold import freeze_layer
 from binarize.packed.freeze import freeze, frozen_record, pack_layers
 from binarize.packed.layers import FrozenLayer, PackedLayer

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
-from binarize.layers import BinaryLayer, Threshold
+from binarize.layers.layer import BinaryLayer, Threshold
+from binarize.layers.shortcuts import ShortcutSpec
 from binarize.packed.fold import freeze_layer
 from binarize.packed.layers import FrozenLayer, PackedLayer
-from binarize.shortcuts import ShortcutSpec
 
 SHAPE = (2, 8, 7, 6)
 
@@ -163,7 +163,7 @@ def test_every_shortcut_and_activation(name: str, activation: str) -> None:
 
 def made(float_layer: nn.Module, **parts: nn.Module) -> BinaryLayer:
     """An AdaBin layer from a float one."""
-    from binarize.layers import binary_class
+    from binarize.layers.classes import binary_class
 
     cls = binary_class(float_layer)
     assert cls is not None

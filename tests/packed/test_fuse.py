@@ -16,7 +16,8 @@ from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import CaptureError
 from binarize.kernels import variants
-from binarize.layers import BinaryConv2d, BinaryLinear
+from binarize.layers.conv import BinaryConv2d
+from binarize.layers.linear import BinaryLinear
 from binarize.packed.freeze import freeze, pack_layers
 from binarize.packed.fuse import fuse
 from binarize.packed.fused_conv import FusedConv

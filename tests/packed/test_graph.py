@@ -74,7 +74,7 @@ NONE = {
 @pytest.mark.parametrize("name", [name for name in nets.ALL if name not in NONE])
 def test_a_network_stands_alone(name: str, converted: Converted, tmp_path: Path) -> None:
     built = check_alone(packed_of(converted(name)), tmp_path)
-    own = (nets.Net, binarize.layers.BinaryLayer)
+    own = (nets.Net, binarize.layers.layer.BinaryLayer)
     assert not any(isinstance(module, own) or "nets" in type(module).__module__ for module in built.modules())
 
 

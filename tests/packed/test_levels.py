@@ -15,7 +15,9 @@ from binarize.binarizers.dorefa import LayerScaledSign, ZeroOne
 from binarize.binarizers.ienet import MultiSign
 from binarize.binarizers.irnet import LibraWeight
 from binarize.binarizers.reactnet import RSign
-from binarize.layers import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, Threshold
+from binarize.layers.conv import BinaryConv2d, BinaryConvTranspose2d
+from binarize.layers.layer import Threshold
+from binarize.layers.linear import BinaryLinear
 from binarize.packed.levels import InputLevels, WeightLevels, read_input, read_weight
 from binarize.packed.window import Window
 

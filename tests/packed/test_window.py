@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from binarize.binarizers.bnn import SteSign
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer, binary_class
+from binarize.layers.classes import binary_class
+from binarize.layers.layer import BinaryLayer
 from binarize.packed.window import Window
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

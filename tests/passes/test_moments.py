@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.channels import MeanChannels, RepeatChannels
+from binarize.layers.shortcuts import MeanChannels, RepeatChannels
 from binarize.passes.moments import promised
 from binarize.plan_origins import NOTHING
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from binarize.binarizers.bnn import SteSign
-from binarize.layers import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear
+from binarize.layers.conv import BinaryConv2d, BinaryConvTranspose2d
+from binarize.layers.linear import BinaryLinear
 from binarize.passes.norm import new_norm, start_variance
 
 

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from binarize.errors import RewriteError
-from binarize.layers import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, Threshold
+from binarize.layers.conv import BinaryConv2d, BinaryConvTranspose2d
+from binarize.layers.layer import Threshold
+from binarize.layers.linear import BinaryLinear
+from binarize.layers.shortcuts import ShortcutSpec
 from binarize.passes import swap_layer
 from binarize.rules import load_rule_set
-from binarize.shortcuts import ShortcutSpec
 
 NOTHING: dict[str, Any] = {
     "norm": None, "input_norm": None, "threshold": None, "own_threshold": False, "shortcut": None, "shortcut_inside": False,

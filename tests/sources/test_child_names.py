@@ -12,7 +12,7 @@ from torch import nn
 
 import binarize
 from binarize.errors import SourceError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.packing import fuse
 from binarize.sources import load
 

@@ -94,7 +94,7 @@ def test_modules_that_are_not_whole_are_refused(table: str, tmp_path) -> None:  
 
 def test_binarized_modules_are_refused() -> None:
     from binarize.binarizers import bnn, xnor
-    from binarize.layers import BinaryLinear
+    from binarize.layers.linear import BinaryLinear
 
     layer = BinaryLinear.from_float(
         nn.Linear(2, 2), weight_binarizer=xnor.ScaledSign(), input_binarizer=bnn.SteSign()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.training.flips import Flips, binary_signs
 
 Converted = Callable[..., nn.Module]

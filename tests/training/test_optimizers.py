@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.training.optimizers import latent_ranges, make_optimizer, make_rates, parameter_groups
 from binarize.training.recipe import Recipe
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import UsageError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.training.regularizers import bipolar, euclidean, manhattan, regularization
 
 W = [[0.5, -0.2, 0.1, -1.2], [0.3, 0.4, -0.6, 0.9]]

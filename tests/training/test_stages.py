@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers import adabin, bireal, bnn, dorefa, ienet, irnet, reactnet
 from binarize.errors import RuleError
-from binarize.layers import BinaryLayer
+from binarize.layers.layer import BinaryLayer
 from binarize.training.flips import Flips
 from binarize.training.optimizers import parameter_groups
 from binarize.training.recipe import Recipe

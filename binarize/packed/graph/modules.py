@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.binarizers.xnorpp import ChannelScale
-from binarize.channels import MeanChannels, RepeatChannels
 from binarize.errors import UsageError
-from binarize.layers import Threshold
+from binarize.layers.layer import Threshold
+from binarize.layers.shortcuts import MeanChannels, RepeatChannels
 
 __all__ = ["describe", "make", "may_hold", "own_tensors"]
 

@@ -14,16 +14,20 @@ from __future__ import annotations
 import math
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from binarize.layers import BinaryConv2d, BinaryLayer, BinaryLinear
+from binarize.layers.conv import BinaryConv2d
+from binarize.layers.linear import BinaryLinear
 
-__all__ = ["foreign_class"]
+__all__ = ["BinaryConv1D", "BinaryConv2dSame", "BinaryStdConv2d", "BinaryStdConv2dSame"]
 
 
 class BinaryStdConv2d(BinaryConv2d):
     """`timm.layers.StdConv2d`, `ScaledStdConv2d`: weights standardized per filter, then binarized."""
+
+    replaces = None
+    others = frozenset({("timm", "StdConv2d"), ("timm", "ScaledStdConv2d")})
 
     def real_weight(self) -> Tensor:
         layer = cast(Any, self)
@@ -38,6 +42,9 @@ class BinaryStdConv2d(BinaryConv2d):
 
 class BinaryConv2dSame(BinaryConv2d):
     """`timm.layers.Conv2dSame`: as much padding as keeps ceil(size / stride) positions, more after than before."""
+
+    replaces = None
+    others = frozenset({("timm", "Conv2dSame")})
 
     def operand(self, x: Tensor) -> Tensor:
         a, conv = self.binarized_input(x), cast(Any, self)
@@ -55,9 +62,15 @@ class BinaryConv2dSame(BinaryConv2d):
 class BinaryStdConv2dSame(BinaryStdConv2d, BinaryConv2dSame):
     """`timm.layers.StdConv2dSame`, `ScaledStdConv2dSame`: both of the above."""
 
+    replaces = None
+    others = frozenset({("timm", "StdConv2dSame"), ("timm", "ScaledStdConv2dSame")})
+
 
 class BinaryConv1D(BinaryLinear):
     """`transformers.pytorch_utils.Conv1D`: a linear layer on (..., I), its weight kept as (I, O)."""
+
+    replaces = None
+    others = frozenset({("transformers", "Conv1D")})
 
     @property
     def in_features(self) -> int:  # type: ignore[override]
@@ -71,21 +84,3 @@ class BinaryConv1D(BinaryLinear):
 
     def real_weight(self) -> Tensor:
         return super().real_weight().t()
-
-
-# (library, exact class name) -> the binary class.
-_KNOWN: dict[tuple[str, str], type[BinaryLayer]] = {
-    ("timm", "Conv2dSame"): BinaryConv2dSame,
-    ("timm", "Linear"): BinaryLinear,
-    ("timm", "ScaledStdConv2d"): BinaryStdConv2d,
-    ("timm", "ScaledStdConv2dSame"): BinaryStdConv2dSame,
-    ("timm", "StdConv2d"): BinaryStdConv2d,
-    ("timm", "StdConv2dSame"): BinaryStdConv2dSame,
-    ("transformers", "Conv1D"): BinaryConv1D,
-}
-
-
-def foreign_class(layer: nn.Module) -> type[BinaryLayer] | None:
-    """The binary class for a layer of a library's own; None for any other."""
-    kind = type(layer)
-    return _KNOWN.get((kind.__module__.partition(".")[0], kind.__name__))

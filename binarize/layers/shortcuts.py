@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import torch
+from torch import Tensor, nn
+
+from binarize.binarizers.xnorpp import ChannelScale
 from binarize.errors import UsageError
 
-if TYPE_CHECKING:
-    from torch import nn
-
-__all__ = ["ShortcutSpec", "plan_shortcut"]
+__all__ = ["MeanChannels", "RepeatChannels", "ShortcutSpec", "plan_shortcut"]
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,6 @@ class ShortcutSpec:
 
     def build(self, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
         """The module. `ndim` counts spatial axes: 2 for images, 0 for (..., C)."""
-        from torch import nn
-
-        from binarize.binarizers.xnorpp import ChannelScale
-        from binarize.channels import MeanChannels, RepeatChannels
-
         if not self.conv and in_channels * self.repeat != out_channels * self.mean:
             raise UsageError(f"shortcut {self.kind}: cannot lead {in_channels} channels to {out_channels}")
         channel_dim = 1 if ndim else -1
@@ -101,8 +97,6 @@ class ShortcutSpec:
 
 
 def _projection(in_channels: int, out_channels: int, ndim: int) -> list[nn.Module]:
-    from torch import nn
-
     if ndim == 0:
         return [nn.Linear(in_channels, out_channels, bias=False), nn.LayerNorm(out_channels)]
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[ndim - 1]
@@ -152,3 +146,32 @@ def plan_shortcut(
 
 def _shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
+
+
+class RepeatChannels(nn.Module):
+    """x repeated along the channels: (N, C, ...) -> (N, times * C, ...)."""
+
+    def __init__(self, times: int, channel_dim: int = 1) -> None:
+        super().__init__()
+        self.times, self.channel_dim = times, channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x] * self.times, dim=self.channel_dim)
+
+    def extra_repr(self) -> str:
+        return f"times={self.times}, channel_dim={self.channel_dim}"
+
+
+class MeanChannels(nn.Module):
+    """Mean of groups of channels: (N, groups * C, ...) -> (N, C, ...), channel c from c, c + C, c + 2C, ..."""
+
+    def __init__(self, groups: int, channel_dim: int = 1) -> None:
+        super().__init__()
+        self.groups, self.channel_dim = groups, channel_dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        dim = self.channel_dim % x.dim()
+        return x.unflatten(dim, (self.groups, -1)).mean(dim)
+
+    def extra_repr(self) -> str:
+        return f"groups={self.groups}, channel_dim={self.channel_dim}"

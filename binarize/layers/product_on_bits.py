@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,44 +29,67 @@ from binarize.kernels.bits import WORD
 from binarize.kernels.geometry import Geometry
 from binarize.kernels.tracing import is_recorded
 
-if TYPE_CHECKING:
-    from binarize.layers import BinaryLayer
+__all__ = ["MODES", "Multiplies", "checked_mode", "packed_product"]
 
-__all__ = ["MODES", "packed_product", "use_packed_forward"]
 
 MODES = ("auto", "on", "off")
 _VARIABLE = "BINARIZE_PACKED_FORWARD"
 
 
-def use_packed_forward(model: nn.Module, mode: str = "auto") -> int:
-    """How the binary layers of a model compute their forward pass; the number of layers that were told.
+class Multiplies(Protocol):
+    """What a product needs of a binary layer.
 
-    auto   on bits where the layer can and the shape makes it faster (how every layer starts)
-    on     on bits wherever the layer can
-    off    by torch's float convolutions and matrix products
-
-    A layer can where both of its binarizers have two values a layer or a filter, there is one group, zeros are padded
-    (or -1 or +1, with ±1 inputs), and the input is float32 on a CPU that the kernels know. The environment variable
-    BINARIZE_PACKED_FORWARD, read once, is the mode of layers that were told nothing. Gradients are computed in the
-    same way in all modes; with ±1 inputs and weights they are the same to the bit.
-
-    Example:
-        >>> use_packed_forward(nn.Sequential(nn.ReLU()), "off")
-        0
-
-    Raises: UsageError for a mode that is none of the three.
+    Shapes are the layer's own: (N, I, ...) -> (N, O, ...) of a convolution, (..., I) -> (..., O) of a linear layer.
     """
-    _checked(mode, "mode")
-    from binarize.layers import BinaryLayer  # it imports this file
 
-    layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
-    for layer in layers:
-        layer.packed_forward = mode
-    return len(layers)
+    threshold: nn.Module | None
+    input_binarizer: nn.Module | None
+    weight_binarizer: nn.Module
+    packed_forward: str | None
+
+    def real_weight(self) -> Tensor:
+        """The real-valued weight that is binarized."""
+
+    def binarized_weight(
+        self, weight: Tensor | None = None, levels: FilterLevels | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(two-valued weight, scale per output channel or None), or some rows of them."""
+
+    def scale_of(self, scale: Tensor | None) -> Tensor | None:
+        """A scale per filter as it multiplies the output."""
+
+    def operand(self, x: Tensor) -> Tensor:
+        """The binary input, padded where the convolution itself cannot pad like that."""
+
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        """The convolution or matrix product of an operand and a binary weight, or rows of it."""
+
+    def multiply_backward(
+        self,
+        g: Tensor,
+        a: Tensor,
+        values: Tensor,
+        needs: tuple[bool, bool],
+        size: list[int] | None,
+        out: tuple[Tensor | None, Tensor | None] = (None, None),
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients of `multiply` at the operand and at the binary weight, as far as `needs` asks for them."""
+
+    def is_batch(self, x: Tensor) -> bool:
+        """Whether x has a batch axis."""
+
+    def geometry_on(self, x: Tensor) -> Geometry | None:
+        """What the kernels have to know of this layer for such an input; None where they cannot compute it."""
+
+    def as_image(self, x: Tensor) -> Tensor:
+        """The input as (N, C, H, W)."""
+
+    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
+        """The output from one of (N, O, H', W')."""
 
 
 def packed_product(
-    layer: BinaryLayer, x: Tensor, weight: Tensor, *, exact: bool
+    layer: Multiplies, x: Tensor, weight: Tensor, *, exact: bool
 ) -> tuple[Tensor, FilterLevels] | None:
     """(product, what the weight's filters are); None where plain torch computes it.
 
@@ -93,7 +116,7 @@ def packed_product(
     return _computed(layer, x, weight, geometry, inputs, filters[0]), filters
 
 
-def _levels(layer: BinaryLayer, weight: Tensor) -> tuple[Levels | None, FilterLevels | None]:
+def _levels(layer: Multiplies, weight: Tensor) -> tuple[Levels | None, FilterLevels | None]:
     """What the layer's binarizers make of the input and of the weight, None where it is not two levels."""
     binarizer, front = layer.input_binarizer, layer.threshold
     if not isinstance(binarizer, Pure) or not isinstance(layer.weight_binarizer, WeightBinarizer):
@@ -111,7 +134,7 @@ def _levels(layer: BinaryLayer, weight: Tensor) -> tuple[Levels | None, FilterLe
 
 
 def _computed(
-    layer: BinaryLayer, x: Tensor, weight: Tensor, geometry: Geometry, inputs: Levels, filters: Levels
+    layer: Multiplies, x: Tensor, weight: Tensor, geometry: Geometry, inputs: Levels, filters: Levels
 ) -> Tensor:
     variant, n = variants.active(needed=False), geometry.out_channels
     assert variant is not None
@@ -157,10 +180,10 @@ def _faster(geometry: Geometry, x: Tensor) -> bool:
 
 @lru_cache(maxsize=1)
 def _default_mode() -> str:
-    return _checked(os.environ.get(_VARIABLE, "auto"), _VARIABLE)
+    return checked_mode(os.environ.get(_VARIABLE, "auto"), _VARIABLE)
 
 
-def _checked(mode: str, name: str) -> str:
+def checked_mode(mode: str, name: str) -> str:
     if mode not in MODES:
         raise UsageError(f"{name} {mode!r} is none of {', '.join(MODES)}{did_you_mean(mode, MODES)}")
     return mode

@@ -19,7 +19,7 @@ gradient is wanted.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +28,7 @@ from torch.autograd.function import BackwardCFunction
 from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError
 from binarize.kernels import elementwise
-from binarize.packed_product import packed_product
-
-if TYPE_CHECKING:
-    from binarize.layers import BinaryLayer
+from binarize.layers.product_on_bits import Multiplies, packed_product
 
 __all__ = ["SLICE", "binary_product"]
 
@@ -39,7 +36,7 @@ __all__ = ["SLICE", "binary_product"]
 SLICE = 1 << 22
 
 
-def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tuple[Tensor, Tensor | None]:
+def binary_product(layer: Multiplies, x: Tensor, size: list[int] | None) -> tuple[Tensor, Tensor | None]:
     """(product of the layer's binary input and weight, the weight's scale or None); `x` is the layer's input.
 
     `size` is the output size that a transposed convolution was asked for.
@@ -59,7 +56,7 @@ def binary_product(layer: BinaryLayer, x: Tensor, size: list[int] | None) -> tup
     return _sliced_product(layer, a, weight, size)
 
 
-def _parameters(layer: BinaryLayer) -> list[nn.Parameter]:
+def _parameters(layer: Multiplies) -> list[nn.Parameter]:
     # Module.parameters looks for doubles, which takes as long as a small product.
     found = [p for part in _parts(layer) for m in _modules(part) for p in m._parameters.values()]
     return [p for p in found if p is not None]
@@ -69,12 +66,12 @@ def _modules(part: nn.Module) -> Iterable[nn.Module]:
     return part.modules() if part._modules else (part,)
 
 
-def _parts(layer: BinaryLayer) -> list[nn.Module]:
+def _parts(layer: Multiplies) -> list[nn.Module]:
     parts = (layer.threshold, layer.input_binarizer, layer.weight_binarizer)
     return [part for part in parts if part is not None]
 
 
-def _can_recompute(layer: BinaryLayer, x: Tensor, weight: Tensor) -> bool:
+def _can_recompute(layer: Multiplies, x: Tensor, weight: Tensor) -> bool:
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
     if type(x) is not Tensor or type(weight) is not nn.Parameter or not layer.is_batch(x):
@@ -82,7 +79,7 @@ def _can_recompute(layer: BinaryLayer, x: Tensor, weight: Tensor) -> bool:
     return _is_plain(layer)
 
 
-def _is_plain(layer: BinaryLayer) -> bool:
+def _is_plain(layer: Multiplies) -> bool:
     """Whether nothing tells when its parts run, and how often."""
     if not isinstance(layer.weight_binarizer, WeightBinarizer):
         return False
@@ -96,7 +93,7 @@ def _has_hooks(part: nn.Module) -> bool:
     )
 
 
-def _slices(layer: BinaryLayer, weight: Tensor) -> list[slice]:
+def _slices(layer: Multiplies, weight: Tensor) -> list[slice]:
     """Rows of the weight to take at a time; all of them unless the weight is large and linear."""
     binarizer = layer.weight_binarizer
     independent = isinstance(binarizer, WeightBinarizer) and binarizer.per_filter
@@ -107,7 +104,7 @@ def _slices(layer: BinaryLayer, weight: Tensor) -> list[slice]:
 
 
 def _sliced_product(
-    layer: BinaryLayer, a: Tensor, weight: Tensor, size: list[int] | None
+    layer: Multiplies, a: Tensor, weight: Tensor, size: list[int] | None
 ) -> tuple[Tensor, Tensor | None]:
     """The product and the scale, without gradients."""
     outputs, scales = [], []
@@ -135,7 +132,7 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, layer: BinaryLayer, size: list[int] | None, x: Tensor, weight: Tensor, *parameters: Tensor
+        ctx: Any, layer: Multiplies, size: list[int] | None, x: Tensor, weight: Tensor, *parameters: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         ctx.layer, ctx.size, ctx.parameters = layer, size, _parameters(layer)
         ctx.save_for_backward(x, weight, *parameters)
@@ -152,7 +149,7 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gy: Tensor, gscale: Tensor | None) -> tuple[Tensor | None, ...]:
-        layer: BinaryLayer = ctx.layer
+        layer: Multiplies = ctx.layer
         x, weight, *_ = ctx.saved_tensors
         _, _, need_x, need_w, *_ = ctx.needs_input_grad
         # The layer's own objects: a saved parameter may come back as a copy, which no gradient is known for.

@@ -10,35 +10,22 @@ lies outside the two values; `pad_value` -1 or +1 pads inside them instead.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from binarize.binarizers.sign import FilterLevels, Pure
 from binarize.binarizers.statistics import channel_mean, per_channel
-from binarize.binary_product import binary_product
 from binarize.errors import UsageError
-from binarize.gradient_bound import bound_gradient
-from binarize.kernels.geometry import Geometry, kernel_geometry
+from binarize.kernels.geometry import Geometry
 from binarize.kernels.tracing import as_one_node
-from binarize.pointwise import is_pointwise, pointwise_backward
+from binarize.layers.gradient_bound import bound_gradient
+from binarize.layers.pointwise import is_pointwise, pointwise_backward
+from binarize.layers.product import binary_product
 
-__all__ = [
-    "BinaryConv1d",
-    "BinaryConv2d",
-    "BinaryConv3d",
-    "BinaryConvTranspose1d",
-    "BinaryConvTranspose2d",
-    "BinaryConvTranspose3d",
-    "BinaryLayer",
-    "BinaryLinear",
-    "Threshold",
-    "binary_class",
-    "is_binary",
-    "run_parts",
-]
+__all__ = ["BinaryLayer", "Threshold", "is_binary", "run_parts"]
+
 
 # Children of a binary layer, in the order in which they act.
 PARTS = ("threshold", "input_binarizer", "weight_binarizer", "scale", "norm", "shortcut", "activation")
@@ -86,8 +73,31 @@ class BinaryLayer(nn.Module):
     pad_value: float
     shortcut_inside: bool
     activation_inside: bool
-    # See `packed_product.use_packed_forward`; None is what the environment says.
+    # See `classes.use_packed_forward`; None is what the environment says.
     packed_forward: str | None = None
+    # The float class whose place this one takes; None where it takes that of `others` alone.
+    replaces: ClassVar[type[nn.Module] | None] = None
+    # (library, exact class) of layers with a forward of their own that this class computes too.
+    others: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+
+    @classmethod
+    def accepts(cls, layer: nn.Module) -> bool:
+        """Whether this class can take the place of that layer.
+
+        Not of a subclass that computes in its own way (`forward` or `_conv_forward` overridden), of a layer whose
+        weight is not its own parameter (parametrized, weight_norm, not yet initialised), of one that is binary already.
+        """
+        if is_binary(layer) or not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            return False
+        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
+            return False
+        kind, base = type(layer), cls.replaces
+        if (kind.__module__.partition(".")[0], kind.__name__) in cls.others:
+            return True
+        if base is None or not isinstance(layer, base):
+            return False
+        methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
+        return all(getattr(kind, name) is getattr(base, name) for name in methods)
 
     @classmethod
     def from_float(
@@ -108,11 +118,18 @@ class BinaryLayer(nn.Module):
         With a norm, the bias moves into the norm's bias. Parts take the weight's device and dtype and the
         layer's training flag. `pad_value` counts where a layer pads with zeros; linear and transposed layers
         do not.
+
+        Raises: UsageError, where this class does not accept the layer.
         """
-        expected = binary_class(layer)
-        if expected is not cls:
-            found, wanted = type(layer).__name__, "none" if expected is None else expected.__name__
-            raise UsageError(f"{cls.__name__}.from_float: the binary class of {found} is {wanted}")
+        if not cls.accepts(layer):
+            wanted = (
+                cls.replaces.__name__
+                if cls.replaces is not None
+                else " or ".join(name for _, name in cls.others)
+            )
+            raise UsageError(
+                f"{cls.__name__}.from_float takes {wanted} as torch computes it, not {type(layer).__name__}"
+            )
         new: Any = cls.__new__(cls)
         # The hook dictionaries themselves are carried over, so that the user's handles still remove their
         # hooks.
@@ -265,173 +282,6 @@ def _sides(layer: nn.Module) -> list[int]:
     return [int(side) for side in reversed(conv.padding) for _ in range(2)]
 
 
-class _BinaryConv(BinaryLayer):
-    """(N, I, ...) with weight (O, I / groups, ...) -> (N, O, ...)."""
-
-    def operand(self, x: Tensor) -> Tensor:
-        a, conv = self.binarized_input(x), cast(Any, self)
-        if self._pads_itself():
-            return a
-        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-        # Other modes take no value.
-        value = self.pad_value if mode == "constant" else None
-        return F.pad(a, conv._reversed_padding_repeated_twice, mode=mode, value=value)
-
-    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
-        stride, padding, dilation, _, _, groups = self._geometry(a, size)
-        function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
-        return function(a, values, None, stride, padding, dilation, groups)
-
-    def geometry_on(self, x: Tensor) -> Geometry | None:
-        conv, axes = cast(Any, self), cast(Tensor, self.weight).dim() - 2
-        if type(self).operand is not _BinaryConv.operand or axes > 2 or not self.is_batch(x):
-            return None
-        if conv.padding_mode != "zeros" or self.pad_value not in (-1, 0, 1):
-            return None
-        first = [1] * (2 - axes)
-        # [before, after] of the last axis first.
-        sides = [*conv._reversed_padding_repeated_twice, 0, 0]
-        return kernel_geometry(
-            (conv.in_channels, conv.out_channels),
-            (*first, *conv.kernel_size),
-            (*first, *conv.stride),
-            (sides[2], sides[3], sides[0], sides[1]),
-            (*first, *conv.dilation),
-            conv.groups,
-            int(self.pad_value),
-        )
-
-    def as_image(self, x: Tensor) -> Tensor:
-        return x.unsqueeze(2) if x.dim() == 3 else x
-
-    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
-        return y.squeeze(2) if x.dim() == 3 else y
-
-    def _pads_itself(self) -> bool:
-        """Whether the convolution pads: with zeros, as much before as after each axis."""
-        conv = cast(Any, self)
-        # [before, after] of the last axis first.
-        sides = conv._reversed_padding_repeated_twice
-        return conv.padding_mode == "zeros" and self.pad_value == 0 and sides[::2] == sides[1::2]
-
-    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
-        conv = cast(Any, self)
-        padding = (
-            conv._reversed_padding_repeated_twice[::-2]
-            if self._pads_itself()
-            else [0] * len(conv.kernel_size)
-        )
-        return conv.stride, padding, conv.dilation, False, [0] * len(padding), conv.groups
-
-    def _per_channel(self, scale: Tensor) -> Tensor:
-        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
-
-
-class BinaryConv1d(_BinaryConv, nn.Conv1d):
-    """`nn.Conv1d` on binary weights and, with an input binarizer, binary inputs."""
-
-
-class BinaryConv2d(_BinaryConv, nn.Conv2d):
-    """`nn.Conv2d` on binary weights and, with an input binarizer, binary inputs."""
-
-
-class BinaryConv3d(_BinaryConv, nn.Conv3d):
-    """`nn.Conv3d` on binary weights and, with an input binarizer, binary inputs."""
-
-
-class _BinaryConvTranspose(BinaryLayer):
-    """(N, I, ...) with weight (I, O / groups, ...) -> (N, O, ...)."""
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        node = as_one_node(self, x, output_size)
-        return self._finish(x, *binary_product(self, x, output_size)) if node is None else node
-
-    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
-        stride, padding, dilation, _, extra, groups = self._geometry(a, size)
-        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[values.dim() - 3]
-        return function(a, values, None, stride, padding, extra, groups, dilation)
-
-    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
-        conv = cast(Any, self)
-        n = len(conv.kernel_size)
-        extra = conv._output_padding(a, size, conv.stride, conv.padding, conv.kernel_size, n, conv.dilation)
-        return conv.stride, conv.padding, conv.dilation, True, extra, conv.groups
-
-    def _per_channel(self, scale: Tensor) -> Tensor:
-        # Weight (I, O / groups, ...): a number per index of axis 1 is shared by all groups. A bias has all O.
-        groups, out_channels = cast(Any, self).groups, cast(Any, self).out_channels
-        if scale.numel() not in (1, out_channels):
-            scale = scale.reshape(-1).repeat(groups)
-        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
-
-
-class BinaryConvTranspose1d(_BinaryConvTranspose, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d` on binary weights and, with an input binarizer, binary inputs."""
-
-
-class BinaryConvTranspose2d(_BinaryConvTranspose, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` on binary weights and, with an input binarizer, binary inputs."""
-
-
-class BinaryConvTranspose3d(_BinaryConvTranspose, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d` on binary weights and, with an input binarizer, binary inputs."""
-
-
-class BinaryLinear(BinaryLayer, nn.Linear):
-    """`nn.Linear` on binary weights and, with an input binarizer, binary inputs: (..., I) -> (..., O)."""
-
-    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
-        return F.linear(a, values)
-
-    def multiply_backward(
-        self,
-        g: Tensor,
-        a: Tensor,
-        values: Tensor,
-        needs: tuple[bool, bool],
-        size: list[int] | None,
-        out: tuple[Tensor | None, Tensor | None] = (None, None),
-    ) -> tuple[Tensor | None, Tensor | None]:
-        sum_a, place = out
-        flat_g, flat_a = g.reshape(-1, g.shape[-1]), a.reshape(-1, a.shape[-1]).to(g.dtype)
-        g_a = g_values = None
-        if needs[0] and sum_a is not None:
-            g_a = sum_a
-            g_a.view(-1, g_a.shape[-1]).addmm_(flat_g, values.to(g.dtype))
-        elif needs[0]:
-            g_a = g @ values.to(g.dtype)
-        if needs[1]:
-            g_values = torch.mm(flat_g.t(), flat_a, out=place)
-        return g_a, g_values
-
-    def is_batch(self, x: Tensor) -> bool:
-        return True
-
-    def geometry_on(self, x: Tensor) -> Geometry | None:
-        linear = cast(Any, self)
-        return kernel_geometry((linear.in_features, linear.out_features)) if x.dim() else None
-
-    def as_image(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, x.shape[-1], 1, 1)
-
-    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
-        return y.reshape(*x.shape[:-1], -1)
-
-    def _per_channel(self, scale: Tensor) -> Tensor:
-        return scale.reshape(-1)
-
-
-BINARY_CLASSES: dict[type[nn.Module], type[BinaryLayer]] = {
-    nn.Conv1d: BinaryConv1d,
-    nn.Conv2d: BinaryConv2d,
-    nn.Conv3d: BinaryConv3d,
-    nn.ConvTranspose1d: BinaryConvTranspose1d,
-    nn.ConvTranspose2d: BinaryConvTranspose2d,
-    nn.ConvTranspose3d: BinaryConvTranspose3d,
-    nn.Linear: BinaryLinear,
-}
-
-
 def run_parts(layer: Any, x: Tensor, y: Tensor) -> Tensor:
     """What follows the product `y` of a binary layer on `x`, trained, frozen or packed: the parts that it runs itself."""
     if layer.norm is not None:
@@ -441,31 +291,6 @@ def run_parts(layer: Any, x: Tensor, y: Tensor) -> Tensor:
     if layer.activation is not None and layer.activation_inside:
         y = layer.activation(y)
     return y
-
-
-def binary_class(layer: nn.Module) -> type[BinaryLayer] | None:
-    """The binary class that can take the place of this layer, None where there is none.
-
-    None for a subclass that computes in its own way (`forward` or `_conv_forward` overridden), for a layer
-    whose weight is not its own parameter (parametrized, weight_norm, not yet initialised), for one that is
-    binary already.
-    """
-    if is_binary(layer) or not isinstance(layer._parameters.get("weight"), nn.Parameter):
-        return None
-    if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
-        return None
-    for base, binary in BINARY_CLASSES.items():
-        if isinstance(layer, base):
-            methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
-            if all(getattr(type(layer), name) is getattr(base, name) for name in methods):
-                return binary
-    return _foreign_class(layer)
-
-
-def _foreign_class(layer: nn.Module) -> type[BinaryLayer] | None:
-    from binarize.foreign_layers import foreign_class  # a subclass of ours: it cannot come first
-
-    return foreign_class(layer)
 
 
 def is_binary(module: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.swin_transformer import ShiftedWindowAttention, ShiftedWindowAttentionV2
 
-from binarize.attention import Explicit
+from binarize.attention.multihead import Explicit
 
 __all__ = ["ExplicitWindowAttention", "ExplicitWindowAttentionV2", "make_explicit_windows"]
 

@@ -1,0 +1,1 @@
+"""Float attentions taken apart, so that their projections are layers of their own."""

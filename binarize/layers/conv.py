@@ -1,0 +1,146 @@
+"""Binary convolutions."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from binarize.kernels.geometry import Geometry, kernel_geometry
+from binarize.kernels.tracing import as_one_node
+from binarize.layers.layer import BinaryLayer
+from binarize.layers.product import binary_product
+
+__all__ = [
+    "BinaryConv1d",
+    "BinaryConv2d",
+    "BinaryConv3d",
+    "BinaryConvTranspose1d",
+    "BinaryConvTranspose2d",
+    "BinaryConvTranspose3d",
+]
+
+
+class _BinaryConv(BinaryLayer):
+    """(N, I, ...) with weight (O, I / groups, ...) -> (N, O, ...)."""
+
+    def operand(self, x: Tensor) -> Tensor:
+        a, conv = self.binarized_input(x), cast(Any, self)
+        if self._pads_itself():
+            return a
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        # Other modes take no value.
+        value = self.pad_value if mode == "constant" else None
+        return F.pad(a, conv._reversed_padding_repeated_twice, mode=mode, value=value)
+
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        stride, padding, dilation, _, _, groups = self._geometry(a, size)
+        function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
+        return function(a, values, None, stride, padding, dilation, groups)
+
+    def geometry_on(self, x: Tensor) -> Geometry | None:
+        conv, axes = cast(Any, self), cast(Tensor, self.weight).dim() - 2
+        if type(self).operand is not _BinaryConv.operand or axes > 2 or not self.is_batch(x):
+            return None
+        if conv.padding_mode != "zeros" or self.pad_value not in (-1, 0, 1):
+            return None
+        first = [1] * (2 - axes)
+        # [before, after] of the last axis first.
+        sides = [*conv._reversed_padding_repeated_twice, 0, 0]
+        return kernel_geometry(
+            (conv.in_channels, conv.out_channels),
+            (*first, *conv.kernel_size),
+            (*first, *conv.stride),
+            (sides[2], sides[3], sides[0], sides[1]),
+            (*first, *conv.dilation),
+            conv.groups,
+            int(self.pad_value),
+        )
+
+    def as_image(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(2) if x.dim() == 3 else x
+
+    def from_image(self, y: Tensor, x: Tensor) -> Tensor:
+        return y.squeeze(2) if x.dim() == 3 else y
+
+    def _pads_itself(self) -> bool:
+        """Whether the convolution pads: with zeros, as much before as after each axis."""
+        conv = cast(Any, self)
+        # [before, after] of the last axis first.
+        sides = conv._reversed_padding_repeated_twice
+        return conv.padding_mode == "zeros" and self.pad_value == 0 and sides[::2] == sides[1::2]
+
+    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
+        conv = cast(Any, self)
+        padding = (
+            conv._reversed_padding_repeated_twice[::-2]
+            if self._pads_itself()
+            else [0] * len(conv.kernel_size)
+        )
+        return conv.stride, padding, conv.dilation, False, [0] * len(padding), conv.groups
+
+    def _per_channel(self, scale: Tensor) -> Tensor:
+        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
+
+
+class BinaryConv1d(_BinaryConv, nn.Conv1d):
+    """`nn.Conv1d` on binary weights and, with an input binarizer, binary inputs."""
+
+    replaces = nn.Conv1d
+
+
+class BinaryConv2d(_BinaryConv, nn.Conv2d):
+    """`nn.Conv2d` on binary weights and, with an input binarizer, binary inputs."""
+
+    replaces = nn.Conv2d
+
+
+class BinaryConv3d(_BinaryConv, nn.Conv3d):
+    """`nn.Conv3d` on binary weights and, with an input binarizer, binary inputs."""
+
+    replaces = nn.Conv3d
+
+
+class _BinaryConvTranspose(BinaryLayer):
+    """(N, I, ...) with weight (I, O / groups, ...) -> (N, O, ...)."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        node = as_one_node(self, x, output_size)
+        return self._finish(x, *binary_product(self, x, output_size)) if node is None else node
+
+    def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
+        stride, padding, dilation, _, extra, groups = self._geometry(a, size)
+        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[values.dim() - 3]
+        return function(a, values, None, stride, padding, extra, groups, dilation)
+
+    def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
+        conv = cast(Any, self)
+        n = len(conv.kernel_size)
+        extra = conv._output_padding(a, size, conv.stride, conv.padding, conv.kernel_size, n, conv.dilation)
+        return conv.stride, conv.padding, conv.dilation, True, extra, conv.groups
+
+    def _per_channel(self, scale: Tensor) -> Tensor:
+        # Weight (I, O / groups, ...): a number per index of axis 1 is shared by all groups. A bias has all O.
+        groups, out_channels = cast(Any, self).groups, cast(Any, self).out_channels
+        if scale.numel() not in (1, out_channels):
+            scale = scale.reshape(-1).repeat(groups)
+        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
+
+
+class BinaryConvTranspose1d(_BinaryConvTranspose, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` on binary weights and, with an input binarizer, binary inputs."""
+
+    replaces = nn.ConvTranspose1d
+
+
+class BinaryConvTranspose2d(_BinaryConvTranspose, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` on binary weights and, with an input binarizer, binary inputs."""
+
+    replaces = nn.ConvTranspose2d
+
+
+class BinaryConvTranspose3d(_BinaryConvTranspose, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` on binary weights and, with an input binarizer, binary inputs."""
+
+    replaces = nn.ConvTranspose3d

@@ -37,7 +37,7 @@ from networks import SIDES, make
 from torch import Tensor, nn
 
 import binarize
-from binarize.rule_text import parse_value
+from binarize.rules.text import parse_value
 from binarize.training.data import Preprocessing, open_data
 from binarize.training.data.seeds import generator
 from binarize.training.folder import TrainingFolder

@@ -10,10 +10,10 @@ from typing import Any
 
 from fuzz_mutations import mutated_bytes, mutated_tree
 
-from binarize.analysis import Layer
-from binarize.rule_files import builtin_rule_sets, rule_file
-from binarize.rule_text import RuleText, parse
-from binarize.rules import load_rule_set
+from binarize.analysis.layer import Layer
+from binarize.rules.files import builtin_rule_sets, rule_file
+from binarize.rules.load import load_rule_set
+from binarize.rules.text import RuleText, parse
 from binarize.study.expand import trials_of
 from binarize.study.grid import read_grid
 from binarize.training.recipe import read_recipe

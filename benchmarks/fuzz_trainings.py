@@ -11,8 +11,8 @@ from typing import Any
 
 from fuzz_mutations import mutated_bytes, mutated_tree
 
+from binarize.schemes.recipe import Recipe
 from binarize.training.folder import TrainingFolder
-from binarize.training.recipe import Recipe
 
 __all__ = ["cases", "read"]
 

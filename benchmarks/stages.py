@@ -60,7 +60,7 @@ def times(name: str) -> tuple[float, float]:
 
     import binarize
     from binarize.modules.copies import copy_model
-    from binarize.rewrite import rewrite
+    from binarize.passes.rewrite import rewrite
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -20,7 +20,7 @@ from zoo_cases import Case
 from zoo_sets import ENDS
 
 import binarize
-from binarize.analysis import analyse
+from binarize.analysis.analyse import analyse
 from binarize.capture import capture
 from binarize.convert import PlannedConversion
 from binarize.modules.copies import shadow

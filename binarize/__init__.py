@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from binarize.packing import fuse as fuse
     from binarize.packing import load_packed as load_packed
     from binarize.packing import pack as pack
-    from binarize.parts import Part as Part
-    from binarize.plan import Decision as Decision
-    from binarize.plan import Plan as Plan
+    from binarize.planning.plan import Decision as Decision
+    from binarize.planning.plan import Plan as Plan
     from binarize.report.model import Report as Report
-    from binarize.rule_files import builtin_rule_sets as builtin_rule_sets
-    from binarize.rule_set import Rule as Rule
-    from binarize.rule_set import RuleSet as RuleSet
-    from binarize.rules import load_rule_set as load_rule_set
-    from binarize.scheme import Scheme as Scheme
+    from binarize.rules.files import builtin_rule_sets as builtin_rule_sets
+    from binarize.rules.load import load_rule_set as load_rule_set
+    from binarize.rules.rule_set import Rule as Rule
+    from binarize.rules.rule_set import RuleSet as RuleSet
+    from binarize.schemes.part import Part as Part
+    from binarize.schemes.scheme import Scheme as Scheme
     from binarize.sources import load as load_source
     from binarize.study.study import study as study
     from binarize.training.evaluate import evaluate as evaluate
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
 # Public name -> where it is made; its own name there, unless another is given.
 _HOME = {
     "BinarizeError": "binarize.errors",
-    "Decision": "binarize.plan",
-    "Part": "binarize.rules",
-    "Plan": "binarize.plan",
+    "Decision": "binarize.planning.plan",
+    "Part": "binarize.schemes.part",
+    "Plan": "binarize.planning.plan",
     "Report": "binarize.report.model",
-    "Rule": "binarize.rules",
-    "RuleSet": "binarize.rules",
-    "Scheme": "binarize.rules",
-    "builtin_rule_sets": "binarize.rules",
+    "Rule": "binarize.rules.rule_set",
+    "RuleSet": "binarize.rules.rule_set",
+    "Scheme": "binarize.schemes.scheme",
+    "builtin_rule_sets": "binarize.rules.files",
     "calibrate": "binarize.calibrate",
     "convert": "binarize.convert",
     "evaluate": "binarize.training.evaluate",
@@ -68,7 +68,7 @@ _HOME = {
     "load": "binarize.checkpoint",
     "load_float_state_dict": "binarize.float_weights",
     "load_packed": "binarize.packing",
-    "load_rule_set": "binarize.rules",
+    "load_rule_set": "binarize.rules.load",
     "load_source": "binarize.sources:load",
     "pack": "binarize.packing",
     "plan": "binarize.convert",

@@ -48,15 +48,15 @@ from binarize.inputs.seen import Seen
 from binarize.migrations import FORMAT
 from binarize.modules.copies import copy_model
 from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of, unique_tensors
-from binarize.parts import Part, may_be_named
-from binarize.plan import Plan
+from binarize.passes.rewrite import rewrite
+from binarize.planning.plan import Plan
 from binarize.record import RECORD, make_record, read_json, read_record
 from binarize.report.markdown import to_markdown
 from binarize.report.model import Report
 from binarize.report.next_steps import next_commands
-from binarize.rewrite import rewrite
-from binarize.rule_set import RuleSet
-from binarize.scheme import PART_SLOTS
+from binarize.rules.rule_set import RuleSet
+from binarize.schemes.part import Part, may_be_named
+from binarize.schemes.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure

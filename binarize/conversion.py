@@ -13,9 +13,9 @@ from binarize.inputs.arguments import Arguments, TensorKind
 from binarize.inputs.seen import Preprocessing, Seen, Verb
 from binarize.modules.copies import without_data
 from binarize.modules.hooks import silenced_hooks
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.model import Report
-from binarize.rule_set import RuleSet
+from binarize.rules.rule_set import RuleSet
 from binarize.sources import Source
 from binarize.sources.architectures import split
 from binarize.sources.user_code import is_user_code

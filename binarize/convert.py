@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.analysis import Analysis
+from binarize.analysis.analyse import Analysis
+from binarize.analysis.walk import analysed
 from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.starts import set_starts
@@ -33,16 +34,16 @@ from binarize.liveness import measure_liveness
 from binarize.modules.copies import copy_model
 from binarize.modules.hooks import HOOK_TABLES, part_of_model, silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
-from binarize.plan import Decision, Plan
-from binarize.planner import make_plan
+from binarize.passes.rewrite import rewrite
+from binarize.planning.make import make_plan
+from binarize.planning.plan import Decision, Plan
 from binarize.report.live import MeasuredOn
 from binarize.report.model import Agreement, Check, Report, make_report
-from binarize.rewrite import rewrite
-from binarize.rule_set import Rule, RuleSet
-from binarize.rules import load_rule_set
+from binarize.rules.bind import bind
+from binarize.rules.load import load_rule_set
+from binarize.rules.rule_set import Rule, RuleSet
 from binarize.sources import Source, load
 from binarize.trust import Word, trusting
-from binarize.walk import analysed
 
 __all__ = ["PlannedConversion", "PlannedLayer", "convert", "plan"]
 
@@ -255,7 +256,7 @@ class PlannedConversion:
         refuse_warnings(strict, report.warnings)
         record = SourceRecord.of(self.source, self.images)
         # A function among the rules has no file form; what it said about these layers has.
-        rules = self.rules.bind(self.analysis.layers)
+        rules = bind(self.rules, self.analysis.layers)
         original = None if inplace else weakref.ref(float_model)
         conversion = Conversion(
             plan, record, rules, report, skeleton, self.seed, self.command, original=original, said=True

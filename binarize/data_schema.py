@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from binarize.errors import BinarizeError, SourceError, did_you_mean
-from binarize.rule_values import found, unexpected
+from binarize.rules.values import found, unexpected
 
 __all__ = [
     "COUNT",

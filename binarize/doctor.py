@@ -134,7 +134,7 @@ def _extras() -> list[Finding]:
 
 
 def _rules() -> Finding:
-    from binarize.rule_files import builtin_rule_sets
+    from binarize.rules.files import builtin_rule_sets
 
     names = builtin_rule_sets()
     if names:

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, create_model
 
 from binarize.data_schema import FINITE, JSON, SIZE, TEXT, Checked
 from binarize.passes.norm import NORMS
-from binarize.plan_origins import KNOWN_ACTIVATIONS
-from binarize.rule_values import checked_part, words
+from binarize.planning.thresholds import KNOWN_ACTIVATIONS
+from binarize.rules.values import checked_part, words
 
 __all__ = ["EDIT"]
 

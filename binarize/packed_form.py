@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from binarize.agreement import OTHER_INPUTS, answers_of, are_equal, longer
 from binarize.checkpoint import load
 from binarize.conversion import conversion_of, forget
-from binarize.cost import totals
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.contents import alone, contents_of, theory
 from binarize.packed.drift import Drift, measure_drift
@@ -28,7 +27,8 @@ from binarize.packed.freeze import (
 )
 from binarize.packed.graph.trace import graph_of
 from binarize.packed.tables import Rest
-from binarize.plan import Plan
+from binarize.planning.cost import totals
+from binarize.planning.plan import Plan
 from binarize.provenance import made_of_folder, tie_of
 from binarize.record import read_record
 from binarize.unpacking import open_packed

@@ -13,7 +13,7 @@ from binarize.conversion import Conversion
 from binarize.fingerprint import record_digest
 from binarize.modules.tensors import tensor_digest, unique_tensors
 from binarize.packed.freeze import MadeOf
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 
 __all__ = ["made_of", "made_of_folder", "tie_of", "why_stale"]
 

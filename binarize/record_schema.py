@@ -14,11 +14,11 @@ from binarize.edit_schema import EDIT
 from binarize.errors import RuleError, SourceError
 from binarize.inputs.arguments import DTYPES, FLOAT
 from binarize.inputs.seen import Seen
-from binarize.plan import Decision, Plan
-from binarize.rule_document import Document
-from binarize.rule_schema import check_file
-from binarize.rule_text import plain
-from binarize.rule_values import fault, unexpected, words
+from binarize.planning.plan import Decision, Plan
+from binarize.rules.document import Document
+from binarize.rules.schema import check_file
+from binarize.rules.text import plain
+from binarize.rules.values import fault, unexpected, words
 
 __all__ = ["Preprocessing", "check_record"]
 

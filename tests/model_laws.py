@@ -22,9 +22,9 @@ import binarize
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import copy_model
 from binarize.modules.hooks import silenced_hooks
-from binarize.plan import Decision, Plan
+from binarize.passes.rewrite import rewrite
+from binarize.planning.plan import Decision, Plan
 from binarize.report.live import MAX_CONSTANT_CHANNELS, MAX_SHARE_PLUS, MIN_SHARE_PLUS
-from binarize.rewrite import rewrite
 
 __all__ = [
     "Arguments",

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from binarize.analysis import Analysis, Layer, analyse
+from binarize.analysis.analyse import Analysis, analyse
+from binarize.analysis.layer import Layer
 from binarize.capture import capture
 
 

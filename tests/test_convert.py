@@ -12,11 +12,11 @@ from test_laws import run
 from torch import Tensor, nn
 
 import binarize
-from binarize.analysis import Layer
+from binarize.analysis.layer import Layer
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer, is_binary
 from binarize.liveness import measure_liveness
-from binarize.rule_set import Rule
+from binarize.rules.rule_set import Rule
 
 
 def binary_names(model: nn.Module) -> list[str]:

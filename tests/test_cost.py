@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from binarize.analysis import Layer
-from binarize.cost import layer_cost, scale_values, totals
-from binarize.parts import Part
-from binarize.plan import Decision
-from binarize.scheme import Scheme
+from binarize.analysis.layer import Layer
+from binarize.planning.cost import layer_cost, scale_values, totals
+from binarize.planning.plan import Decision
+from binarize.schemes.part import Part
+from binarize.schemes.scheme import Scheme
 
 MIB = 2**20
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.analysis.flow import Flow
 from binarize.capture import capture
-from binarize.dataflow import Flow
 
 
 def flow_of(model: nets.Net, mode: str = "evaluation") -> Flow:

@@ -15,7 +15,7 @@ from test_cli import run
 from binarize.disk.special_file import why_special
 from binarize.errors import CaptureError, ResourceError, RuleError, SourceError, UsageError
 from binarize.failures import in_words
-from binarize.rule_text import read_text
+from binarize.rules.text import read_text
 from binarize.training.data import idx
 from binarize.training.data.folders import FolderImages
 

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from binarize import generated
 from binarize.capture import graph_model, trace_container
 from binarize.capture.methods import hold_methods
 from binarize.errors import CheckError, SourceError
-from binarize.generated import forward_source, give_forward, is_generated, source_hash
-from binarize.rewrite import _generate
+from binarize.passes import generated
+from binarize.passes.generated import forward_source, give_forward, is_generated, source_hash
+from binarize.passes.rewrite import _generate
 from binarize.sources import load
 
 

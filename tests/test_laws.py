@@ -18,8 +18,8 @@ import binarize
 from binarize.attention.explicit import explicit_attentions
 from binarize.capture import TraceError, capture, open_container, trace_container
 from binarize.errors import SourceError
-from binarize.generated import give_forward
 from binarize.layers.layer import BinaryLayer
+from binarize.passes.generated import give_forward
 
 Converted = Callable[..., nn.Module]
 every_net = pytest.mark.parametrize("name", list(nets.ALL))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from binarize.name_pattern import NOTHING, pattern
+from binarize.rules.name_pattern import NOTHING, pattern
 
 
 @pytest.mark.parametrize(

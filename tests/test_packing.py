@@ -22,7 +22,6 @@ from torch import nn
 
 import binarize
 from binarize.conversion import conversion_of
-from binarize.cost import totals
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.packed.drift import measure_drift
@@ -30,6 +29,7 @@ from binarize.packed.file import PackedModel, read_file, write_file
 from binarize.packed.freeze import frozen_record, pack_layers
 from binarize.packed.layers import FrozenLayer, PackedLayer
 from binarize.packed_form import Packing
+from binarize.planning.cost import totals
 
 Converted = Callable[..., nn.Module]
 # Share of inputs on which a frozen model names the trained one's class (law 10).

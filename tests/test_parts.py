@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from binarize.errors import RuleError
-from binarize.parts import Part, is_part, part_options, shipped_parts
-from binarize.scheme import Scheme
+from binarize.schemes.part import Part, is_part, part_options, shipped_parts
+from binarize.schemes.scheme import Scheme
 
 EDE = {"part": "irnet.Ede", "t": 0.5, "k": 2}
 

@@ -7,12 +7,12 @@ import json
 import nets
 import pytest
 
-from binarize.analysis import analyse
+from binarize.analysis.analyse import analyse
 from binarize.capture import capture
 from binarize.errors import SourceError, UsageError
-from binarize.plan import Plan
-from binarize.planner import make_plan
-from binarize.rules import load_rule_set
+from binarize.planning.make import make_plan
+from binarize.planning.plan import Plan
+from binarize.rules.load import load_rule_set
 
 
 def plan_of(name: str, scheme: str = "adabin", shortcuts: str = "every") -> Plan:

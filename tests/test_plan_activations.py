@@ -11,12 +11,12 @@ from test_planner import plan_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.analysis import analyse
+from binarize.analysis.analyse import analyse
+from binarize.analysis.flow import Flow
 from binarize.capture import capture
-from binarize.dataflow import Flow
-from binarize.plan_activations import channel_dim
-from binarize.planner import make_plan
-from binarize.rules import load_rule_set
+from binarize.planning.activations import channel_dim
+from binarize.planning.make import make_plan
+from binarize.rules.load import load_rule_set
 
 
 def words(model: nets.Net, scheme: str = "adabin", **options: Any) -> dict[str, tuple[str, str]]:

@@ -8,7 +8,7 @@ from test_planner import plan_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.rules import load_rule_set
+from binarize.rules.load import load_rule_set
 
 
 def shortcuts(model: nets.Net, mode: str, scheme: str = "adabin") -> dict[str, str]:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from binarize.analysis import analyse
+from binarize.analysis.analyse import analyse
 from binarize.capture import capture
 from binarize.convert import convert
 from binarize.errors import NothingToBinarizeError
-from binarize.plan import Plan
-from binarize.planner import make_plan
-from binarize.rule_set import RuleSet
-from binarize.rules import load_rule_set
+from binarize.planning.make import make_plan
+from binarize.planning.plan import Plan
+from binarize.rules.load import load_rule_set
+from binarize.rules.rule_set import RuleSet
 
 
 def plan_of(model: nn.Module, rules: RuleSet | None = None, args: tuple[Any, ...] | None = None) -> Plan:

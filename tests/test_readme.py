@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from binarize.cli import app
-from binarize.rule_files import builtin_rule_sets
+from binarize.rules.files import builtin_rule_sets
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -16,9 +16,9 @@ from torch import nn
 from binarize.errors import CheckError, RewriteError
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import copy_model
-from binarize.plan import Edit, Plan
-from binarize.rewrite import rewrite
-from binarize.rules import load_rule_set
+from binarize.passes.rewrite import rewrite
+from binarize.planning.plan import Edit, Plan
+from binarize.rules.load import load_rule_set
 
 
 def full_plan(name: str) -> Plan:

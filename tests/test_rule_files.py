@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from binarize.analysis import Layer
+from binarize.analysis.layer import Layer
 from binarize.errors import RuleError
-from binarize.rule_files import builtin_rule_sets, rule_file
-from binarize.rule_set import Rule, RuleSet
-from binarize.rules import load_rule_set
+from binarize.rules.files import builtin_rule_sets, rule_file
+from binarize.rules.load import load_rule_set
+from binarize.rules.rule_set import Rule, RuleSet
 
 CONV = Layer(name="layer4.0.conv1", type="Conv2d", kind="conv", order=1, kernel=(3, 3), params=9216)
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from binarize.analysis import Layer
-from binarize.name_pattern import pattern
-from binarize.rule_match import covers, holds, name_counted, named, strays, test_number
-from binarize.rule_set import Rule
+from binarize.analysis.layer import Layer
+from binarize.rules.match import covers, holds, name_counted, named, strays, test_number
+from binarize.rules.name_pattern import pattern
+from binarize.rules.rule_set import Rule
 
 # pytest would collect it as a test.
 number_satisfies = test_number

@@ -10,10 +10,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from binarize.errors import BinarizeError, RuleError
-from binarize.rule_files import builtin_rule_sets, rule_file
-from binarize.rule_schema import json_schema
-from binarize.rule_text import RuleText
-from binarize.rules import load_rule_set
+from binarize.rules.files import builtin_rule_sets, rule_file
+from binarize.rules.load import load_rule_set
+from binarize.rules.schema import json_schema
+from binarize.rules.text import RuleText
 
 HEAD = "schema: 1\nrules:\n"
 

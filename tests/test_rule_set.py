@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binarize.analysis import Layer
+from binarize.analysis.layer import Layer
 from binarize.errors import RuleError
-from binarize.parts import Part
-from binarize.rule_set import Rule, RuleSet
-from binarize.rule_text import RuleText
-from binarize.rules import load_rule_set
-from binarize.scheme import Scheme
+from binarize.rules.bind import bind
+from binarize.rules.load import load_rule_set
+from binarize.rules.rule_set import Rule, RuleSet
+from binarize.rules.text import RuleText
+from binarize.schemes.part import Part
+from binarize.schemes.scheme import Scheme
 
 BNN = Scheme("bnn", weight=Part("bnn.SteSign"), input=Part("bnn.SteSign"), nonlinearity=Part("adabin.Maxout"))
 
@@ -87,10 +88,10 @@ def test_bind_puts_names_in_place_of_counts() -> None:
     rules = rule_set(Rule({"kind": "conv"}, "bnn"), Rule({"last": 2}, "keep"), Rule({"first": 1}, "keep"))
     with pytest.raises(AssertionError):
         rules.decide(LAYERS[0])
-    bound = rules.bind(LAYERS)
+    bound = bind(rules, LAYERS)
     assert [rule.use for one in LAYERS if (rule := bound.decide(one))] == ["keep", "bnn", "keep", "keep"]
     assert bound.rules[1].match == {"name": ["body.1", "fc"]}
-    assert bound.bind(LAYERS) == bound
+    assert bind(bound, LAYERS) == bound
 
 
 def test_bind_asks_a_function_for_each_layer() -> None:
@@ -104,7 +105,7 @@ def test_bind_asks_a_function_for_each_layer() -> None:
     rules = load_rule_set(rules=choose)
     with pytest.raises(RuleError, match="a function has no place in a rule file"):
         rules.to_yaml()
-    bound = rules.bind(LAYERS)
+    bound = bind(rules, LAYERS)
     found = [bound.decide(one) for one in LAYERS]
     assert [rule and rule.use for rule in found] == ["bireal", "bnn", None, "keep"]
     assert found[0] is not None and (found[0].why, found[0].shortcut) == ("stem", "every")
@@ -118,7 +119,7 @@ def test_function_with_an_odd_answer_is_named(answer: object) -> None:
         return answer
 
     with pytest.raises(RuleError, match="function choose"):
-        load_rule_set(rules=choose).bind(LAYERS)
+        bind(load_rule_set(rules=choose), LAYERS)
 
 
 def test_unmatched_patterns_come_with_the_nearest_names() -> None:

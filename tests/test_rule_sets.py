@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from binarize.analysis import Layer
-from binarize.parts import Part
-from binarize.rule_files import builtin_rule_sets, rule_file
-from binarize.rule_text import RuleText
-from binarize.rules import load_rule_set
+from binarize.analysis.layer import Layer
+from binarize.rules.files import builtin_rule_sets, rule_file
+from binarize.rules.load import load_rule_set
+from binarize.rules.text import RuleText
+from binarize.schemes.part import Part
 
 NAMES = builtin_rule_sets()
 CONV = Layer(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binarize.errors import RuleError
-from binarize.rule_document import Document, Fault
-from binarize.rule_text import MAX_BYTES, RuleText, flow, parse, parse_value, plain, read_text
+from binarize.rules.document import Document, Fault
+from binarize.rules.text import MAX_BYTES, RuleText, flow, parse, parse_value, plain, read_text
 
 
 def read(text: str) -> Any:

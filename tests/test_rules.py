@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from binarize.analysis import Layer
+from binarize.analysis.layer import Layer
 from binarize.errors import BinarizeError, UsageError
-from binarize.rule_set import Rule, RuleSet
-from binarize.rule_text import RuleText
-from binarize.rules import load_rule_set
+from binarize.rules.bind import bind
+from binarize.rules.load import load_rule_set
+from binarize.rules.rule_set import Rule, RuleSet
+from binarize.rules.text import RuleText
 
 
 def layer(name: str, order: int, **facts: Any) -> Layer:
@@ -28,12 +29,12 @@ LAYERS = [
 
 def uses(rules: RuleSet) -> list[str | None]:
     """What is decided for each of the layers."""
-    bound = rules.bind(LAYERS)
+    bound = bind(rules, LAYERS)
     return [rule.use if (rule := bound.decide(one)) else None for one in LAYERS]
 
 
 def ids(rules: RuleSet) -> list[str]:
-    bound = rules.bind(LAYERS)
+    bound = bind(rules, LAYERS)
     return [rule.id if (rule := bound.decide(one)) else "" for one in LAYERS]
 
 
@@ -46,7 +47,7 @@ def test_default_is_adabin_with_float_ends() -> None:
 
 
 def _line_of_body() -> int:
-    from binarize.rule_files import rule_file
+    from binarize.rules.files import rule_file
 
     lines = rule_file("adabin").read_text(encoding="utf-8").splitlines()
     return next(i for i, line in enumerate(lines, start=1) if "id: body" in line)

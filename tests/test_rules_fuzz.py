@@ -7,11 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from binarize.analysis import Layer
+from binarize.analysis.layer import Layer
 from binarize.errors import RuleError
-from binarize.rule_files import rule_file
-from binarize.rule_text import RuleText
-from binarize.rules import load_rule_set
+from binarize.rules.bind import bind
+from binarize.rules.files import rule_file
+from binarize.rules.load import load_rule_set
+from binarize.rules.text import RuleText
 
 
 def words(text: str) -> list[str]:
@@ -123,7 +124,7 @@ def test_any_data_gives_a_rule_set_that_decides_or_a_project_error(data: dict[st
         rules = load_rule_set(rules=data)
     except RuleError:
         return
-    rule = rules.bind([LAYER]).decide(LAYER)
+    rule = bind(rules, [LAYER]).decide(LAYER)
     if rule is not None and rule.scheme is not None:
         rules.scheme(rule)
     assert load_rule_set(rules=RuleText(rules.to_yaml())) == rules

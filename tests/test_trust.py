@@ -23,9 +23,9 @@ from binarize.cli import app
 from binarize.conversion import conversion_of
 from binarize.errors import BinarizeError, RuleError, SourceError, UntrustedSourceError
 from binarize.fingerprint import record_digest
-from binarize.parts import Part, shipped_parts
-from binarize.rule_text import RuleText
-from binarize.rules import load_rule_set
+from binarize.rules.load import load_rule_set
+from binarize.rules.text import RuleText
+from binarize.schemes.part import Part, shipped_parts
 from binarize.sources import build, load, load_file
 from binarize.sources.state_dicts import find_weights
 from binarize.study.grid import read_grid

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from binarize.layers.layer import BinaryLayer
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 
 __all__ = ["Calibration", "is_fitted", "with_thresholds"]
 

@@ -19,7 +19,7 @@ _BUILDER = re.compile(
 
 def schemes(incomplete: str) -> list[str]:
     """Names of shipped schemes."""
-    from binarize.rule_files import builtin_rule_sets
+    from binarize.rules.files import builtin_rule_sets
 
     return [name for name in builtin_rule_sets() if name.startswith(incomplete)]
 

@@ -16,10 +16,10 @@ from binarize.report.units import plural
 from binarize.trust import check_data, is_teacher
 
 if TYPE_CHECKING:
+    from binarize.schemes.recipe import Recipe
     from binarize.training.folder import TrainingFolder
     from binarize.training.metrics import Row
     from binarize.training.prepare import Run
-    from binarize.training.recipe import Recipe
 
 __all__ = ["finetune"]
 
@@ -275,7 +275,7 @@ def _validation(text: str | None) -> str | float | bool | None:
 
 def _settings(overrides: list[str] | None) -> dict[str, Any]:
     """Keys of the recipe from key=VALUE, the value as in YAML."""
-    from binarize.rule_text import parse_value
+    from binarize.rules.text import parse_value
 
     found = {}
     for text in overrides or ():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from binarize.convert import PlannedConversion
     from binarize.inputs.arguments import Arguments
     from binarize.report.model import Report
-    from binarize.rule_set import RuleSet
+    from binarize.rules.rule_set import RuleSet
     from binarize.sources import Source
 
 __all__ = [
@@ -210,7 +210,7 @@ class Model:
 
 def rule_set(choice: Choice) -> RuleSet:
     """The effective rule set."""
-    from binarize.rules import load_rule_set
+    from binarize.rules.load import load_rule_set
 
     return load_rule_set(
         choice.scheme,
@@ -226,7 +226,7 @@ def rule_set(choice: Choice) -> RuleSet:
 
 def rule_source(files: Sequence[str]) -> Any:
     """What `load_rule_set(rules=...)` takes for the named files; "-" is standard input."""
-    from binarize.rule_text import RuleText
+    from binarize.rules.text import RuleText
 
     return [RuleText(sys.stdin.read(), "<stdin>") if name == "-" else name for name in files] or None
 

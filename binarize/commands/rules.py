@@ -17,7 +17,7 @@ from binarize.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.rule_set import RuleSet
+    from binarize.rules.rule_set import RuleSet
 
 __all__ = ["rules_app", "schemes_app"]
 
@@ -53,7 +53,7 @@ rules:
 
 def _rule_set(name: str) -> RuleSet:
     """A shipped rule set by its name, or the one in a file."""
-    from binarize.rules import load_rule_set
+    from binarize.rules.load import load_rule_set
 
     return load_rule_set(rules=options.rule_source([name]))
 
@@ -73,8 +73,8 @@ def _grid(*columns: str, whole: int = 0) -> Table:
 @command
 def list_rules(screen: Screen) -> None:
     """The shipped rule sets."""
-    from binarize.rule_files import builtin_rule_sets
-    from binarize.rules import load_rule_set
+    from binarize.rules.files import builtin_rule_sets
+    from binarize.rules.load import load_rule_set
 
     sets = [load_rule_set(name) for name in builtin_rule_sets()]
     table = _grid("name", "what it is", "paper")
@@ -95,7 +95,7 @@ def show_rules(
     trust: options.Trust = None,
 ) -> None:
     """One rule set as YAML, re-runnable with --rules."""
-    from binarize.rule_files import builtin_rule_sets, rule_file
+    from binarize.rules.files import builtin_rule_sets, rule_file
 
     rule_set = _rule_set(name)
     if resolved or name == "-":
@@ -192,7 +192,7 @@ def schema(screen: Screen) -> None:
     """The JSON Schema of rule files, for editors."""
     import json
 
-    from binarize.rule_schema import json_schema
+    from binarize.rules.schema import json_schema
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     screen.write(f"{text}\n")
@@ -202,8 +202,8 @@ def schema(screen: Screen) -> None:
 @command
 def schemes(screen: Screen, context: typer.Context) -> None:
     """The schemes, and what one is made of."""
-    from binarize.rule_files import builtin_rule_sets
-    from binarize.rules import load_rule_set
+    from binarize.rules.files import builtin_rule_sets
+    from binarize.rules.load import load_rule_set
 
     if context.invoked_subcommand is not None:
         return
@@ -231,8 +231,8 @@ def show_scheme(
     """One scheme: its parts and how it is trained."""
     from rich.pretty import Pretty
 
-    from binarize.rule_files import builtin_rule_sets
-    from binarize.rules import load_rule_set
+    from binarize.rules.files import builtin_rule_sets
+    from binarize.rules.load import load_rule_set
 
     schemes = {
         scheme.name: scheme for each in builtin_rule_sets() for scheme in load_rule_set(each).schemes.values()

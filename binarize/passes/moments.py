@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.plan_origins import KNOWN_ACTIVATIONS, tells
+from binarize.planning.thresholds import KNOWN_ACTIVATIONS, tells
 
 __all__ = ["promised"]
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from binarize.errors import RewriteError
 from binarize.modules.places import set_everywhere
-from binarize.parts import Part
+from binarize.schemes.part import Part
 
 __all__ = ["attach_module", "replace_activation", "replace_module"]
 

@@ -16,10 +16,10 @@ from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.modules.places import set_everywhere
-from binarize.parts import Part
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
-from binarize.scheme import Scheme
+from binarize.schemes.part import Part
+from binarize.schemes.scheme import Scheme
 
 __all__ = ["swap_layer"]
 

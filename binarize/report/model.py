@@ -11,14 +11,14 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-from binarize.cost import LayerCost, Totals, layer_cost, totals
 from binarize.disk.atomic import whole_file
 from binarize.errors import SourceError, way
-from binarize.plan import UNKNOWN_START, Decision, Plan
-from binarize.report.fold import fold_names
+from binarize.planning.cost import LayerCost, Totals, layer_cost, totals
+from binarize.planning.plan import UNKNOWN_START, Decision, Plan
 from binarize.report.live import LiveShare, MeasuredOn, complaints, finite
+from binarize.report.names import fold_names
 from binarize.report.training import Training
-from binarize.scheme import Scheme
+from binarize.schemes.scheme import Scheme
 
 __all__ = [
     "CONVENTION",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from binarize.report.fold import fold_names
 from binarize.report.model import Report, Row
+from binarize.report.names import fold_names
 from binarize.report.units import count, percent, plural, size, times
 
 __all__ = ["closing", "decision_word", "facts", "headline", "nearby", "notices"]

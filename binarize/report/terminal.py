@@ -15,8 +15,8 @@ from rich.text import Text
 
 from binarize.report.console import PlainConsole
 from binarize.report.difference import Difference
-from binarize.report.fold import fold_names
 from binarize.report.model import Report
+from binarize.report.names import fold_names
 from binarize.report.summary import closing, decision_word, facts, headline, notices
 from binarize.report.table import GAP, Layout, layouts
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from binarize.rule_document import Document, Fault
-from binarize.rule_values import hint
+from binarize.rules.document import Document, Fault
+from binarize.rules.values import hint
 
 __all__ = ["Choice", "chain"]
 

@@ -8,9 +8,9 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from binarize.errors import RuleError, UsageError, did_you_mean
-from binarize.rule_files import builtin_rule_sets
-from binarize.rule_set import RuleSet
-from binarize.rules import load_rule_set
+from binarize.rules.files import builtin_rule_sets
+from binarize.rules.load import load_rule_set
+from binarize.rules.rule_set import RuleSet
 from binarize.study.files import Files
 from binarize.study.grid import Grid
 from binarize.study.keys import DEFAULTS, FLOAT_KEYS, SOURCE_KEYS

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from binarize.errors import BinarizeError, RuleError, UsageError, did_you_mean
-from binarize.rule_document import Document, Fault
-from binarize.rule_document import Path as Place
-from binarize.rule_text import parse, parse_value, plain, read_text
+from binarize.rules.document import Document, Fault
+from binarize.rules.document import Path as Place
+from binarize.rules.text import parse, parse_value, plain, read_text
 from binarize.study.chain import Choice, chain
 from binarize.study.keys import RECIPE_KEYS, SETTINGS, check_grid, check_settings
 from binarize.study.trial import Resources
@@ -186,8 +186,8 @@ def _faults(
 
 
 def _check_value(key: str, value: Any, folder: Path) -> None:
+    from binarize.schemes.recipe import Recipe
     from binarize.training.data import Augment
-    from binarize.training.recipe import Recipe
 
     if key in RECIPE_KEYS:
         Recipe().changed({key: value})
@@ -200,7 +200,7 @@ def _check_value(key: str, value: Any, folder: Path) -> None:
 
 
 def _check_scheme(name: str, folder: Path) -> None:
-    from binarize.rule_files import builtin_rule_sets
+    from binarize.rules.files import builtin_rule_sets
 
     known = builtin_rule_sets()
     if name in known or (folder / name).is_file() or Path(name).is_file():

@@ -20,19 +20,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from binarize.rule_document import Document
-from binarize.rule_schema import RECIPE, SHORTCUT, Keys, Table, check, mapping
-from binarize.rule_values import (
-    COUNT,
-    FLAG,
-    ID,
-    INTEGER,
-    NUMBER,
-    SCHEMA_VERSION,
-    TEXT,
-    several,
-    words,
-)
+from binarize.rules.document import Document
+from binarize.rules.schema import RECIPE, SHORTCUT, Keys, Table, check, mapping
+from binarize.rules.values import COUNT, FLAG, ID, INTEGER, NUMBER, SCHEMA_VERSION, TEXT, several, words
 
 __all__ = [
     "DEFAULTS",

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from binarize.convert import plan
-from binarize.cost import Totals, totals
 from binarize.errors import UsageError
-from binarize.plan import Decision
+from binarize.planning.cost import Totals, totals
+from binarize.planning.plan import Decision
 from binarize.sources import Source, load
 from binarize.study.trial import Trial
 from binarize.training.data.seeds import seeded

@@ -19,6 +19,7 @@ from torch import nn
 from binarize.conversion import conversion_of
 from binarize.convert import convert
 from binarize.errors import UsageError
+from binarize.schemes.recipe import Recipe
 from binarize.study.images import TrialImages, open_images
 from binarize.study.keys import RECIPE_KEYS
 from binarize.study.memory import peak_memory
@@ -37,7 +38,6 @@ from binarize.training.finetune import fit_module
 from binarize.training.folder import TrainingFolder
 from binarize.training.metrics import read_metrics
 from binarize.training.prepare import DataOptions, chosen_recipe, prepare
-from binarize.training.recipe import Recipe
 from binarize.training.scores import Scores
 from binarize.training.teachers import TeacherName
 

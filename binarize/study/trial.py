@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from binarize.rule_set import RuleSet
+from binarize.rules.rule_set import RuleSet
 
 __all__ = ["Kind", "Resources", "Trial"]
 

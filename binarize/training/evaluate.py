@@ -18,6 +18,7 @@ from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
+from binarize.schemes.recipe import Recipe
 from binarize.training.correlation import Correlation
 from binarize.training.data import (
     Batch,
@@ -34,7 +35,6 @@ from binarize.training.data.seeds import seeded
 from binarize.training.distill import Taps, Teacher
 from binarize.training.objective import IGNORED, check_labels, label_loss
 from binarize.training.prepare import known_classes, needs_preprocessing, output_classes, outputs_or_none
-from binarize.training.recipe import Recipe
 from binarize.training.scores import ClassScore, Evaluation, Scores
 from binarize.training.teachers import find_teachers
 

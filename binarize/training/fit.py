@@ -15,6 +15,7 @@ from torch import nn
 from binarize.errors import BinarizeError, SourceError, UsageError, without_traceback
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
+from binarize.schemes.recipe import Recipe
 from binarize.training.callbacks import Checkpoints, Rows
 from binarize.training.data import Augment, Preprocessing, evaluation_loader, training_loader
 from binarize.training.data.seeds import seed_of, seeded
@@ -24,7 +25,6 @@ from binarize.training.folder import TrainingFolder
 from binarize.training.metrics import MetricsFile, Row, read_metrics
 from binarize.training.objective import Objective
 from binarize.training.prepare import Run
-from binarize.training.recipe import Recipe
 from binarize.training.result import Ending, remember_training
 from binarize.training.schedules import Schedules
 from binarize.training.stages import Stage, partly_binary, stages_of

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from binarize.errors import UsageError
 from binarize.modules.outputs import class_dim, logits_of
+from binarize.schemes.recipe import Recipe
 from binarize.training.distill import (
     Taps,
     Teacher,
@@ -21,7 +22,6 @@ from binarize.training.distill import (
     features,
     tree_distance,
 )
-from binarize.training.recipe import Recipe
 from binarize.training.regularizers import regularization
 
 __all__ = ["IGNORED", "LabelLoss", "Losses", "Objective", "check_labels", "label_loss"]

@@ -31,7 +31,7 @@ from binarize.binarizers.irnet import LibraWeight
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
-from binarize.training.recipe import Recipe
+from binarize.schemes.recipe import Recipe
 
 __all__ = [
     "clip_latent_weights",

@@ -19,6 +19,7 @@ from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.modules.tensors import tensor_digest, unique_tensors
 from binarize.record import has_record
+from binarize.schemes.recipe import Recipe
 from binarize.training.data import (
     Batch,
     ImageData,
@@ -32,7 +33,7 @@ from binarize.training.data.folders import FolderImages
 from binarize.training.data.named import divided, limited, numbered
 from binarize.training.data.seeds import seeded
 from binarize.training.objective import LabelLoss, check_labels
-from binarize.training.recipe import Recipe, read_recipe, recipe_of
+from binarize.training.recipe import read_recipe, recipe_of
 from binarize.training.stages import stages_of, two_stages
 from binarize.training.teachers import TeacherName, Teachers, find_teachers
 from binarize.trust import check_teacher

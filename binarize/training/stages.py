@@ -28,7 +28,7 @@ from binarize.binarizers.statistics import per_channel
 from binarize.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
 from binarize.layers.layer import BinaryLayer
-from binarize.training.recipe import Recipe
+from binarize.schemes.recipe import Recipe
 
 __all__ = ["Relaxed", "Stage", "partly_binary", "stages_of", "two_stages"]
 

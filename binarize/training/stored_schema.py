@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field
 from binarize.data_schema import COUNT, JSON, TEXT, Checked, check_data
 from binarize.errors import RuleError, SourceError, way
 from binarize.record_schema import Preprocessing
-from binarize.rule_document import Document
-from binarize.rule_schema import check_recipe
-from binarize.rule_text import plain
+from binarize.rules.document import Document
+from binarize.rules.schema import check_recipe
+from binarize.rules.text import plain
 
 __all__ = ["check_stored", "check_training", "way_out"]
 

@@ -18,8 +18,8 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from binarize.disk.atomic import whole_file
 from binarize.disk.seal import is_sealed, save_sealed
 from binarize.errors import SourceError, UsageError, did_you_mean, way
+from binarize.schemes.recipe import Recipe
 from binarize.sources import load_pickle_safely
-from binarize.training.recipe import Recipe
 
 __all__ = ["LOGGERS", "PRECISIONS", "Machine", "make_loggers", "make_trainer", "quiet"]
 

@@ -20,7 +20,7 @@ from binarize.capture import trace_container
 from binarize.capture.code import code_of
 from binarize.capture.graph_model import GraphModel
 from binarize.errors import RewriteError
-from binarize.generated import forward_source, give_forward
+from binarize.passes.generated import forward_source, give_forward
 
 ODD_NAMES = [
     "class",

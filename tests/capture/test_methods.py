@@ -15,7 +15,7 @@ import binarize
 from binarize.capture import trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import UsageError
-from binarize.generated import give_forward
+from binarize.passes.generated import give_forward
 from binarize.passes.nonlinearity import replace_activation
 
 Converted = Callable[..., nn.Module]

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from binarize.layers.shortcuts import MeanChannels, RepeatChannels
 from binarize.passes.moments import promised
-from binarize.plan_origins import NOTHING
+from binarize.planning.thresholds import NOTHING
 
 DRAWS = 20_000
 

@@ -15,7 +15,7 @@ from binarize.layers.layer import Threshold
 from binarize.layers.linear import BinaryLinear
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.passes import swap_layer
-from binarize.rules import load_rule_set
+from binarize.rules.load import load_rule_set
 
 NOTHING: dict[str, Any] = {
     "norm": None, "input_norm": None, "threshold": None, "own_threshold": False, "shortcut": None, "shortcut_inside": False,

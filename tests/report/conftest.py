@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from binarize.analysis import Layer
-from binarize.parts import Part
-from binarize.plan import Decision, Plan
-from binarize.rule_set import Unmatched
-from binarize.scheme import Scheme
+from binarize.analysis.layer import Layer
+from binarize.planning.plan import Decision, Plan
+from binarize.rules.rule_set import Unmatched
+from binarize.schemes.part import Part
+from binarize.schemes.scheme import Scheme
 
 
 def conv(name: str, inputs: int, outputs: int, size: int, kernel: int = 3, **facts: Any) -> Layer:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.difference import Change, diff
 from binarize.report.model import make_report
 

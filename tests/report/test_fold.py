@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from binarize.report.fold import fold, fold_names
+from binarize.report.names import fold, fold_names
 
 
 def test_equal_layers_of_repeated_blocks_become_one() -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from binarize.errors import UsageError
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.html import STRIP_WIDTH, size_bars, strip, to_html
 from binarize.report.model import make_report
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.live import LiveShare
 from binarize.report.markdown import to_markdown
 from binarize.report.model import make_report

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from binarize.errors import SourceError
-from binarize.plan import UNKNOWN_START, Plan
+from binarize.planning.plan import UNKNOWN_START, Plan
 from binarize.report.live import LiveShare
 from binarize.report.model import Agreement, Check, Report, make_report
 from binarize.report.schema import SCHEMA_FILE, report_schema

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.model import Agreement, Check, make_report
 from binarize.report.summary import closing, decision_word, facts, headline, nearby, notices
 

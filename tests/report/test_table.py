@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.live import LiveShare
 from binarize.report.model import make_report
 from binarize.report.table import GAP, Layout, layout, layouts

@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from binarize.plan import Plan
+from binarize.planning.plan import Plan
 from binarize.report.difference import diff
 from binarize.report.live import LiveShare
 from binarize.report.model import make_report

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from binarize.rule_files import builtin_rule_sets
+from binarize.rules.files import builtin_rule_sets
 from binarize.study.expand import chosen, trials_of
 from binarize.study.grid import read_grid
 from binarize.study.run import run_trial

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 import binarize
 from binarize.demo.digits import trained_vgg
 from binarize.errors import CheckError, StoppedError, UsageError
+from binarize.schemes.recipe import Recipe
 from binarize.training.data import Augment, ImageData, open_data
 from binarize.training.fit import Settings, fit
 from binarize.training.folder import TrainingFolder
 from binarize.training.metrics import Row, read_metrics
 from binarize.training.prepare import DataOptions, chosen_recipe, prepare
-from binarize.training.recipe import Recipe
 
 Converted = Callable[..., nn.Module]
 # 24 images in batches of 8: three steps an epoch.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
+from binarize.schemes.recipe import Recipe
 from binarize.training.optimizers import latent_ranges, make_optimizer, make_rates, parameter_groups
-from binarize.training.recipe import Recipe
 
 Converted = Callable[..., nn.Module]
 

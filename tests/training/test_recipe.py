@@ -9,10 +9,11 @@ import pytest
 from torch import nn
 
 from binarize.errors import RuleError
-from binarize.rule_files import builtin_rule_sets
-from binarize.rule_schema import json_schema
-from binarize.rules import load_rule_set
-from binarize.training.recipe import Recipe, recipe_of
+from binarize.rules.files import builtin_rule_sets
+from binarize.rules.load import load_rule_set
+from binarize.rules.schema import json_schema
+from binarize.schemes.recipe import Recipe
+from binarize.training.recipe import recipe_of
 
 
 def test_a_recipe_has_every_key_that_a_rule_file_may_have() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from binarize.binarizers import adabin, bireal, bnn, dorefa, ienet, irnet, reactnet
 from binarize.errors import RuleError
 from binarize.layers.layer import BinaryLayer
+from binarize.schemes.recipe import Recipe
 from binarize.training.flips import Flips
 from binarize.training.optimizers import parameter_groups
-from binarize.training.recipe import Recipe
 from binarize.training.stages import Relaxed, Stage, partly_binary, stages_of, two_stages
 
 Converted = Callable[..., nn.Module]

@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from binarize.analysis import Analysis, Layer
-from binarize.dataflow import Flow
+from binarize.analysis.analyse import Analysis
+from binarize.analysis.flow import Flow
+from binarize.analysis.layer import Layer
 from binarize.layers.shortcuts import ShortcutSpec
-from binarize.plan_activations import ActivationChange, Choice
-from binarize.plan_edits import Edits
-from binarize.plan_homes import house_activations
-from binarize.plan_origins import Origins
-from binarize.plan_shortcuts import ShortcutChange
-from binarize.plan_thresholds import choose_threshold, unknown_threshold
+from binarize.planning.activations import ActivationChange, Choice
+from binarize.planning.edits import Edits
+from binarize.planning.homes import house_activations
+from binarize.planning.layer_parts import LayerParts, channel_dim_of
+from binarize.planning.shortcuts import ShortcutChange
+from binarize.planning.thresholds import Origins, choose_threshold, unknown_threshold
 
-__all__ = ["LayerParts", "choose_parts"]
-
-
-@dataclass
-class LayerParts:
-    """The parts of one binary layer, as data."""
-
-    layer: Layer
-    shortcut: ShortcutChange
-    norm: str | None = None
-    input_norm: str | None = None
-    # None, or what the threshold starts from (see plan_origins).
-    threshold: dict[str, Any] | None = None
-    # Whether the input binarizer holds the per-channel threshold itself (RSign).
-    own_threshold: bool = False
-    activation: dict[str, Any] | None = None
-    activation_inside: bool = False
-    shortcut_inside: bool = False
-    # Path of an activation inside a norm (BatchNormAct2d.act) that moved behind the new add.
-    moved_activation: str | None = None
-    norm_word: str = "none"
-    activation_word: str = "none"
-    threshold_word: str = "none"
-    container: str | None = None
-    extra_params: int = 0
-    bitplanes: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        """What the swap pass needs."""
-        own = self.shortcut.action == "own" and self.shortcut.spec is not None
-        return {
-            "norm": self.norm,
-            "input_norm": self.input_norm,
-            "threshold": self.threshold,
-            "own_threshold": self.own_threshold,
-            "shortcut": self.shortcut.spec.to_json() if own and self.shortcut.spec is not None else None,
-            "shortcut_inside": self.shortcut_inside,
-            "activation": self.activation,
-            "activation_inside": self.activation_inside,
-            "channel_dim": channel_dim_of(self.layer),
-        }
+__all__ = ["choose_parts"]
 
 
 def choose_parts(
@@ -129,13 +89,6 @@ def _apart(layer: Layer, choice: Choice, shortcut: ShortcutChange) -> LayerParts
         part.threshold_word = threshold.words
     _count(choice, {}, part)
     return part
-
-
-def channel_dim_of(layer: Layer) -> int:
-    """The axis of the channels in a layer's input and output."""
-    # Of a linear layer that never ran nobody knows the axes, but the last one is right for all.
-    last = layer.kind == "linear" and (layer.capture == "walk" or len(layer.out_shape) > 2)
-    return -1 if last else 1
 
 
 def _norm_class(layer: Layer) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from binarize.analysis import Layer
+from binarize.analysis.layer import Layer
 from binarize.errors import SourceError, UsageError, did_you_mean
-from binarize.rule_set import Unmatched
-from binarize.scheme import Scheme
+from binarize.rules.rule_set import Unmatched
+from binarize.schemes.scheme import Scheme
 
 __all__ = ["UNKNOWN_START", "Decision", "Edit", "Plan", "Unmatched"]
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from binarize.analysis import Analysis
+from binarize.analysis.analyse import Analysis
+from binarize.analysis.flow import Flow
 from binarize.capture import Opened, TraceError, common_container, open_container
-from binarize.dataflow import Flow
-from binarize.plan import Edit
-from binarize.plan_activations import ActivationChange, Choice
-from binarize.plan_shortcuts import ShortcutChange
+from binarize.planning.activations import ActivationChange, Choice
+from binarize.planning.plan import Edit
+from binarize.planning.shortcuts import ShortcutChange
 
 if TYPE_CHECKING:
-    from binarize.plan_parts import LayerParts
+    from binarize.planning.layer_parts import LayerParts
 
 __all__ = ["Edits", "Job", "open_containers"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from binarize.operations import Operations
+from binarize.analysis.operations import Operations
 
 __all__ = ["Block", "block_of_each_site", "find_blocks", "gate_sites", "projection_sites"]
 

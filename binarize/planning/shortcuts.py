@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from binarize.analysis import Analysis, Layer
-from binarize.blocks import Block
-from binarize.dataflow import Flow
+from binarize.analysis.analyse import Analysis
+from binarize.analysis.flow import Flow
+from binarize.analysis.layer import Layer
+from binarize.analysis.residual import Block
 from binarize.layers.shortcuts import ShortcutSpec, plan_shortcut
-from binarize.plan_activations import Choice, channel_dim
+from binarize.planning.activations import Choice, channel_dim
 
 __all__ = ["ShortcutChange", "change_shortcuts", "end_of", "in_place"]
 

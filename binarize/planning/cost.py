@@ -27,8 +27,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 
-from binarize.plan import Decision
-from binarize.scheme import Scheme
+from binarize.planning.plan import Decision
+from binarize.schemes.scheme import Scheme
 
 __all__ = ["LayerCost", "Totals", "layer_cost", "scale_values", "totals"]
 

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 from pydantic_core import ErrorDetails
 
-from binarize.analysis import InputSign, Kind, Skip
-from binarize.rule_document import Document, Fault, Path
-from binarize.rule_values import (
+from binarize.analysis.layer import InputSign, Kind, Skip
+from binarize.rules.document import Document, Fault, Path
+from binarize.rules.values import (
     ACTIVATION,
     CLIP,
     COMPARISON,
@@ -40,7 +40,7 @@ from binarize.rule_values import (
     unknown_key,
     words,
 )
-from binarize.scheme import Norm, Shortcut
+from binarize.schemes.scheme import Norm, Shortcut
 
 __all__ = [
     "RECIPE",

@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from binarize.errors import RuleError, did_you_mean
-from binarize.parts import Part, foreign_modules
-from binarize.rule_document import Document
-from binarize.rule_match import counts, holds, name_counted, named, strays
-from binarize.rule_schema import check_file, check_rule
-from binarize.rule_text import flow, plain
-from binarize.rule_values import ACTIVATIONS, WEIGHTS_ONLY
-from binarize.scheme import Norm, Scheme, Shortcut
+from binarize.rules.document import Document
+from binarize.rules.match import counts, holds, strays
+from binarize.rules.schema import check_file, check_rule
+from binarize.rules.text import flow, plain
+from binarize.rules.values import ACTIVATIONS, WEIGHTS_ONLY
+from binarize.schemes.part import Part, foreign_modules
+from binarize.schemes.scheme import Norm, Scheme, Shortcut
 from binarize.trust import trusting
 
 if TYPE_CHECKING:
-    from binarize.analysis import Layer
+    from binarize.analysis.layer import Layer
 
 __all__ = ["Rule", "RuleSet", "Unmatched", "make_rule"]
 
@@ -52,7 +52,7 @@ class Rule:
     optional: bool = False
     # "adabin.yaml:12".
     where: str = field(default="", compare=False)
-    # Asked for each layer by `RuleSet.bind`, which puts rules with names in its place.
+    # Asked for each layer by `bind`, which puts rules with names in its place.
     function: Callable[[Layer], object] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,7 +80,9 @@ class Rule:
 
     def matches(self, layer: Layer) -> bool:
         """Whether every selector holds for the layer."""
-        assert not self.unbound, "a rule that counts layers or asks a function was used before RuleSet.bind"
+        assert not self.unbound, (
+            "a rule that counts layers or asks a function was used before it was bound to the layers"
+        )
         return holds(self.match, layer)
 
     @property
@@ -186,23 +188,6 @@ class RuleSet:
             scheme = replace(scheme, name=f"{scheme.name} ({rule.id})")
         return replace(scheme, shortcut=rule.shortcut or scheme.shortcut, norm=rule.norm or scheme.norm)
 
-    def bind(self, layers: Sequence[Layer]) -> RuleSet:
-        """The same rules with names in place of what only all layers together tell.
-
-        `first: 3` and `last: 2` become the names of those layers; a function is asked for each layer. Rules
-        without either stay as they are.
-        """
-        rules: list[Rule] = []
-        schemes = dict(self.schemes)
-        for rule in self.rules:
-            if rule.function is not None:
-                rules += _ask(rule, layers, schemes)
-            elif rule.unbound:
-                rules.append(replace(rule, match=name_counted(rule.match, layers)))
-            else:
-                rules.append(rule)
-        return replace(self, rules=tuple(rules), schemes=schemes)
-
     def unmatched(self, layers: Sequence[Layer]) -> list[Unmatched]:
         """The names and class names in rules that fit no layer, unless the rule is optional."""
         return [
@@ -278,36 +263,3 @@ def _nearest(text: str, words: Iterable[str]) -> tuple[str, ...]:
     ordered = list(words)
     near = difflib.get_close_matches(text.removeprefix("re:"), ordered, n=3, cutoff=0.5)
     return tuple(sorted(near, key=ordered.index))
-
-
-def _ask(rule: Rule, layers: Sequence[Layer], schemes: dict[str, Scheme]) -> list[Rule]:
-    """What a function says about each layer, as rules with names; schemes that it names are added."""
-    # Imported here: finding a shipped scheme means loading a rule set.
-    from binarize.rule_files import find_scheme
-
-    assert rule.function is not None
-    answers: list[tuple[Rule, list[str]]] = []
-    for layer in layers:
-        answer = rule.function(layer)
-        if answer is None:
-            continue
-        if not isinstance(answer, (str, Rule)):
-            text = f"gave {answer!r} for {layer.name}; expected keep, the name of a scheme, a Rule or None"
-            raise RuleError(f"{rule.where} {text}")
-        given = replace(rule, use=answer, function=None) if isinstance(answer, str) else answer
-        for known, names in answers:
-            if known == given:
-                names.append(layer.name)
-                break
-        else:
-            answers.append((given, [layer.name]))
-        if given.scheme is not None and given.scheme not in schemes:
-            schemes[given.scheme] = find_scheme(given.scheme, rule.where)
-    rules = []
-    for i, (given, names) in enumerate(answers, start=1):
-        id_ = rule.id if len(answers) == 1 else f"{rule.id}-{i}"
-        # The match of a rule is of no interest: the function has said that it means these layers.
-        match = {"name": named(names, layers)}
-        shortcut = given.shortcut if given.use == "keep" else rule.shortcut or given.shortcut
-        rules.append(replace(given, id=id_, match=match, shortcut=shortcut, where=rule.where))
-    return rules

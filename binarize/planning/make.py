@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from binarize.analysis import Analysis, Layer
+from binarize.analysis.analyse import Analysis
+from binarize.analysis.layer import Layer
+from binarize.analysis.walk import walk_warning
 from binarize.attention.explicit import explicit_for
 from binarize.capture import Opened
 from binarize.errors import NothingToBinarizeError
-from binarize.plan import Decision, Edit, Plan
-from binarize.plan_activations import ActivationChange, Choice, change_activations
-from binarize.plan_edits import Edits, open_containers
-from binarize.plan_parts import LayerParts, choose_parts
-from binarize.plan_shortcuts import ShortcutChange, change_shortcuts, in_place
-from binarize.rule_set import Rule, RuleSet
-from binarize.walk import walk_warning
+from binarize.planning.activations import ActivationChange, Choice, change_activations
+from binarize.planning.edits import Edits, open_containers
+from binarize.planning.layer_parts import LayerParts
+from binarize.planning.parts import choose_parts
+from binarize.planning.plan import Decision, Edit, Plan
+from binarize.planning.shortcuts import ShortcutChange, change_shortcuts, in_place
+from binarize.rules.bind import bind
+from binarize.rules.rule_set import Rule, RuleSet
 
 __all__ = ["make_plan"]
 
@@ -26,7 +29,7 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
 
     Raises: NothingToBinarizeError with the reasons grouped, where no layer ends up binary.
     """
-    rules = rules.bind(analysis.layers)
+    rules = bind(rules, analysis.layers)
     kept, choices = _decide(analysis.layers, rules)
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))

@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import torch
 
+from binarize.analysis.flow import Flow
 from binarize.capture.leaves import CONVOLUTIONS
-from binarize.dataflow import Flow
-from binarize.parts import Part
-from binarize.rule_set import Rule
-from binarize.scheme import Scheme
+from binarize.rules.rule_set import Rule
+from binarize.schemes.part import Part
+from binarize.schemes.scheme import Scheme
 
 __all__ = ["EXCHANGES", "ActivationChange", "Choice", "change_activations", "channel_dim"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from binarize.errors import RuleError, did_you_mean
-from binarize.parts import Part, patch_part
+from binarize.schemes.part import Part, patch_part
 
 __all__ = ["PART_SLOTS", "Norm", "Scheme", "Shortcut"]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from binarize.disk.special_file import why_special
 from binarize.errors import RuleError
-from binarize.rule_document import Document, Path, point_at, spell
+from binarize.rules.document import Document, Path, point_at, spell
 
 __all__ = [
     "MAX_BYTES",

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from binarize.errors import RuleError, did_you_mean
-from binarize.rule_document import Document, Fault
-from binarize.rule_schema import check_file
-from binarize.rule_set import Rule, RuleSet, make_rule
-from binarize.rule_text import RuleText, parse, plain, read_text
-from binarize.rule_values import WEIGHTS_ONLY, found, hint
-from binarize.scheme import Scheme
+from binarize.rules.document import Document, Fault
+from binarize.rules.rule_set import Rule, RuleSet, make_rule
+from binarize.rules.schema import check_file
+from binarize.rules.text import RuleText, parse, plain, read_text
+from binarize.rules.values import WEIGHTS_ONLY, found, hint
+from binarize.schemes.scheme import Scheme
 
 __all__ = ["Loader", "builtin_rule_sets", "find_scheme", "join", "rule_file", "shipped_rule_set"]
 

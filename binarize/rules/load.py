@@ -5,10 +5,7 @@ Example:
     >>> rules.decide(layer).use
     'keep'
 
-The parts: `rule_text.py` reads YAML, `rule_document.py` points at faults, `rule_schema.py` says what a file may hold,
-`rule_match.py` asks whether a rule holds for a layer, `rule_files.py` finds files and joins what they extend,
-`rule_set.py` has the types. This file joins all that one conversion was given: schemes, files, and what the
-command line adds.
+This file joins all that one conversion was given: schemes, files, and what the command line adds.
 """
 
 from __future__ import annotations
@@ -19,29 +16,17 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from binarize.errors import RuleError, UsageError, did_you_mean
-from binarize.name_pattern import pattern
-from binarize.parts import Part, foreign_modules, shipped_parts
-from binarize.rule_document import Document
-from binarize.rule_files import Loader, builtin_rule_sets, find_scheme, join, rule_file, shipped_rule_set
-from binarize.rule_schema import RULE_KEYS, check_rule, json_schema
-from binarize.rule_set import Rule, RuleSet, Unmatched, make_rule
-from binarize.rule_text import RuleText, parse_value, plain
-from binarize.scheme import Scheme, Shortcut
+from binarize.rules.document import Document
+from binarize.rules.files import Loader, builtin_rule_sets, find_scheme, join, shipped_rule_set
+from binarize.rules.name_pattern import pattern
+from binarize.rules.rule_set import Rule, RuleSet, make_rule
+from binarize.rules.schema import RULE_KEYS, check_rule
+from binarize.rules.text import RuleText, parse_value, plain
+from binarize.schemes.part import foreign_modules
+from binarize.schemes.scheme import Shortcut
 from binarize.trust import trusting
 
-__all__ = [
-    "Part",
-    "Rule",
-    "RuleSet",
-    "RuleText",
-    "Scheme",
-    "Unmatched",
-    "builtin_rule_sets",
-    "json_schema",
-    "load_rule_set",
-    "rule_file",
-    "shipped_parts",
-]
+__all__ = ["DEFAULT_SCHEME", "Source", "load_rule_set"]
 
 DEFAULT_SCHEME = "adabin"
 
@@ -72,7 +57,7 @@ def load_rule_set(
     end stay float: 1 is what the rules say, 0 drops the rules that keep them. `shortcuts` overrides what
     schemes and rules say. `overrides` are "id.field=value" with a YAML value.
 
-    A rule set with a function, or with a count above 1, needs `bind(layers)` before it decides.
+    A rule set with a function, or with a count above 1, needs `bind` before it decides.
 
     Raises RuleError with file, line and column where a rule is wrong; UsageError where arguments contradict.
     """

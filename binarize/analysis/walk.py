@@ -13,13 +13,14 @@ from typing import Any
 import torch.fx
 from torch import Tensor, nn
 
-from binarize.analysis import Analysis, Layer, analyse
+from binarize.analysis.analyse import Analysis, analyse
+from binarize.analysis.facts import entangled, module_facts, obstacle_of
+from binarize.analysis.flow import Flow
+from binarize.analysis.layer import Layer
 from binarize.capture import Graph, Recording, capture
 from binarize.capture.leaves import CONVOLUTIONS, is_leaf
-from binarize.dataflow import Flow
 from binarize.errors import CaptureError
 from binarize.inputs import shapes
-from binarize.layer_facts import entangled, module_facts, obstacle_of
 from binarize.sources import Source
 
 __all__ = ["analysed", "walk", "walk_warning"]

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from binarize.name_pattern import NOTHING, pattern
+from binarize.rules.name_pattern import NOTHING, pattern
 
 if TYPE_CHECKING:
-    from binarize.analysis import Layer
+    from binarize.analysis.layer import Layer
 
 __all__ = [
     "SELECTORS",

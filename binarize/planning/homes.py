@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from binarize.analysis import Analysis
-from binarize.dataflow import Flow
-from binarize.plan_activations import ActivationChange, Choice
-from binarize.plan_edits import Edits
+from binarize.analysis.analyse import Analysis
+from binarize.analysis.flow import Flow
+from binarize.planning.activations import ActivationChange, Choice
+from binarize.planning.edits import Edits
 
 if TYPE_CHECKING:
-    from binarize.plan_parts import LayerParts
+    from binarize.planning.layer_parts import LayerParts
 
 __all__ = ["house_activations"]
 

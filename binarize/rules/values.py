@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, GetJsonSchemaHandler, PlainValidator, With
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from binarize.errors import did_you_mean
-from binarize.name_pattern import pattern
-from binarize.parts import PART_KEYS, is_part, may_be_named, part_options, shipped_parts
-from binarize.rule_match import test_number
+from binarize.rules.match import test_number
+from binarize.rules.name_pattern import pattern
+from binarize.schemes.part import PART_KEYS, is_part, may_be_named, part_options, shipped_parts
 from binarize.trust import is_teacher
 
 __all__ = [

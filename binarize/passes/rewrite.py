@@ -13,10 +13,10 @@ from binarize.attention.explicit import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import CheckError, RewriteError
-from binarize.generated import give_forward, printed_hash, source_hash
 from binarize.modules.hooks import silenced_hooks
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
-from binarize.plan import Edit, Plan
+from binarize.passes.generated import give_forward, printed_hash, source_hash
+from binarize.planning.plan import Edit, Plan
 
 __all__ = ["rewrite"]
 

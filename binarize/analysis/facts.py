@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from binarize.analysis.flow import Flow
 from binarize.attention.explicit import why_not_explicit
 from binarize.attention.multihead import ExplicitAttention
 from binarize.capture.leaves import CONVOLUTIONS
-from binarize.dataflow import Flow
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import is_binary
 

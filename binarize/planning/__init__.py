@@ -1,0 +1,1 @@
+"""Layers and rules -> plan. No tensor is touched here."""

@@ -1,0 +1,1 @@
+"""A method as data: its parts, its scheme and its recipe."""

@@ -28,8 +28,8 @@ structure.py      a module without its weights as a file
 from __future__ import annotations
 
 from binarize.modules.tensors import tied_tensors
+from binarize.sources.files.safe_pickle import allowed_globals, load_pickle_safely
 from binarize.sources.load import Kind, Source, build, load, load_file
-from binarize.sources.safe_pickle import allowed_globals, load_pickle_safely
 from binarize.sources.structure import load_structure, save_structure
 
 __all__ = [

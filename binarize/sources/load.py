@@ -16,8 +16,9 @@ from torch import nn
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.inputs import shapes
 from binarize.inputs.arguments import Arguments, TensorKind
-from binarize.sources import architectures, files, float_check, prefixes, safe_pickle, state_dicts
+from binarize.sources import architectures, float_check, prefixes, state_dicts
 from binarize.sources.architectures import Built
+from binarize.sources.files import kinds, safe_pickle
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, code_digest, is_user_code
@@ -257,13 +258,13 @@ def _from_file(
     path: Path, arch: str | None, num_classes: int | None, trust_pickle: bool, meta: bool
 ) -> _Found:
     if path.is_dir():
-        raise files.refuse_directory(path)
+        raise kinds.refuse_directory(path)
     if not path.is_file():
-        raise SourceError(files.missing_file(path) + _meant_builder(str(path)))
-    kind = files.kind_of(path, trust_pickle=trust_pickle)
+        raise SourceError(kinds.missing_file(path) + _meant_builder(str(path)))
+    kind = kinds.kind_of(path, trust_pickle=trust_pickle)
     background = ThreadPoolExecutor(1)
-    damaged = background.submit(files.damaged_record, path) if not meta else None
-    digest = background.submit(files.sha256, path.open("rb")).result if not meta else None
+    damaged = background.submit(kinds.damaged_record, path) if not meta else None
+    digest = background.submit(kinds.sha256, path.open("rb")).result if not meta else None
     background.shutdown(wait=False)
     checkpoint = _read(path, kind, arch, trust_pickle, meta)
     _refuse_shapes(checkpoint, path)
@@ -292,7 +293,7 @@ def _refuse_shapes(checkpoint: Checkpoint, path: Path) -> None:
         )
 
 
-def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool, meta: bool) -> Checkpoint:
+def _read(path: Path, kind: kinds.FileKind, arch: str | None, trust_pickle: bool, meta: bool) -> Checkpoint:
     """The weights in a file, or the whole module where no architecture is given to put the weights into."""
     foreign: list[str] = []
     trusted: list[str] = []

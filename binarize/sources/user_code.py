@@ -23,7 +23,7 @@ from torch import nn
 from binarize.errors import SourceError, UsageError, did_you_mean
 from binarize.sources.architectures import LIBRARIES
 from binarize.sources.calls import parse_call
-from binarize.sources.files import missing_file
+from binarize.sources.files.kinds import missing_file
 
 __all__ = ["call_user_code", "code_digest", "import_place", "is_user_code"]
 

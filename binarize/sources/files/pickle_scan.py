@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
-from binarize.sources.inert import Made, Members, Named, Pairs, Stored
+from binarize.sources.files.inert import Made, Members, Named, Pairs, Stored
 
 __all__ = ["Scan", "scan"]
 

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from binarize.sources.allow_list import StandIn
-from binarize.sources.inert import Named
-from binarize.sources.instance_dicts import HostileObject, check_attributes
+from binarize.sources.files.allow_list import StandIn
+from binarize.sources.files.inert import Named
+from binarize.sources.files.instance_dicts import HostileObject, check_attributes
 
 __all__ = ["PLAIN", "STATEFUL", "checked_keys", "constant", "enumerated"]
 

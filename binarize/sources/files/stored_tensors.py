@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.sources.inert import Named
-from binarize.sources.instance_dicts import HostileObject, is_name
-from binarize.sources.records import Records, Reference
+from binarize.sources.files.inert import Named
+from binarize.sources.files.instance_dicts import HostileObject, is_name
+from binarize.sources.files.records import Records, Reference
 
 __all__ = ["MAKERS", "QUANTIZED", "Tensors"]
 

@@ -22,15 +22,15 @@ from typing import Any
 import torch
 
 from binarize.errors import SourceError, UntrustedSourceError
-from binarize.sources import allow_list
-from binarize.sources.files import LEGACY_MAGIC, is_archive, refuse_irregular
+from binarize.sources.files import allow_list
+from binarize.sources.files.instance_dicts import HostileObject
+from binarize.sources.files.kinds import LEGACY_MAGIC, is_archive, refuse_irregular
+from binarize.sources.files.pickle_scan import Scan, scan
+from binarize.sources.files.plain_makers import PLAIN, constant
+from binarize.sources.files.rebuild import Rebuild
+from binarize.sources.files.records import STORAGES, Records
+from binarize.sources.files.stored_tensors import MAKERS, QUANTIZED
 from binarize.sources.float_check import quantizer_of
-from binarize.sources.instance_dicts import HostileObject
-from binarize.sources.pickle_scan import Scan, scan
-from binarize.sources.plain_makers import PLAIN, constant
-from binarize.sources.rebuild import Rebuild
-from binarize.sources.records import STORAGES, Records
-from binarize.sources.stored_tensors import MAKERS, QUANTIZED
 
 __all__ = [
     "DAMAGE",

@@ -1,0 +1,1 @@
+"""Files of weights and models, read without running code from them."""

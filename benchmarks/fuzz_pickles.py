@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from binarize.checkpoint.structure import FORMAT, load_structure
 from binarize.errors import BinarizeError
-from binarize.sources import load, load_pickle_safely, load_structure
-from binarize.sources.structure import FORMAT
+from binarize.sources import load, load_pickle_safely
 
 BATCH, SECONDS = 50, 10.0
 MEMORY = 6 << 30

@@ -14,7 +14,7 @@ from fuzz_mutations import mutated_bytes, mutated_tree
 from torch import Tensor, nn
 
 import binarize
-from binarize.fingerprint import record_digest
+from binarize.checkpoint.fingerprint import record_digest
 
 __all__ = ["cases", "folder", "read"]
 

@@ -156,7 +156,7 @@ def photographs(side: int, clip: bool) -> Any:
 def parameters_kept(model: Any, bnn: Any) -> str:
     import torch
 
-    from binarize.float_weights import float_names
+    from binarize.conversion.float_names import float_names
 
     moved, own = float_names(bnn), dict(bnn.named_parameters())
     lost = [key for key, p in model.named_parameters() if not torch.equal(p, own[moved.get(key, key)])]

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import binarize
-from binarize.float_weights import float_names
+from binarize.conversion.float_names import float_names
 
 # Package -> photographs among its files.
 PHOTOGRAPHS = {

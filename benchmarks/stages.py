@@ -94,7 +94,7 @@ def memory(name: str) -> tuple[int, int]:
     import torchvision
 
     import binarize
-    import binarize.convert
+    import binarize.conversion.convert
 
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from zoo_sets import ENDS
 import binarize
 from binarize.analysis.analyse import analyse
 from binarize.capture import capture
-from binarize.convert import PlannedConversion
+from binarize.conversion.planned import PlannedConversion
 from binarize.modules.copies import shadow
 from binarize.sources import load
 

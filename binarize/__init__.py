@@ -20,13 +20,13 @@ from binarize.version import __version__
 if TYPE_CHECKING:
     from binarize import errors
     from binarize.calibrate import calibrate as calibrate
-    from binarize.checkpoint import load as load
-    from binarize.checkpoint import save as save
-    from binarize.convert import convert as convert
-    from binarize.convert import plan as plan
+    from binarize.checkpoint.load import load as load
+    from binarize.checkpoint.save import save as save
+    from binarize.conversion.convert import convert as convert
+    from binarize.conversion.convert import plan as plan
+    from binarize.conversion.float_names import load_float_state_dict as load_float_state_dict
     from binarize.errors import BinarizeError as BinarizeError
     from binarize.export import export as export
-    from binarize.float_weights import load_float_state_dict as load_float_state_dict
     from binarize.layers.classes import use_packed_forward as use_packed_forward
     from binarize.packing import freeze as freeze
     from binarize.packing import fuse as fuse
@@ -59,20 +59,20 @@ _HOME = {
     "Scheme": "binarize.schemes.scheme",
     "builtin_rule_sets": "binarize.rules.files",
     "calibrate": "binarize.calibrate",
-    "convert": "binarize.convert",
+    "convert": "binarize.conversion.convert",
     "evaluate": "binarize.training.evaluate",
     "export": "binarize.export",
     "finetune": "binarize.training.finetune",
     "freeze": "binarize.packing",
     "fuse": "binarize.packing",
-    "load": "binarize.checkpoint",
-    "load_float_state_dict": "binarize.float_weights",
+    "load": "binarize.checkpoint.load",
+    "load_float_state_dict": "binarize.conversion.float_names",
     "load_packed": "binarize.packing",
     "load_rule_set": "binarize.rules.load",
     "load_source": "binarize.sources:load",
     "pack": "binarize.packing",
-    "plan": "binarize.convert",
-    "save": "binarize.checkpoint",
+    "plan": "binarize.conversion.convert",
+    "save": "binarize.checkpoint.save",
     "study": "binarize.study.study",
     "trusting": "binarize.trust",
     "use_packed_forward": "binarize.layers.classes",

@@ -26,25 +26,24 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
 from binarize.calibration.closed_form import Fit
-from binarize.calibration.joint import reconstruct_jointly
+from binarize.calibration.norms import reestimate
 from binarize.calibration.progress import Progress
-from binarize.calibration.reconstruct import Steps
 from binarize.calibration.result import Calibration, is_fitted, with_thresholds
 from binarize.calibration.settle import Settled, Tick, settle
 from binarize.calibration.sites import Targets, record_targets
-from binarize.calibration.starts import check_calibration, set_starts
-from binarize.calibration.statistics import reestimate
-from binarize.checks import same_top1
-from binarize.conversion import conversion_of, remember
+from binarize.calibration.steps import Steps, reconstruct_jointly
+from binarize.calibration.thresholds import check_calibration, set_starts
+from binarize.checkpoint.fingerprint import machine
+from binarize.conversion.checks import same_top1
+from binarize.conversion.conversion import conversion_of, remember
+from binarize.conversion.float_names import float_names
+from binarize.conversion.float_twin import float_twin
+from binarize.conversion.liveness import measure_liveness
 from binarize.errors import BinarizeError, UsageError, did_you_mean, way
-from binarize.fingerprint import machine
-from binarize.float_twin import float_twin
-from binarize.float_weights import float_names
 from binarize.inputs.arguments import Images, call
 from binarize.inputs.batches import as_batches, count, spread_images
 from binarize.inputs.seen import DataUse
 from binarize.layers.layer import BinaryLayer
-from binarize.liveness import measure_liveness
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
 from binarize.modules.tensors import tensor_digest, tensors_of

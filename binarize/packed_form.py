@@ -10,8 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from binarize.agreement import OTHER_INPUTS, answers_of, are_equal, longer
-from binarize.checkpoint import load
-from binarize.conversion import conversion_of, forget
+from binarize.checkpoint.load import load
+from binarize.checkpoint.record import read_record
+from binarize.conversion.conversion import conversion_of, forget
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.contents import alone, contents_of, theory
 from binarize.packed.drift import Drift, measure_drift
@@ -30,7 +31,6 @@ from binarize.packed.tables import Rest
 from binarize.planning.cost import totals
 from binarize.planning.plan import Plan
 from binarize.provenance import made_of_folder, tie_of
-from binarize.record import read_record
 from binarize.unpacking import open_packed
 
 __all__ = ["Packing", "Sizes", "packed_form", "write_packed"]

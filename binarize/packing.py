@@ -17,7 +17,8 @@ from typing import Any
 
 from torch import nn
 
-from binarize.conversion import conversion_of, forget
+from binarize.checkpoint.record import has_record, read_record
+from binarize.conversion.conversion import conversion_of, forget
 from binarize.disk.atomic import whole_file
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import arguments_of
@@ -29,7 +30,6 @@ from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest
 from binarize.packed_form import Packing, Sizes, write_packed
 from binarize.provenance import made_of, made_of_folder, tie_of, why_stale
-from binarize.record import has_record, read_record
 from binarize.unpacking import open_packed, read_packed, stands_alone
 
 __all__ = ["PACKED", "Packing", "Sizes", "freeze", "fuse", "load_packed", "open_or_make", "pack"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from binarize.conversion import Conversion
-from binarize.fingerprint import record_digest
+from binarize.checkpoint.fingerprint import record_digest
+from binarize.conversion.conversion import Conversion
 from binarize.modules.tensors import tensor_digest, unique_tensors
 from binarize.packed.freeze import MadeOf
 from binarize.planning.plan import Plan

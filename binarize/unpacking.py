@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from binarize.checkpoint import rebuild
+from binarize.checkpoint.load import rebuild
 from binarize.errors import SourceError, UsageError
 from binarize.packed.contents import alone, fill, origin_of
 from binarize.packed.file import PackedModel, read_file

@@ -17,9 +17,9 @@ from torch.nn.utils import prune
 import binarize
 from binarize.attention.explicit import explicit_attentions, make_explicit, why_not_explicit
 from binarize.attention.multihead import ExplicitAttention
+from binarize.conversion.float_names import float_names, load_float_state_dict
+from binarize.conversion.float_twin import float_twin
 from binarize.errors import UsageError
-from binarize.float_twin import float_twin
-from binarize.float_weights import float_names, load_float_state_dict
 from binarize.layers.linear import BinaryLinear
 
 

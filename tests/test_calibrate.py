@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.calibrate import calibrate
+from binarize.conversion.float_twin import float_twin
 from binarize.errors import UsageError
-from binarize.float_twin import float_twin
 from binarize.inputs.batches import as_batches, count, spread_images
 
 

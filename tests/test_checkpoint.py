@@ -23,9 +23,10 @@ from test_laws import assert_equal, run
 from torch import nn
 
 import binarize
-from binarize.checkpoint import read_report, replace_model
+from binarize.checkpoint.fingerprint import record_digest
+from binarize.checkpoint.load import read_report
+from binarize.checkpoint.save import replace_model
 from binarize.errors import BinarizeError, CheckError, SourceError, UsageError
-from binarize.fingerprint import record_digest
 from binarize.layers.layer import is_binary
 from binarize.modules.tensors import tensor_digest
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.analysis.layer import Layer
+from binarize.conversion.liveness import measure_liveness
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer, is_binary
-from binarize.liveness import measure_liveness
 from binarize.rules.rule_set import Rule
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from binarize.conversion import SourceRecord
-from binarize.fingerprint import output_digest, record_digest
+from binarize.checkpoint.fingerprint import output_digest, record_digest
+from binarize.conversion.source_record import SourceRecord
 from binarize.inputs.arguments import Arguments, TensorKind
 from binarize.modules.tensors import is_permuted, tensor_digest, unique_tensors
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.float_weights import fill_float_model, float_names, load_float_state_dict
+from binarize.conversion.float_names import fill_float_model, float_names, load_float_state_dict
 
 
 class SharedBias(nets.Body):

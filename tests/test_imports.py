@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 # From the bottom up. A room is a folder or a file right below `binarize`; its sub-folders belong to it.
 ROOMS = (
     "errors", "shown_text", "trust", "failures", "version", "disk", "demo", "kernels", "binarizers", "attention",
-    "layers", "modules", "inputs", "schemes", "analysis", "rules", "planning", "passes",
+    "layers", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning", "passes", "calibration",
+    "conversion", "checkpoint",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]

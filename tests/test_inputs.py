@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.conversion import conversion_of
-from binarize.fingerprint import output_digest
+from binarize.checkpoint.fingerprint import output_digest
+from binarize.conversion.conversion import conversion_of
 from binarize.layers.layer import BinaryLayer
 
 IDS = torch.tensor([[3, 19, 7, 4], [1, 2, 19, 0]])

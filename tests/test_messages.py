@@ -11,7 +11,7 @@ import torch
 from test_seen import pictures, run, small
 
 import binarize
-from binarize.checkpoint import read_report
+from binarize.checkpoint.load import read_report
 from binarize.errors import UsageError, in_command, way
 from binarize.report.units import percent
 

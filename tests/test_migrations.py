@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from binarize.checkpoint.migrations import FORMAT, migrate
 from binarize.errors import SourceError
-from binarize.migrations import FORMAT, migrate
 
 # Two invented changes: a field got another name, then another unit.
 STEPS = {

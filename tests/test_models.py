@@ -19,7 +19,7 @@ from test_laws import assert_equal, open_every_container, tensors
 from torch import Tensor, nn
 
 import binarize
-from binarize.convert import PlannedConversion
+from binarize.conversion.planned import PlannedConversion
 from binarize.layers.layer import BinaryLayer
 
 FAST = ["torchvision:resnet18", "torchvision:mobilenet_v2", "timm:regnetx_002"]

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import binarize
+from binarize.checkpoint.fingerprint import machine
 from binarize.demo.digits import load_digits
-from binarize.fingerprint import machine
 
 OLDER = Path(__file__).parent / "data" / "older"
 OUTPUTS = load_file(OLDER / "outputs.safetensors")

@@ -13,7 +13,7 @@ from torch import nn
 from typer.testing import Result
 
 import binarize
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.inputs.seen import DataUse, Seen
 from binarize.report.next_steps import next_command, next_commands
 

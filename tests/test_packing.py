@@ -21,7 +21,7 @@ from test_laws import assert_equal, run
 from torch import nn
 
 import binarize
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.packed.drift import measure_drift

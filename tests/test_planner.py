@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from binarize.analysis.analyse import analyse
 from binarize.capture import capture
-from binarize.convert import convert
+from binarize.conversion.convert import convert
 from binarize.errors import NothingToBinarizeError
 from binarize.planning.make import make_plan
 from binarize.planning.plan import Plan

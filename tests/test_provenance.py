@@ -14,7 +14,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import binarize
-from binarize.checkpoint import replace_model
+from binarize.checkpoint.save import replace_model
 from binarize.cli import app
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.export.prepare import compared

@@ -12,9 +12,9 @@ import pytest
 from torch import nn
 
 import binarize
+from binarize.checkpoint.fingerprint import record_digest
+from binarize.checkpoint.record import read_record
 from binarize.errors import CheckError, SourceError
-from binarize.fingerprint import record_digest
-from binarize.record import read_record
 
 Converted = Callable[..., nn.Module]
 DEEP: Any = 0

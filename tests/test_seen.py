@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import binarize
 from binarize.cli import app
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.inputs.seen import DataUse, Preprocessing, Seen
 from binarize.training.data import preprocessing_of

@@ -19,10 +19,10 @@ from torch import nn
 from typer.testing import CliRunner
 
 import binarize
+from binarize.checkpoint.fingerprint import record_digest
 from binarize.cli import app
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import BinarizeError, RuleError, SourceError, UntrustedSourceError
-from binarize.fingerprint import record_digest
 from binarize.rules.load import load_rule_set
 from binarize.rules.text import RuleText
 from binarize.schemes.part import Part, shipped_parts

@@ -22,7 +22,6 @@ from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration import closed_form
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.progress import Progress
-from binarize.calibration.reconstruct import Steps, reconstruct, site_output, trained_parameters
 from binarize.calibration.signs import search_signs
 from binarize.calibration.sites import (
     NORMS,
@@ -34,6 +33,7 @@ from binarize.calibration.sites import (
     call_counts,
     without_activation,
 )
+from binarize.calibration.steps import Steps, reconstruct, site_output, trained_parameters
 from binarize.calibration.thresholds import set_input
 from binarize.layers.layer import BinaryLayer
 

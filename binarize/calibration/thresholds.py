@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from binarize.calibration.statistics import BehindBinary, batch_norms
+from binarize.calibration.norms import BehindBinary, batch_norms, reestimate
+from binarize.calibration.result import Calibration
+from binarize.errors import UsageError, way
 from binarize.inputs.arguments import Images, call
+from binarize.inputs.batches import count
+from binarize.inputs.noise import looks_like_noise
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.modes import evaluating
 
-__all__ = ["set_input", "set_inputs", "split_point"]
+__all__ = ["check_calibration", "set_input", "set_inputs", "set_starts", "split_point"]
+
 
 # Values of a channel that its split is looked for in.
 _ENOUGH = 1 << 16
@@ -106,3 +114,39 @@ def _move_to_split(part: Any, x: Tensor, split: float) -> None:
         step = max(1, -(-rows.shape[1] // _ENOUGH))
         point = split_point(rows[:, ::step]).to(centre.dtype)
         centre.data.lerp_(point.reshape(centre.shape), split)
+
+
+def set_starts(model: nn.Module, batches: Sequence[Images], *, noise: bool = False) -> Calibration:
+    """Set thresholds, input levels and BatchNorm statistics of a converted model, in place.
+
+    Raises: UsageError for generated noise.
+    """
+    check_calibration(model, batches, noise=noise)
+    with torch.no_grad(), evaluating(model):
+        layers = set_inputs(model, batches[0])
+        norms = reestimate(model, batches)
+    return Calibration(sum(count(images) for images in batches), layers, norms)
+
+
+def check_calibration(model: nn.Module, batches: Sequence[Images], *, noise: bool = False) -> None:
+    """Refuse a model that is not converted, images with NaN, and ones that are noise unless `noise` asks for them.
+
+    With noise the signs look balanced while real images leave half the channels constant.
+    """
+    reason = None if noise else looks_like_noise(batches)
+    if reason is not None:
+        raise UsageError(
+            f"the calibration data is {reason}\n"
+            f"  give real images{way('', '; calibrate(..., noise=True) uses it all the same')}"
+        )
+    done = 0
+    for images in batches:
+        for leaf in tree_leaves(images):
+            if isinstance(leaf, Tensor) and not bool(torch.isfinite(leaf).all()):
+                first = int((~torch.isfinite(leaf)).reshape(len(leaf), -1).any(1).nonzero()[0])
+                raise UsageError(
+                    f"image {done + first + 1} of the calibration data holds numbers that are not finite; leave it out"
+                )
+        done += count(images)
+    if not any(isinstance(module, BinaryLayer) for module in model.modules()):
+        raise UsageError("calibrate: the model has no binary layer; convert it first")

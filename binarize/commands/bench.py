@@ -43,8 +43,8 @@ def bench(
         import torch
 
         from binarize.bench import bench as measure
-        from binarize.checkpoint import float_model_of, load
-        from binarize.float_weights import fill_float_model
+        from binarize.checkpoint.load import float_model_of, load
+        from binarize.conversion.float_names import fill_float_model
     with screen.stage("loading"):
         model = load(folder, source=source)
         twin, origin = float_model_of(folder, source=source)

@@ -105,7 +105,7 @@ def calibrate(
 ) -> None:
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):
-        from binarize import checkpoint
+        from binarize.checkpoint import load
         from binarize.packing import PACKED
         from binarize.training.folder import TrainingFolder
     target, kept = out or folder, progress_file(out or folder)
@@ -127,7 +127,7 @@ def calibrate(
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists already; --force replaces it, -o names another")
     with screen.stage("loading the model"):
-        model = checkpoint.load(folder, source=source)
+        model = load.load(folder, source=source)
     shown = data_options.preprocessing(model, mean, std)
     data_options.show_images(screen, model, shown)
     found = run(
@@ -150,9 +150,9 @@ def calibrate(
     claim.keep({"calibration": found.to_json()})
     with screen.stage("writing"):
         if out is None:
-            checkpoint.replace_model(model, folder)
+            load.replace_model(model, folder)
         else:
-            checkpoint.save(model, out, force=force)
+            load.save(model, out, force=force)
     kept.unlink(missing_ok=True)
     screen.note(f"wrote {target}")
     if (target / PACKED).exists():

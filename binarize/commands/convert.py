@@ -124,7 +124,7 @@ def convert(
         with screen.stage("rewriting and checking"):
             # The loaded model is nobody else's: rewriting it in place saves a copy.
             converted = planned.apply(inplace=True, strict=strict)
-        from binarize.conversion import remember_images
+        from binarize.conversion.conversion import remember_images
 
         found, kept = None, calibration.progress_file(folder)
         shown = None
@@ -215,8 +215,9 @@ def _write(
     import torch
 
     from binarize.calibration.result import is_fitted
-    from binarize.checkpoint import read_report, save
-    from binarize.conversion import conversion_of
+    from binarize.checkpoint.load import read_report
+    from binarize.checkpoint.save import save
+    from binarize.conversion.conversion import conversion_of
     from binarize.disk.atomic import whole_file
     from binarize.report.next_steps import next_commands
 

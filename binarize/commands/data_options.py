@@ -65,7 +65,7 @@ def preprocessing(
 
 def show_images(screen: Screen, model: nn.Module, shown: Preprocessing | None) -> None:
     """One line on how images are shown to the model, and a warning where it remembers otherwise."""
-    from binarize.conversion import conversion_of
+    from binarize.conversion.conversion import conversion_of
 
     if shown is None:
         return

@@ -81,14 +81,14 @@ def evaluate(
         raise UsageError(f'--split "{split}" is neither validation nor train')
     _check_out(screen, out, force)
     with screen.stage("importing"):
-        from binarize import checkpoint
+        from binarize.checkpoint import load
         from binarize.sources import load as load_source
         from binarize.training.evaluate import evaluate as run
         from binarize.training.folder import TrainingFolder
     with screen.stage("loading the model"):
         trained_on = TrainingFolder(model).record().get("data")
         if Path(model).is_dir():
-            loaded: nn.Module = checkpoint.load(model, source=source)
+            loaded: nn.Module = load.load(model, source=source)
         else:
             found = load_source(
                 model, arch=arch, weights=weights, num_classes=num_classes, trust_pickle=trust_pickle
@@ -142,7 +142,7 @@ def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:
 
 def _fitted_on(model: nn.Module, data: str, trained_on: object) -> str:
     """What was done to the model with this data, in a word; empty where nothing was."""
-    from binarize.conversion import conversion_of
+    from binarize.conversion.conversion import conversion_of
 
     conversion = conversion_of(model)
     used = {use.by for use in conversion.seen.data if use.name == data} if conversion is not None else set()

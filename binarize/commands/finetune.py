@@ -117,8 +117,8 @@ def finetune(
 ) -> None:
     """Train a converted model by its scheme's recipe, with the float model as its teacher."""
     with screen.stage("importing"):
-        from binarize import checkpoint
-        from binarize.conversion import conversion_of
+        from binarize.checkpoint import load
+        from binarize.conversion.conversion import conversion_of
         from binarize.training.finetune import fit_module
         from binarize.training.folder import TrainingFolder, is_main
         from binarize.training.prepare import chosen_recipe, prepare
@@ -141,7 +141,7 @@ def finetune(
             f"{target.checkpoint} is of an older version: no digest tells whether it is what was written"
         )
     with screen.stage("loading the model"):
-        model = checkpoint.load(folder, source=source)
+        model = load.load(folder, source=source)
     changes = {
         "epochs": epochs,
         "lr": lr,

@@ -24,7 +24,7 @@ from binarize.trust import trusting
 if TYPE_CHECKING:
     from torch import nn
 
-    from binarize.convert import PlannedConversion
+    from binarize.conversion.planned import PlannedConversion
     from binarize.inputs.arguments import Arguments
     from binarize.report.model import Report
     from binarize.rules.rule_set import RuleSet
@@ -238,7 +238,7 @@ def make_plan(screen: Screen, model: Model, rules: RuleSet, seed: int = 0) -> Pl
     atexit.register(gc.freeze)
     with screen.stage("importing"), _without_collector():
         from binarize import sources
-        from binarize.convert import plan
+        from binarize.conversion.convert import plan
 
     def read(meta: bool) -> Source:
         with screen.stage("reading"), _without_collector():
@@ -296,7 +296,7 @@ def program() -> str:
 
 def next_command(verb: str, folder: Path, model: nn.Module) -> str:
     """A command that goes on with a folder, with the data that its model was fitted on and the source it needs."""
-    from binarize.conversion import conversion_of, source_to_say
+    from binarize.conversion.conversion import conversion_of, source_to_say
     from binarize.report import next_steps
 
     conversion = conversion_of(model)
@@ -307,7 +307,7 @@ def next_command(verb: str, folder: Path, model: nn.Module) -> str:
 
 def report_of(model: nn.Module) -> Report:
     """The report that a converted model carries."""
-    from binarize.conversion import conversion_of
+    from binarize.conversion.conversion import conversion_of
 
     conversion = conversion_of(model)
     assert conversion is not None, "only converted models come here"

@@ -66,7 +66,7 @@ def read_report(path: Path) -> Report:
 
     Raises: SourceError where there is none.
     """
-    from binarize.record import read_json
+    from binarize.checkpoint.record import read_json
     from binarize.report.model import Report
 
     file = path / "report.json" if path.is_dir() else path

@@ -14,15 +14,16 @@ from typing import Any
 from torch import nn
 
 from binarize.agreement import answers_of, are_equal
-from binarize.checkpoint import load
-from binarize.conversion import SourceRecord, conversion_of
+from binarize.checkpoint.load import load
+from binarize.checkpoint.record import has_record, read_record
+from binarize.conversion.conversion import conversion_of
+from binarize.conversion.source_record import SourceRecord
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import Arguments, TensorKind, arguments_of
 from binarize.packed.contents import contents_of
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
 from binarize.packed.tables import Rest
 from binarize.packing import PACKED, freeze, open_or_make
-from binarize.record import has_record, read_record
 from binarize.unpacking import read_packed
 
 __all__ = ["Prepared", "compared", "prepared"]

@@ -16,7 +16,8 @@ from torch import nn
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.inputs import shapes
 from binarize.inputs.arguments import Arguments, TensorKind
-from binarize.sources import architectures, float_check, prefixes, state_dicts
+from binarize.modules import float_check
+from binarize.sources import architectures, prefixes, state_dicts
 from binarize.sources.architectures import Built
 from binarize.sources.files import kinds, safe_pickle
 from binarize.sources.guess import default_classes, guess

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
-from binarize.sources.float_check import check_whole
+from binarize.modules.float_check import check_whole
 from binarize.sources.prefixes import COUNTERS, modules_of, stripped
 from binarize.trust import is_builder
 

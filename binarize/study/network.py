@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from binarize.convert import plan
+from binarize.conversion.convert import plan
 from binarize.errors import UsageError
 from binarize.planning.cost import Totals, totals
 from binarize.planning.plan import Decision

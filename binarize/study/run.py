@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from binarize.conversion import conversion_of
-from binarize.convert import convert
+from binarize.conversion.conversion import conversion_of
+from binarize.conversion.convert import convert
 from binarize.errors import UsageError
 from binarize.schemes.recipe import Recipe
 from binarize.study.images import TrialImages, open_images

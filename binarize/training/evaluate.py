@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating

@@ -20,8 +20,8 @@ from typing import Any
 from safetensors.torch import save_model
 from torch import nn
 
-from binarize import checkpoint
-from binarize.conversion import conversion_of
+from binarize.checkpoint import load
+from binarize.conversion.conversion import conversion_of
 from binarize.disk.atomic import whole_file, whole_folder
 from binarize.disk.leftovers import is_empty, is_leftover
 from binarize.disk.replacement import recover
@@ -172,7 +172,7 @@ class TrainingFolder:
         text = _text({**record, "finished": True, "result": self.result})
         if conversion_of(model) is not None:
             # In one step: a training is finished where its model is, and nowhere else.
-            checkpoint.replace_model(model, self.path, beside={self._record.name: text})
+            load.replace_model(model, self.path, beside={self._record.name: text})
             return
         with whole_file(self.path / "model.safetensors") as draft:
             save_model(model, str(draft))

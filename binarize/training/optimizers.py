@@ -28,7 +28,7 @@ from torch.optim import Optimizer
 from binarize.binarizers.adabin import AdaptiveWeight
 from binarize.binarizers.ienet import StandardSign
 from binarize.binarizers.irnet import LibraWeight
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset
 
-from binarize.conversion import conversion_of
+from binarize.checkpoint.record import has_record
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError, way
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.modules.tensors import tensor_digest, unique_tensors
-from binarize.record import has_record
 from binarize.schemes.recipe import Recipe
 from binarize.training.data import (
     Batch,

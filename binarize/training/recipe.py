@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import RuleError
 from binarize.rules.schema import check_recipe
 from binarize.rules.text import parse, read_text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from binarize.conversion import conversion_of, remember
+from binarize.conversion.conversion import conversion_of, remember
 from binarize.inputs.seen import DataUse, Seen
 from binarize.report.training import Training
 from binarize.training.metrics import Row

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 

@@ -25,7 +25,7 @@ from binarize.binarizers.ienet import MultiSign
 from binarize.binarizers.reactnet import RSign
 from binarize.binarizers.sign import Pure
 from binarize.binarizers.statistics import per_channel
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from binarize.data_schema import COUNT, JSON, TEXT, Checked, check_data
+from binarize.checkpoint.data_schema import COUNT, JSON, TEXT, Checked, check_data
+from binarize.checkpoint.record_schema import Preprocessing
 from binarize.errors import RuleError, SourceError, way
-from binarize.record_schema import Preprocessing
 from binarize.rules.document import Document
 from binarize.rules.schema import check_recipe
 from binarize.rules.text import plain

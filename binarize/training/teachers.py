@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from binarize import checkpoint
-from binarize.conversion import SourceRecord, conversion_of
+from binarize.checkpoint import load
+from binarize.conversion.conversion import conversion_of
+from binarize.conversion.source_record import SourceRecord
 from binarize.errors import SourceError, UsageError, way
 from binarize.inputs.seen import Preprocessing
 from binarize.sources import load as load_source
@@ -120,7 +121,7 @@ def _named_source(record: SourceRecord, named: str) -> nn.Module:
     if record.kind in _FILES and record.code is not None:
         with trusting(named.partition(":")[0]):
             return _from_file(replace(record, arch=named), said=False)
-    return checkpoint.named_float(record, named)
+    return load.named_float(record, named)
 
 
 def _from_file(record: SourceRecord, said: bool) -> nn.Module:
@@ -138,7 +139,7 @@ def _from_file(record: SourceRecord, said: bool) -> nn.Module:
 def _named(name: str | Path, fetch: bool) -> nn.Module:
     text = str(name)
     if Path(text).is_dir():
-        return checkpoint.load(text)
+        return load.load(text)
     published = split_builder(text) is not None
     return load_source(text, weights="default" if published else None, fetch=fetch).module
 

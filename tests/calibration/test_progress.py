@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.calibration import progress, reconstruct, settle
+from binarize.calibration import progress, settle, steps
 from binarize.disk.seal import save_sealed
 from binarize.errors import CheckError
 
@@ -69,7 +69,7 @@ def test_what_was_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pyte
 
     def counted(site: Any, *args: Any, **options: Any) -> tuple[float, float]:
         trained.append(site.name)
-        return reconstruct.reconstruct(site, *args, **options)
+        return steps.reconstruct(site, *args, **options)
 
     monkeypatch.setattr(settle, "reconstruct", counted)
     file = tmp_path / "kept"

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from binarize.errors import SourceError
+from binarize.modules.float_check import quantizer_of
 from binarize.sources import load
-from binarize.sources.float_check import quantizer_of
 
 
 def poisoned(value: float) -> nn.Module:

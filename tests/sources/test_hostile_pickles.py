@@ -25,8 +25,9 @@ from pickles_by_hand import (
 )
 from torch import nn
 
+from binarize.checkpoint.structure import load_structure
 from binarize.errors import SourceError, UntrustedSourceError
-from binarize.sources import load, load_pickle_safely, load_structure
+from binarize.sources import load, load_pickle_safely
 
 ORDERED = call("collections.OrderedDict")
 FLOATS = call("numpy.dtype", text("f4"), b"\x89", b"\x88")

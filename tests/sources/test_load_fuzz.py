@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
+from binarize.checkpoint.structure import load_structure
 from binarize.errors import SourceError
-from binarize.sources import load, load_structure
+from binarize.sources import load
 
 MODEL = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
 # A name that the fuzzed call would make if it ran.

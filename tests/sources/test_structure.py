@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from binarize.checkpoint.structure import load_structure, save_structure
 from binarize.errors import SourceError, UntrustedSourceError
-from binarize.sources import build, load_structure, save_structure, tied_tensors
+from binarize.modules.tensors import tied_tensors
+from binarize.sources import build
 
 
 class Own(nn.Module):

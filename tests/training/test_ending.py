@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import binarize
-from binarize.checkpoint import read_report
+from binarize.checkpoint.load import read_report
 from binarize.training.data import Batch
 from binarize.training.ending import Average, Best, take_norms_anew
 from binarize.training.finetune import finetune

@@ -12,8 +12,8 @@ from torch.utils.data import IterableDataset
 
 import binarize
 from binarize.binarizers.reactnet import RSign
+from binarize.conversion.liveness import measure_liveness
 from binarize.demo.digits import load_digits, trained_vgg
-from binarize.liveness import measure_liveness
 from binarize.report.live import complaints
 from binarize.training.data import Preprocessing
 from binarize.training.prepare import DataOptions, Run, chosen_recipe, prepare

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from binarize.errors import SourceError, UntrustedSourceError
+from binarize.modules.float_check import quantizer_of
 from binarize.sources.files import allow_list
 from binarize.sources.files.instance_dicts import HostileObject
 from binarize.sources.files.kinds import LEGACY_MAGIC, is_archive, refuse_irregular
@@ -30,7 +31,6 @@ from binarize.sources.files.plain_makers import PLAIN, constant
 from binarize.sources.files.rebuild import Rebuild
 from binarize.sources.files.records import STORAGES, Records
 from binarize.sources.files.stored_tensors import MAKERS, QUANTIZED
-from binarize.sources.float_check import quantizer_of
 
 __all__ = [
     "DAMAGE",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from binarize.conversion import conversion_of
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.inputs.seen import SMALL, Preprocessing
 from binarize.inputs.shapes import infer

@@ -7,8 +7,8 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from binarize.conversion import conversion_of
-from binarize.float_weights import float_names
+from binarize.conversion.conversion import conversion_of
+from binarize.conversion.float_names import float_names
 from binarize.modules.copies import copy_model
 from binarize.sources import build
 

@@ -11,13 +11,10 @@ Reloading rebuilds the float model, replays the plan's edits and loads the tenso
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import shlex
 import warnings
 import weakref
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from binarize.calibration.result import is_fitted
-from binarize.conversion import Conversion, SourceRecord, conversion_of, remember
-from binarize.disk.atomic import check_place, whole_folder
-from binarize.disk.leftovers import is_empty
-from binarize.disk.replacement import recover
-from binarize.disk.tensor_file import save_tensors
+from binarize.checkpoint.fingerprint import machine, output_digest
+from binarize.checkpoint.record import RECORD, read_json, read_record
+from binarize.checkpoint.structure import load_structure
+from binarize.conversion.conversion import Conversion, remember
+from binarize.conversion.source_record import SourceRecord
 from binarize.errors import (
     BinarizeWarning,
     CheckError,
@@ -43,78 +39,26 @@ from binarize.errors import (
     did_you_mean,
     way,
 )
-from binarize.fingerprint import machine, output_digest
 from binarize.inputs.seen import Seen
-from binarize.migrations import FORMAT
 from binarize.modules.copies import copy_model
-from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of, unique_tensors
+from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of
 from binarize.passes.rewrite import rewrite
 from binarize.planning.plan import Plan
-from binarize.record import RECORD, make_record, read_json, read_record
-from binarize.report.markdown import to_markdown
 from binarize.report.model import Report
-from binarize.report.next_steps import next_commands
 from binarize.rules.rule_set import RuleSet
 from binarize.schemes.part import Part, may_be_named
 from binarize.schemes.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
-from binarize.sources.structure import load_structure, save_structure
 from binarize.sources.user_code import code_digest
 from binarize.trust import Word, shown, trusting
 
-__all__ = [
-    "float_model_of",
-    "load",
-    "named_float",
-    "read_record",
-    "read_report",
-    "rebuild",
-    "replace_model",
-    "save",
-]
+__all__ = ["float_model_of", "load", "named_float", "read_record", "read_report", "rebuild"]
+
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
 # The float weights take no more than so many times the file of weights, and this much.
 _TIMES, _MORE = 4, 1 << 26
-REPORTS = ("json", "md", "html")
-
-
-def save(
-    model: nn.Module, folder: str | Path, *, force: bool = False, reports: Collection[str] = REPORTS
-) -> Path:
-    """Write a converted model (trained since or not) to a folder, all of it or nothing.
-
-    `reports` names the forms of the report that are written beside report.json, which always is: "md", "html" (that
-    one where jinja2 is installed). Returns the folder.
-
-    Raises: UsageError, where the model is not converted, or the folder exists and `force` does not allow to replace it;
-    OSError, where the disk refuses.
-    """
-    conversion = _conversion_to_save(model)
-    target = Path(folder)
-    check_place(target)
-    recover(target)
-    _check_target(target, force)
-    with whole_folder(target) as draft:
-        _write(model, conversion, draft)
-        _write_reports(conversion, draft, target, reports)
-    return target
-
-
-def replace_model(model: nn.Module, folder: str | Path, *, beside: Mapping[str, str] | None = None) -> None:
-    """Put a converted model in the place of the one in a folder, beside all other files, all of it or nothing.
-
-    `beside` are texts that are written in the same step: name of the file -> what it holds.
-
-    Raises: UsageError, where the model is not converted; OSError, where the disk refuses.
-    """
-    conversion, target = _conversion_to_save(model), Path(folder)
-    with whole_folder(target, keep=True) as draft:
-        _write(model, conversion, draft)
-        _write_reports(conversion, draft, target, REPORTS)
-        for name, text in (beside or {}).items():
-            (draft / name).write_text(text, "utf-8")
 
 
 def load(
@@ -203,66 +147,6 @@ def read_report(folder: str | Path) -> Report:
     path = Path(folder)
     read_record(path)
     return Report.from_json(read_json(path / "report.json"))
-
-
-# --- writing
-
-
-def _conversion_to_save(model: nn.Module) -> Conversion:
-    conversion = conversion_of(model)
-    if conversion is None:
-        raise UsageError(
-            "save: this model was not made by binarize.convert; torch.save writes any other model"
-        )
-    return conversion
-
-
-def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
-    texts = {"format": "pt", "binarize": str(FORMAT)}
-    save_tensors(unique_tensors(model), folder / _WEIGHTS, texts)
-    if conversion.skeleton is not None:
-        save_structure(conversion.skeleton, folder / _STRUCTURE)
-    (folder / RECORD).write_text(json.dumps(make_record(model, conversion), indent=1), "utf-8")
-    (folder / "rules.yaml").write_text(conversion.rules.to_yaml(), "utf-8")
-
-
-def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Collection[str]) -> None:
-    """The report with what only now is known: the sizes of the files, and the commands that go on from here."""
-    report = conversion.report
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    commands = next_commands(
-        target,
-        calibrated=is_fitted(conversion.plan),
-        trained=report.training is not None,
-        seen=conversion.seen,
-        source=conversion.named_source or conversion.source.code,
-    )
-    report = replace(report, files=files, next_commands=commands)
-    (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
-    if "md" in forms:
-        (folder / "report.md").write_text(to_markdown(report), "utf-8")
-    if "html" in forms and importlib.util.find_spec("jinja2") is not None:
-        from binarize.report.html import to_html
-
-        (folder / "report.html").write_text(to_html(report), "utf-8")
-
-
-def _check_target(target: Path, force: bool) -> None:
-    if not target.exists() and not target.is_symlink():
-        return
-    ours = (target / RECORD).is_file()
-    if is_empty(target) or (ours and force):
-        return
-    if ours:
-        raise UsageError(
-            f"{target} exists already; {way('--force replaces it, -o names another', 'force=True replaces it; or another')} "
-            "folder"
-        )
-    what = "a folder with other files" if target.is_dir() else "a file"
-    raise UsageError(f"{target} is {what} and is not overwritten; name another folder{way(' (-o)', '')}")
-
-
-# --- reading
 
 
 def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from binarize.conversion import SourceRecord
-from binarize.data_schema import COUNT, FINITE, JSON, SIZE, TEXT, Checked, check_data, data_model
-from binarize.edit_schema import EDIT
+from binarize.checkpoint.data_schema import COUNT, FINITE, JSON, SIZE, TEXT, Checked, check_data, data_model
+from binarize.checkpoint.edit_schema import EDIT
+from binarize.conversion.source_record import SourceRecord
 from binarize.errors import RuleError, SourceError
 from binarize.inputs.arguments import DTYPES, FLOAT
 from binarize.inputs.seen import Seen

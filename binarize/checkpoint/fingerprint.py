@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from binarize.conversion import SourceRecord
+from binarize.conversion.source_record import SourceRecord
 from binarize.inputs.arguments import call
 from binarize.kernels.variants import active
 from binarize.modules.hooks import silenced_hooks

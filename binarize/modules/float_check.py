@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
-from binarize.sources.child_names import check_names
+from binarize.modules.child_names import check_names
 
 __all__ = ["check_float", "check_whole", "class_path", "quantizer_of", "unwrap"]
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from binarize.errors import SourceError
 from binarize.modules.copies import without_data
+from binarize.modules.float_check import check_whole
 from binarize.modules.tensors import _entries, tied_tensors
 from binarize.sources.files.safe_pickle import load_pickle_safely, refused_globals
-from binarize.sources.float_check import check_whole
 
 __all__ = ["load_structure", "save_structure"]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, Field, create_model
 
-from binarize.data_schema import FINITE, JSON, SIZE, TEXT, Checked
+from binarize.checkpoint.data_schema import FINITE, JSON, SIZE, TEXT, Checked
 from binarize.passes.norm import NORMS
 from binarize.planning.thresholds import KNOWN_ACTIVATIONS
 from binarize.rules.values import checked_part, words

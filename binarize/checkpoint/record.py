@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from binarize.conversion import Conversion
+from binarize.checkpoint.fingerprint import machine, output_digest, record_digest
+from binarize.checkpoint.migrations import FORMAT, migrate
+from binarize.checkpoint.record_schema import check_record
+from binarize.conversion.conversion import Conversion
 from binarize.disk.replacement import recover
 from binarize.disk.special_file import why_special
 from binarize.errors import CheckError, SourceError
-from binarize.fingerprint import machine, output_digest, record_digest
-from binarize.migrations import FORMAT, migrate
 from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of, tied_tensors, unique_tensors
-from binarize.record_schema import check_record
 from binarize.version import versions
 
 __all__ = ["RECORD", "has_record", "make_record", "read_json", "read_record"]

@@ -40,7 +40,7 @@ import binarize
 from binarize.rules.text import parse_value
 from binarize.training.data import Preprocessing, open_data
 from binarize.training.data.seeds import generator
-from binarize.training.folder import TrainingFolder
+from binarize.training.records.folder import TrainingFolder
 
 # Training images on which choices are made.
 HELD_OUT = 5000

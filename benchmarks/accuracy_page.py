@@ -11,8 +11,8 @@ from typing import Any
 from accuracy_depth import depth_table, draw_depth, spread
 from accuracy_rows import ROWS
 
-from binarize.study.results import Row
-from binarize.study.table import HEADS, cells
+from binarize.studies.results import Row
+from binarize.studies.table import HEADS, cells
 
 __all__ = ["update_page"]
 

@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.cortex_m import BOARDS, run_on_board, tools_missing
 from binarize.demo.digits import load_digits
-from binarize.export.c import translate
-from binarize.export.c_check import code_size, host_compiler, run_on_host
-from binarize.export.prepare import prepared
-from binarize.export.theory import constants_in_theory
-from binarize.packed.in_order import in_order
+from binarize.exporters.c.check import code_size, host_compiler, run_on_host
+from binarize.exporters.c.in_order import in_order
+from binarize.exporters.c.write import translate
+from binarize.exporters.prepare import prepared
+from binarize.exporters.theory import constants_in_theory
 
 
 def main() -> int:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from binarize.export.c_check import FLAGS
-from binarize.export.c_text import CSource
+from binarize.exporters.c.check import FLAGS
+from binarize.exporters.c.text import CSource
 
 __all__ = ["BOARDS", "TOOLS", "Board", "run_on_board", "tools_missing"]
 

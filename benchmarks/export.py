@@ -76,7 +76,7 @@ def made(name: str, scheme: str, side: int) -> tuple[Any, Any, Any]:
 
     import binarize
     from benchmarks.packed import settle
-    from binarize.export.prepare import prepared
+    from binarize.exporters.prepare import prepared
 
     torch.manual_seed(0)
     source = torchvision.models.get_model(name, weights=None, num_classes=CLASSES).eval()
@@ -88,7 +88,7 @@ def made(name: str, scheme: str, side: int) -> tuple[Any, Any, Any]:
 
 def saved(folder: Path) -> tuple[None, Any, Any]:
     """The same of a saved folder, whose float model nobody knows."""
-    from binarize.export.prepare import prepared
+    from binarize.exporters.prepare import prepared
 
     return (None, *prepared(folder, None, None))
 
@@ -96,8 +96,8 @@ def saved(folder: Path) -> tuple[None, Any, Any]:
 def measure(source: Any, packed: Any, example: Any, format: str) -> dict[str, Any]:
     """One row."""
     from binarize.errors import BinarizeError
-    from binarize.export import FORMATS
-    from binarize.export.theory import constants_in_theory
+    from binarize.exporters.export import FORMATS
+    from binarize.exporters.theory import constants_in_theory
 
     writer = importlib.import_module(f"binarize.export.{format}")
     with tempfile.TemporaryDirectory() as folder:
@@ -131,7 +131,7 @@ def write_float(source: Any, example: Any, path: Path) -> None:
 
 def run_onnx(path: Path, example: Any) -> Run:
     """One image through ONNX Runtime on one thread."""
-    from binarize.export.onnx_check import open_file, run
+    from binarize.exporters.onnx.check import open_file, run
 
     session, one = open_file(path), first_row(example)
     return lambda: run(session, one)
@@ -141,7 +141,7 @@ def run_pt2(path: Path, example: Any) -> Run:
     """One image through the packed kernels, called by the program."""
     import torch
 
-    from binarize.export.program import answers
+    from binarize.exporters.program import answers
 
     module, one = torch.export.load(path).module(), first_row(example)
     return lambda: answers(module, one)
@@ -149,8 +149,8 @@ def run_pt2(path: Path, example: Any) -> Run:
 
 def run_openvino(path: Path, example: Any) -> Run:
     """One image through OpenVINO in float32 on one thread."""
-    from binarize.export.openvino_check import open_file
-    from binarize.export.program import tensors_of
+    from binarize.exporters.openvino.check import open_file
+    from binarize.exporters.program import tensors_of
 
     compiled, one = open_file(path, first_row(example)), [x.numpy() for x in tensors_of(first_row(example))]
     return lambda: compiled(one)
@@ -158,7 +158,7 @@ def run_openvino(path: Path, example: Any) -> Run:
 
 def first_row(example: Any) -> Any:
     """A batch of one."""
-    from binarize.export.program import with_rows
+    from binarize.exporters.program import with_rows
 
     return with_rows(example, 1, seed=0)
 

@@ -34,7 +34,7 @@ from torch import nn
 
 import binarize
 from binarize.errors import BinarizeError
-from binarize.packed.file import FORMAT, _digest
+from binarize.packed.file.format import FORMAT, _digest
 from binarize.packed.freeze import frozen_record
 
 _PER_SEED = 20

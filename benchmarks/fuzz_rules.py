@@ -14,8 +14,8 @@ from binarize.analysis.layer import Layer
 from binarize.rules.files import builtin_rule_sets, rule_file
 from binarize.rules.load import load_rule_set
 from binarize.rules.text import RuleText, parse
-from binarize.study.expand import trials_of
-from binarize.study.grid import read_grid
+from binarize.studies.grid.expand import trials_of
+from binarize.studies.grid.read import read_grid
 from binarize.training.recipe import read_recipe
 
 __all__ = ["cases", "read"]

@@ -12,7 +12,7 @@ from typing import Any
 from fuzz_mutations import mutated_bytes, mutated_tree
 
 from binarize.schemes.recipe import Recipe
-from binarize.training.folder import TrainingFolder
+from binarize.training.records.folder import TrainingFolder
 
 __all__ = ["cases", "read"]
 

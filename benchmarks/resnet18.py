@@ -6,7 +6,7 @@
     python benchmarks/resnet18.py --threads 2              wall clock; needs an idle machine
 
 Weights are random: the time does not depend on them. Medians over interleaved rounds, of the process's CPU time with
-one thread. "fused" is `binarize.packed.fuse`: residual adds, activations and the next layer's signs inside the kernels,
+one thread. "fused" is `binarize.packed.fused.fuse`: residual adds, activations and the next layer's signs inside the kernels,
 stems and 1x1 by a float kernel, norms of float layers folded. The share of float glue is that of the fused model.
 """
 
@@ -28,7 +28,7 @@ def run(name: str, scheme: str, threads: int, rounds: int, seconds: float, isa: 
     import torchvision
 
     import binarize
-    from binarize.bench import bench
+    from binarize.bench.bench import bench
 
     torch.manual_seed(0)
     torch.set_num_threads(threads)

@@ -19,19 +19,18 @@ from binarize.version import __version__
 
 if TYPE_CHECKING:
     from binarize import errors
-    from binarize.calibrate import calibrate as calibrate
     from binarize.checkpoint.load import load as load
     from binarize.checkpoint.save import save as save
     from binarize.conversion.convert import convert as convert
     from binarize.conversion.convert import plan as plan
     from binarize.conversion.float_names import load_float_state_dict as load_float_state_dict
     from binarize.errors import BinarizeError as BinarizeError
-    from binarize.export import export as export
+    from binarize.exporters.export import export as export
     from binarize.layers.classes import use_packed_forward as use_packed_forward
-    from binarize.packing import freeze as freeze
-    from binarize.packing import fuse as fuse
-    from binarize.packing import load_packed as load_packed
-    from binarize.packing import pack as pack
+    from binarize.packed.packing import freeze as freeze
+    from binarize.packed.packing import fuse as fuse
+    from binarize.packed.packing import load_packed as load_packed
+    from binarize.packed.packing import pack as pack
     from binarize.planning.plan import Decision as Decision
     from binarize.planning.plan import Plan as Plan
     from binarize.report.model import Report as Report
@@ -42,7 +41,8 @@ if TYPE_CHECKING:
     from binarize.schemes.part import Part as Part
     from binarize.schemes.scheme import Scheme as Scheme
     from binarize.sources import load as load_source
-    from binarize.study.study import study as study
+    from binarize.studies.study import study as study
+    from binarize.training.calibrate import calibrate as calibrate
     from binarize.training.evaluate import evaluate as evaluate
     from binarize.training.finetune import finetune as finetune
     from binarize.trust import trusting as trusting
@@ -58,22 +58,22 @@ _HOME = {
     "RuleSet": "binarize.rules.rule_set",
     "Scheme": "binarize.schemes.scheme",
     "builtin_rule_sets": "binarize.rules.files",
-    "calibrate": "binarize.calibrate",
+    "calibrate": "binarize.training.calibrate",
     "convert": "binarize.conversion.convert",
     "evaluate": "binarize.training.evaluate",
-    "export": "binarize.export",
+    "export": "binarize.exporters.export",
     "finetune": "binarize.training.finetune",
-    "freeze": "binarize.packing",
-    "fuse": "binarize.packing",
+    "freeze": "binarize.packed.packing",
+    "fuse": "binarize.packed.packing",
     "load": "binarize.checkpoint.load",
     "load_float_state_dict": "binarize.conversion.float_names",
-    "load_packed": "binarize.packing",
+    "load_packed": "binarize.packed.packing",
     "load_rule_set": "binarize.rules.load",
     "load_source": "binarize.sources:load",
-    "pack": "binarize.packing",
+    "pack": "binarize.packed.packing",
     "plan": "binarize.conversion.convert",
     "save": "binarize.checkpoint.save",
-    "study": "binarize.study.study",
+    "study": "binarize.studies.study",
     "trusting": "binarize.trust",
     "use_packed_forward": "binarize.layers.classes",
 }

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.demo.digits import load_digits, trained_vgg
-from binarize.training.distill import Teacher
-from binarize.training.flips import Flips
-from binarize.training.objective import Objective
-from binarize.training.optimizers import make_optimizer, make_rates
+from binarize.training.loop.flips import Flips
+from binarize.training.loop.objective import Objective
+from binarize.training.loop.optimizers import make_optimizer, make_rates
+from binarize.training.loop.schedules import Schedules
 from binarize.training.recipe import recipe_of
-from binarize.training.schedules import Schedules
+from binarize.training.teachers.teacher import Teacher
 
 EPOCHS = 6
 

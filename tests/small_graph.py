@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.packed.contents import contents_of
-from binarize.packed.file import PackedModel
+from binarize.packed.file.contents import contents_of
+from binarize.packed.file.format import PackedModel
 from binarize.packed.freeze import freeze, pack_layers
 from binarize.packed.graph.trace import graph_of
 

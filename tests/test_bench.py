@@ -10,8 +10,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 import binarize
-from binarize import rivals
-from binarize.bench import bench, interleaved, peak_bytes
+from binarize.bench import rivals
+from binarize.bench.bench import bench
+from binarize.bench.timing import interleaved, peak_bytes
 from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.cli import app
 from binarize.errors import UsageError

@@ -11,10 +11,10 @@ from test_laws import run
 from torch import Tensor, nn
 
 import binarize
-from binarize.calibrate import calibrate
 from binarize.conversion.float_twin import float_twin
 from binarize.errors import UsageError
 from binarize.inputs.batches import as_batches, count, spread_images
+from binarize.training.calibrate import calibrate
 
 
 def uncalibrated(name: str, scheme: str = "adabin", shortcuts: str = "every") -> Any:

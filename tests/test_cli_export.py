@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import binarize
 from binarize.cli import app
-from binarize.export.c_check import host_compiler
+from binarize.exporters.c.check import host_compiler
 
 
 def run(*words: str | Path, **env: str) -> Result:

@@ -55,7 +55,7 @@ def test_the_report_says_what_was_measured_on_which_images(tmp_path: Path) -> No
 
 def test_a_training_of_one_step_says_nothing_of_its_scheduler(caplog: pytest.LogCaptureFixture) -> None:
     from binarize.schemes.recipe import Recipe
-    from binarize.training.optimizers import make_rates
+    from binarize.training.loop.optimizers import make_rates
 
     optimizer = torch.optim.SGD(small().parameters(), lr=0.1)
     with caplog.at_level(logging.DEBUG):

@@ -25,10 +25,10 @@ from binarize.conversion.conversion import conversion_of
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.packed.drift import measure_drift
-from binarize.packed.file import PackedModel, read_file, write_file
+from binarize.packed.file.format import PackedModel, read_file, write_file
+from binarize.packed.file.packed_form import Packing
 from binarize.packed.freeze import frozen_record, pack_layers
 from binarize.packed.layers import FrozenLayer, PackedLayer
-from binarize.packed_form import Packing
 from binarize.planning.cost import totals
 
 Converted = Callable[..., nn.Module]
@@ -365,7 +365,7 @@ def test_a_file_that_reads_back_otherwise_is_not_left(
         next(iter(other.layers.values())).shift += 1
         write_file(path, other, rest)
 
-    monkeypatch.setattr("binarize.packed_form.write_file", with_a_fault)
+    monkeypatch.setattr("binarize.packed.file.packed_form.write_file", with_a_fault)
     with pytest.raises(CheckError, match="computes something else when it is read back"):
         binarize.pack(folder, model=model)
     assert not any("packed" in name for name in os.listdir(folder))

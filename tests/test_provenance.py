@@ -17,10 +17,10 @@ import binarize
 from binarize.checkpoint.save import replace_model
 from binarize.cli import app
 from binarize.errors import CheckError, SourceError, UsageError
-from binarize.export.prepare import compared
-from binarize.packed.file import PackedModel, read_file, write_file
+from binarize.exporters.prepare import compared
+from binarize.packed.file.format import PackedModel, read_file, write_file
 from binarize.packed.freeze import frozen_record
-from binarize.packing import PACKED
+from binarize.packed.packing import PACKED
 
 X = nets.pictures(3, size=8)
 
@@ -162,7 +162,7 @@ def test_a_trained_copy_elsewhere_leaves_both_folders_right(tmp_path: Path) -> N
 def test_a_folder_replaced_while_it_is_packed_is_not_packed(
     stale: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from binarize import packed_form
+    from binarize.packed.file import packed_form
 
     other = trained(binarize.load(stale), by=2.0)
     write = packed_form.write_file

@@ -28,10 +28,10 @@ from binarize.rules.text import RuleText
 from binarize.schemes.part import Part, shipped_parts
 from binarize.sources import build, load, load_file
 from binarize.sources.state_dicts import find_weights
-from binarize.study.grid import read_grid
+from binarize.studies.grid.read import read_grid
 from binarize.training.prepare import chosen_recipe, prepare
 from binarize.training.recipe import read_recipe
-from binarize.training.teachers import find_teachers
+from binarize.training.teachers.find import find_teachers
 from binarize.trust import check_data, is_builder, is_teacher, is_trusted, trusting
 
 # What a file may not name where a builder or a teacher stands. P is where a run of code would leave its mark.
@@ -366,7 +366,7 @@ NO_PARTS = (
     "torch.hub.Thing",
     "binarize.binarizers.adabin.torch.Tensor",
     "binarize.binarizers.adabin.torch.nn.Hardtanh",
-    "binarize.export.Written",
+    "binarize.exporters.export.Written",
 )  # fmt: skip
 # Of our modules, and still no part: another's class, a container, what holds modules or speaks to other machines.
 NO_CLASSES = (

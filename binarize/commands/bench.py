@@ -17,7 +17,7 @@ from binarize.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.bench import Bench
+    from binarize.bench.bench import Bench
 
 __all__ = ["bench"]
 
@@ -42,7 +42,7 @@ def bench(
     with screen.stage("importing"):
         import torch
 
-        from binarize.bench import bench as measure
+        from binarize.bench.bench import bench as measure
         from binarize.checkpoint.load import float_model_of, load
         from binarize.conversion.float_names import fill_float_model
     with screen.stage("loading"):

@@ -106,8 +106,8 @@ def calibrate(
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):
         from binarize.checkpoint import load
-        from binarize.packing import PACKED
-        from binarize.training.folder import TrainingFolder
+        from binarize.packed.packing import PACKED
+        from binarize.training.records.folder import TrainingFolder
     target, kept = out or folder, progress_file(out or folder)
     claim = screen.hold(target, parents=out is not None)
     if claim.written:
@@ -170,7 +170,7 @@ def progress_file(target: Path) -> Path:
 
 def run(screen: Screen, model: nn.Module, data: str, float_model: Any, **choices: Any) -> Calibration:
     """Calibrates with a bar that shows the layer at work; the same command goes on with one that was interrupted."""
-    from binarize.calibrate import calibrate as fit_model
+    from binarize.training.calibrate import calibrate as fit_model
 
     bar = screen.bar()
     if choices["progress"].is_file():

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from torch import nn
 
-    from binarize.training.scores import Evaluation
+    from binarize.training.evaluation.scores import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -84,7 +84,7 @@ def evaluate(
         from binarize.checkpoint import load
         from binarize.sources import load as load_source
         from binarize.training.evaluate import evaluate as run
-        from binarize.training.folder import TrainingFolder
+        from binarize.training.records.folder import TrainingFolder
     with screen.stage("loading the model"):
         trained_on = TrainingFolder(model).record().get("data")
         if Path(model).is_dir():
@@ -168,7 +168,7 @@ def _reference(
 ) -> nn.Module | str | None:
     """The float model to compare with. Only where nobody asked may it be missing, and that is said."""
     from binarize.errors import BinarizeError
-    from binarize.training.teachers import find_teachers
+    from binarize.training.teachers.find import find_teachers
 
     if asked is not None:
         return asked

@@ -10,12 +10,12 @@ import typer
 from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
-from binarize.export import FORMATS, check_format
+from binarize.exporters.export import FORMATS, check_format
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.export import Written
+    from binarize.exporters.export import Written
 
 __all__ = ["export"]
 
@@ -45,8 +45,8 @@ def export(
     """Write the model for another runtime, check what was written, and say what it takes."""
     check_format(format, "--format")
     with screen.stage("importing"):
-        from binarize.export import export as export_model
-        from binarize.export import place_of_export
+        from binarize.exporters.export import export as export_model
+        from binarize.exporters.export import place_of_export
     claim = screen.hold(place_of_export(folder, format, out), parents=out is not None)
     force = claim.written or force
     with screen.stage("exporting and checking"):

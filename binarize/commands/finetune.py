@@ -17,9 +17,9 @@ from binarize.trust import check_data, is_teacher
 
 if TYPE_CHECKING:
     from binarize.schemes.recipe import Recipe
-    from binarize.training.folder import TrainingFolder
-    from binarize.training.metrics import Row
     from binarize.training.prepare import Run
+    from binarize.training.records.folder import TrainingFolder
+    from binarize.training.records.metrics import Row
 
 __all__ = ["finetune"]
 
@@ -120,8 +120,8 @@ def finetune(
         from binarize.checkpoint import load
         from binarize.conversion.conversion import conversion_of
         from binarize.training.finetune import fit_module
-        from binarize.training.folder import TrainingFolder, is_main
         from binarize.training.prepare import chosen_recipe, prepare
+        from binarize.training.records.folder import TrainingFolder, is_main
         from binarize.training.starts import start_thresholds
 
         fit = fit_module()
@@ -213,7 +213,7 @@ def _resume(folder: Path, out: Path | None, source: str | None, teachers: list[s
 
 def _done(screen: Screen, target: TrainingFolder) -> None:
     """For a command that was killed when all was written."""
-    from binarize.training.metrics import read_metrics
+    from binarize.training.records.metrics import read_metrics
 
     record = target.record()
     screen.note(
@@ -287,7 +287,7 @@ def _settings(overrides: list[str] | None) -> dict[str, Any]:
 
 
 def _announce(screen: Screen, run: Run) -> None:
-    from binarize.training.stages import stages_of
+    from binarize.training.loop.stages import stages_of
 
     for note in (*run.data.notes, *(run.validation.notes if run.validation is not None else ())):
         screen.note(note)

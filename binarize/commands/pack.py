@@ -15,7 +15,7 @@ from binarize.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.packed_form import Packing, Sizes
+    from binarize.packed.file.packed_form import Packing, Sizes
 
 __all__ = ["pack"]
 
@@ -42,8 +42,8 @@ def pack(
     if rest not in _REST:
         raise UsageError(f'--rest "{rest}" is none of {", ".join(_REST)}{did_you_mean(rest, _REST)}')
     with screen.stage("importing"):
-        from binarize.packing import PACKED
-        from binarize.packing import pack as pack_folder
+        from binarize.packed.packing import PACKED
+        from binarize.packed.packing import pack as pack_folder
     force = screen.hold(folder / PACKED).written or force
     # Nobody else replaces the folder meanwhile.
     screen.hold(folder)

@@ -17,7 +17,7 @@ from binarize.errors import CheckError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from binarize.study.study import Study
+    from binarize.studies.study import Study
 
 __all__ = ["study"]
 
@@ -76,8 +76,8 @@ def study(
     The same command goes on with a study that was interrupted.
     """
     with screen.stage("importing"):
-        from binarize.study.grid import read_grid
-        from binarize.study.study import study as run
+        from binarize.studies.grid.read import read_grid
+        from binarize.studies.study import study as run
     read = read_grid(grid, overrides or ())
     own = read.resources
     resources = replace(
@@ -157,7 +157,7 @@ def _table(found: Study) -> Table:
     from rich import box
     from rich.table import Table
 
-    from binarize.study.table import HEADS, SHORT, cells
+    from binarize.studies.table import HEADS, SHORT, cells
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for i in SHORT:

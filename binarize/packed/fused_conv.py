@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,26 @@ from binarize.kernels.layout import KernelWeight
 from binarize.kernels.native import Call
 from binarize.kernels.tracing import is_recorded
 from binarize.kernels.variants import Variant
-
-if TYPE_CHECKING:
-    from binarize.packed.layers import PackedLayer
+from binarize.packed.window import Window
 
 __all__ = ["FusedConv"]
 
 # Input sizes that a layer remembers.
 _MOST_SIZES = 16
+
+
+class Packed(Protocol):
+    """What a call is made of: a packed layer's bits, its numbers per channel, and where its windows lie."""
+
+    bits: Tensor
+    scale: Tensor
+    shift: Tensor
+    threshold: Tensor | None
+    window_scale: Tensor | None
+    border: Tensor | None
+    zero_one: bool
+    pad_value: float
+    window: Window
 
 
 class FusedConv(nn.Module):
@@ -45,7 +57,7 @@ class FusedConv(nn.Module):
     threshold: Tensor | None
     next_threshold: Tensor | None
 
-    def __init__(self, layer: PackedLayer, like: Tensor) -> None:
+    def __init__(self, layer: Packed, like: Tensor) -> None:
         super().__init__()
         window = layer.window
         geometry = window.geometry(like, int(layer.pad_value))

@@ -14,9 +14,9 @@ from pytorch_lightning import Trainer
 
 from binarize.disk.atomic import whole_file
 from binarize.errors import CheckError, StoppedError, way
-from binarize.training.metrics import MetricsFile, Row
-from binarize.training.nonfinite import broken_parameter
-from binarize.training.task import FineTuning
+from binarize.training.loop.nonfinite import broken_parameter
+from binarize.training.loop.task import FineTuning
+from binarize.training.records.metrics import MetricsFile, Row
 
 __all__ = ["Checkpoints", "Rows", "Signals"]
 

@@ -19,7 +19,6 @@ from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.schemes.recipe import Recipe
-from binarize.training.correlation import Correlation
 from binarize.training.data import (
     Batch,
     ImageData,
@@ -28,15 +27,17 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.batch import count
-from binarize.training.data.classes import to_outputs
 from binarize.training.data.named import limited
+from binarize.training.data.opened import needs_preprocessing, output_classes
+from binarize.training.data.samples import count
 from binarize.training.data.seeds import seeded
-from binarize.training.distill import Taps, Teacher
-from binarize.training.objective import IGNORED, check_labels, label_loss
-from binarize.training.prepare import known_classes, needs_preprocessing, output_classes, outputs_or_none
-from binarize.training.scores import ClassScore, Evaluation, Scores
-from binarize.training.teachers import find_teachers
+from binarize.training.evaluation.classes import to_outputs
+from binarize.training.evaluation.correlation import Correlation
+from binarize.training.evaluation.scores import ClassScore, Evaluation, Scores
+from binarize.training.loop.objective import IGNORED, check_labels, label_loss
+from binarize.training.prepare import known_classes, outputs_or_none
+from binarize.training.teachers.find import find_teachers
+from binarize.training.teachers.teacher import Taps, Teacher
 
 __all__ = ["evaluate"]
 

@@ -18,11 +18,11 @@ from torch import nn
 from binarize.checkpoint import load
 from binarize.errors import UsageError
 from binarize.training.data import Preprocessing
-from binarize.training.folder import TrainingFolder
-from binarize.training.objective import LabelLoss
+from binarize.training.loop.objective import LabelLoss
 from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.records.folder import TrainingFolder
 from binarize.training.starts import start_thresholds
-from binarize.training.teachers import TeacherName
+from binarize.training.teachers.find import TeacherName
 
 __all__ = ["finetune", "fit_module"]
 

@@ -20,16 +20,16 @@ from binarize.training.callbacks import Checkpoints, Rows
 from binarize.training.data import Augment, Preprocessing, evaluation_loader, training_loader
 from binarize.training.data.seeds import seed_of, seeded
 from binarize.training.data.tensors import TensorImages
-from binarize.training.ending import take_norms_anew
-from binarize.training.folder import TrainingFolder
-from binarize.training.metrics import MetricsFile, Row, read_metrics
-from binarize.training.objective import Objective
+from binarize.training.loop.ending import take_norms_anew
+from binarize.training.loop.objective import Objective
+from binarize.training.loop.schedules import Schedules
+from binarize.training.loop.stages import Stage, partly_binary, stages_of
+from binarize.training.loop.task import COLUMNS, FineTuning
 from binarize.training.prepare import Run
+from binarize.training.records.folder import TrainingFolder
+from binarize.training.records.metrics import MetricsFile, Row, read_metrics
+from binarize.training.records.stored_schema import way_out
 from binarize.training.result import Ending, remember_training
-from binarize.training.schedules import Schedules
-from binarize.training.stages import Stage, partly_binary, stages_of
-from binarize.training.stored_schema import way_out
-from binarize.training.task import COLUMNS, FineTuning
 from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet
 
 __all__ = ["Settings", "fit"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from binarize.checkpoint.record import has_record
 from binarize.conversion.conversion import conversion_of
@@ -28,26 +28,19 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.classes import to_outputs
 from binarize.training.data.folders import FolderImages
 from binarize.training.data.named import divided, limited, numbered
+from binarize.training.data.opened import needs_preprocessing, output_classes
 from binarize.training.data.seeds import seeded
-from binarize.training.objective import LabelLoss, check_labels
+from binarize.training.evaluation.classes import to_outputs
+from binarize.training.loop.objective import LabelLoss, check_labels
+from binarize.training.loop.stages import stages_of, two_stages
 from binarize.training.recipe import read_recipe, recipe_of
-from binarize.training.stages import stages_of, two_stages
-from binarize.training.teachers import TeacherName, Teachers, find_teachers
+from binarize.training.teachers.find import TeacherName, Teachers, find_teachers
 from binarize.trust import check_teacher
 
-__all__ = [
-    "DataOptions",
-    "Run",
-    "chosen_recipe",
-    "known_classes",
-    "needs_preprocessing",
-    "output_classes",
-    "outputs_or_none",
-    "prepare",
-]
+__all__ = ["DataOptions", "Run", "chosen_recipe", "known_classes", "outputs_or_none", "prepare"]
+
 
 # What messages call the record of a training to resume.
 _RESUMED = "the training to resume"
@@ -258,16 +251,6 @@ def _differs(key: str, before: object, now: object) -> str:
     )
 
 
-def needs_preprocessing(data: Any) -> bool:
-    """Whether images of this data are not yet what the model takes."""
-    if isinstance(data, ImageData):
-        return not data.ready
-    first = data[0] if isinstance(data, (tuple, list)) and data else data
-    if isinstance(first, Tensor):
-        return not first.is_floating_point()
-    return not isinstance(data, (Dataset, DataLoader))
-
-
 def _open(
     model: nn.Module, data: Any, preprocessing: Preprocessing | None, options: DataOptions, seed: int
 ) -> tuple[ImageData, ImageData | None]:
@@ -328,16 +311,6 @@ def outputs_or_none(model: nn.Module, size: Sequence[int]) -> int | None:
         return output_classes(model, size)
     except (UsageError, RuntimeError, TypeError, ValueError):
         return None
-
-
-@torch.no_grad()
-def output_classes(model: nn.Module, size: Sequence[int]) -> int:
-    """How many classes the model tells apart, tried on a blank image (C, H, W). Raises UsageError for no class scores."""
-    parameter = next(model.parameters())
-    blank = torch.zeros(1, *size, dtype=parameter.dtype, device=parameter.device)
-    with evaluating(model):
-        logits = logits_of(model(blank))
-    return int(logits.shape[class_dim(logits)])
 
 
 @torch.no_grad()

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from binarize.conversion.conversion import conversion_of, remember
 from binarize.inputs.seen import DataUse, Seen
 from binarize.report.training import Training
-from binarize.training.metrics import Row
+from binarize.training.loop.stages import stages_of
 from binarize.training.prepare import Run
-from binarize.training.stages import stages_of
+from binarize.training.records.metrics import Row
 
 __all__ = ["Ending", "remember_training"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch.utils.data import DataLoader, IterableDataset
 
-from binarize.calibrate import image_batches, on_device, record_calibration
 from binarize.calibration.thresholds import set_starts
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.liveness import measure_liveness
@@ -12,7 +11,9 @@ from binarize.errors import UsageError
 from binarize.inputs.arguments import Images
 from binarize.inputs.noise import looks_like_noise
 from binarize.report.live import complaints
+from binarize.training.calibrate import record_calibration
 from binarize.training.data.named import limited
+from binarize.training.data.opened import image_batches, on_device
 from binarize.training.data.seeds import seeded
 from binarize.training.prepare import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from binarize.export.c_check import host_compiler
+from binarize.exporters.c.check import host_compiler
 
 
 @pytest.fixture(scope="session")

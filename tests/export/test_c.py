@@ -22,13 +22,13 @@ from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.errors import CheckError, UsageError
-from binarize.export.c import translate
-from binarize.export.c_calls import identifier
-from binarize.export.c_check import run_on_host
-from binarize.export.prepare import prepared
+from binarize.exporters.c.calls import identifier
+from binarize.exporters.c.check import run_on_host
+from binarize.exporters.c.in_order import in_order
+from binarize.exporters.c.write import translate
+from binarize.exporters.prepare import prepared
 from binarize.layers.layer import Threshold
 from binarize.layers.shortcuts import MeanChannels, RepeatChannels
-from binarize.packed.in_order import in_order
 from binarize.packed.layers import PackedLayer
 
 

@@ -8,8 +8,8 @@ from packed_layers import conv, linear
 from torch import nn
 
 from benchmarks.cortex_m import BOARDS, run_on_board, tools_missing
-from binarize.export.c import translate
-from binarize.packed.in_order import in_order
+from binarize.exporters.c.in_order import in_order
+from binarize.exporters.c.write import translate
 
 
 @pytest.mark.parametrize("name", BOARDS)

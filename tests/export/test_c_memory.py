@@ -7,10 +7,10 @@ import torch
 from packed_layers import conv
 from torch import Tensor, nn
 
-from binarize.export.c_graph import make_program
-from binarize.export.c_memory import plan_memory
-from binarize.export.c_signs import compare_integers, pack_signs
-from binarize.export.c_steps import Program, Storage
+from binarize.exporters.c.graph import make_program
+from binarize.exporters.c.memory import plan_memory
+from binarize.exporters.c.signs import compare_integers, pack_signs
+from binarize.exporters.c.steps import Program, Storage
 
 
 class Block(nn.Module):

@@ -27,10 +27,20 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from binarize.export.onnx import Standard, write  # noqa: E402
-from binarize.export.onnx_check import check_file, open_file, run  # noqa: E402
-from binarize.export.onnx_graph import record_graph, save_graph  # noqa: E402
-from binarize.export.onnx_layers import spell_out  # noqa: E402
+from binarize.exporters.onnx.check import (  # noqa: E402
+    check_file,
+    open_file,
+    run,
+)
+from binarize.exporters.onnx.graph import (  # noqa: E402
+    record_graph,
+    save_graph,
+)
+from binarize.exporters.onnx.layers import spell_out  # noqa: E402
+from binarize.exporters.onnx.write import (  # noqa: E402
+    Standard,
+    write,
+)
 
 
 def loaded(path: Path) -> Any:

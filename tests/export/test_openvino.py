@@ -14,18 +14,18 @@ from torch.nn import functional as F
 
 import binarize
 from binarize.errors import CheckError, UsageError
-from binarize.export.prepare import prepared
-from binarize.export.program import answers, record_program
+from binarize.exporters.prepare import prepared
+from binarize.exporters.program import answers, record_program
 from binarize.kernels.geometry import Geometry
 from binarize.packed.freeze import Example
 from binarize.packed.window import Window
 
 pytest.importorskip("openvino")
 
-from binarize.export.openvino import write
-from binarize.export.openvino_check import check_file, run_file
-from binarize.export.openvino_graph import translate
-from binarize.openvino_limits import why_float
+from binarize.exporters.openvino.check import check_file, run_file
+from binarize.exporters.openvino.graph import translate
+from binarize.exporters.openvino.limits import why_float
+from binarize.exporters.openvino.write import write
 
 # Layers that the plugin runs on bits.
 BINARY: dict[str, Made] = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from binarize.export.plain_names import make_names_plain
+from binarize.exporters.plain_names import make_names_plain
 
 
 @pytest.mark.parametrize("name", ["class", 'a"b', "a\\", "a\nb", "é", '1"), [][0], getattr(self, "1'])

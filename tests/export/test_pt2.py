@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.errors import CheckError, UsageError
-from binarize.export import Written
-from binarize.export.prepare import prepared
-from binarize.export.program import Program, answers, record_program, with_rows
-from binarize.export.pt2 import check, slim
-from binarize.export.theory import constants_in_theory
+from binarize.exporters.export import Written
+from binarize.exporters.prepare import prepared
+from binarize.exporters.program import Program, answers, record_program, with_rows
+from binarize.exporters.pt2 import check, slim
+from binarize.exporters.theory import constants_in_theory
 from binarize.packed.freeze import Example
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.fuse import fuse
 
 
 def loaded(program: Program) -> nn.Module:

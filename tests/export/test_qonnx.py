@@ -19,8 +19,15 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from binarize.export.onnx_check import open_file, run  # noqa: E402
-from binarize.export.qonnx import DOMAIN, define, write  # noqa: E402
+from binarize.exporters.onnx.check import (  # noqa: E402
+    open_file,
+    run,
+)
+from binarize.exporters.onnx.qonnx import (  # noqa: E402
+    DOMAIN,
+    define,
+    write,
+)
 
 # A runtime may multiply the scales behind a product into its weights: equal but for the last digits.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-4}

@@ -10,8 +10,8 @@ from packed_layers import packed
 from torch import Tensor, nn
 
 from binarize.kernels import variants as kernels
-from binarize.packed.float_conv import FloatConv
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.float_conv import FloatConv
+from binarize.packed.fused.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.window import Window
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from binarize.errors import CheckError, UsageError
 from binarize.kernels.buffers.digest import digest_of
-from binarize.packed.float_conv import FloatConv
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.float_conv import FloatConv
+from binarize.packed.fused.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.layers import FrozenLayer, PackedLayer
 

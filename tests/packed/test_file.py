@@ -21,11 +21,11 @@ from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
 from binarize.kernels.bits import pack_bits
-from binarize.packed import file as packed_file
-from binarize.packed import tables
-from binarize.packed.file import FORMAT, PackedModel, read_file, write_file
+from binarize.packed.file import format as packed_file
+from binarize.packed.file import tables
+from binarize.packed.file.format import FORMAT, PackedModel, read_file, write_file
+from binarize.packed.file.tables import Rest, narrowed, rest_bytes
 from binarize.packed.layers import Form, PackedLayer
-from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
 
 CONV = Window("conv", 4, 6, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))

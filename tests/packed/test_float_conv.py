@@ -11,8 +11,8 @@ from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.errors import UsageError
 from binarize.kernels import variants
-from binarize.packed.float_conv import FloatConv, suits
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.float_conv import FloatConv, suits
+from binarize.packed.fused.fuse import fuse
 
 call = torch.ops.binarize
 # image, filters, stride, padding, activation, pool

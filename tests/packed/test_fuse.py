@@ -19,7 +19,7 @@ from binarize.kernels import variants
 from binarize.layers.conv import BinaryConv2d
 from binarize.layers.linear import BinaryLinear
 from binarize.packed.freeze import freeze, pack_layers
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
 
 

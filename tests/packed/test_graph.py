@@ -19,8 +19,8 @@ from torch.utils import _pytree as pytree
 
 import binarize
 from binarize.errors import UsageError
-from binarize.packed.contents import alone, contents_of
-from binarize.packed.file import PackedModel, read_file, write_file
+from binarize.packed.file.contents import alone, contents_of
+from binarize.packed.file.format import PackedModel, read_file, write_file
 from binarize.packed.freeze import freeze, frozen_record, pack_layers
 from binarize.packed.graph.trace import graph_of
 from binarize.packed.layers import PackedLayer

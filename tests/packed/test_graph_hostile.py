@@ -21,9 +21,9 @@ from torch import Tensor, nn
 import binarize
 from binarize.capture.methods import check_fixed
 from binarize.errors import SourceError, UsageError
-from binarize.packed import file as packed_file
-from binarize.packed.contents import alone
-from binarize.packed.file import FORMAT, PackedModel, read_file, write_file
+from binarize.packed.file import format as packed_file
+from binarize.packed.file.contents import alone
+from binarize.packed.file.format import FORMAT, PackedModel, read_file, write_file
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES
 
 

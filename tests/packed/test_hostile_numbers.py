@@ -16,7 +16,7 @@ from small_graph import CONTENTS, X
 
 import binarize
 from binarize.errors import CheckError, SourceError
-from binarize.packed.file import FORMAT, _digest, read_file, write_file
+from binarize.packed.file.format import FORMAT, _digest, read_file, write_file
 from binarize.packed.layers import Form, PackedLayer
 from binarize.packed.window import Window
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.packed.in_order import in_order, norm_affine
+from binarize.exporters.c.in_order import in_order, norm_affine
 
 
 def integers(*shape: int) -> Tensor:

@@ -15,7 +15,7 @@ from binarize.kernels import elementwise, native, operators
 from binarize.kernels import variants as kernels
 from binarize.kernels.bits import pack_bits
 from binarize.kernels.geometry import Geometry
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.fuse import fuse
 
 call = torch.ops.binarize
 GEOMETRY = Geometry(6, 4, (3, 3), padding=(1, 1, 1, 1))

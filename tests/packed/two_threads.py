@@ -7,7 +7,7 @@ import threading
 import torch
 from torch import nn
 
-from binarize.packed.fuse import fuse
+from binarize.packed.fused.fuse import fuse
 from binarize.packed.layers import Form, PackedLayer
 from binarize.packed.window import Window
 

@@ -13,7 +13,7 @@ from torch import nn
 import binarize
 from binarize.errors import SourceError
 from binarize.layers.layer import BinaryLayer
-from binarize.packing import fuse
+from binarize.packed.packing import fuse
 from binarize.sources import load
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from binarize.rules.files import builtin_rule_sets
-from binarize.study.expand import chosen, trials_of
-from binarize.study.grid import read_grid
-from binarize.study.run import run_trial
-from binarize.study.trial import Resources
+from binarize.studies.grid.expand import chosen, trials_of
+from binarize.studies.grid.read import read_grid
+from binarize.studies.grid.trial import Resources
+from binarize.studies.run import run_trial
 from binarize.trust import trusting
 
 STUDIES = Path(__file__).parents[2] / "examples" / "studies"

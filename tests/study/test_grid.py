@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from binarize.errors import RuleError, UsageError
-from binarize.study.expand import chosen, trials_of
-from binarize.study.grid import Grid, read_grid
-from binarize.study.trial import Trial
+from binarize.studies.grid.expand import chosen, trials_of
+from binarize.studies.grid.read import Grid, read_grid
+from binarize.studies.grid.trial import Trial
 from binarize.trust import trusting
 
 NETWORK = "binarize.demo.digits:DigitsVGG"

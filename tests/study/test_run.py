@@ -12,11 +12,11 @@ from torch import nn
 
 from binarize import load_source
 from binarize.errors import SourceError, UsageError
-from binarize.study.expand import trials_of
-from binarize.study.grid import read_grid
-from binarize.study.network import drop_before_classifier, prune, without_dropout
-from binarize.study.run import run_trial
-from binarize.study.trial import Resources, Trial
+from binarize.studies.grid.expand import trials_of
+from binarize.studies.grid.read import read_grid
+from binarize.studies.grid.trial import Resources, Trial
+from binarize.studies.network import drop_before_classifier, prune, without_dropout
+from binarize.studies.run import run_trial
 
 HERE = Path(__file__).parent
 SETTINGS = {

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import binarize
 from binarize.cli import app
 from binarize.errors import UsageError
-from binarize.study.results import Results, rows_of
-from binarize.study.study import Study
+from binarize.studies.results import Results, rows_of
+from binarize.studies.study import Study
 
 HERE = Path(__file__).parent
 # The grid file names our own code, so whoever runs it has to.

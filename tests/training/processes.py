@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from binarize.training.fit import Settings, fit
-from binarize.training.folder import TrainingFolder
 from binarize.training.prepare import chosen_recipe, prepare
+from binarize.training.records.folder import TrainingFolder
 from binarize.training.trainer import Machine
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import binarize
 from binarize.cli import app
 from binarize.demo.digits import load_digits, trained_vgg
-from binarize.training.metrics import read_metrics
+from binarize.training.records.metrics import read_metrics
 
 
 def run(*words: str | Path) -> Result:
@@ -81,7 +81,7 @@ def test_an_interrupted_training_is_resumed_without_saying_it_all_again(
     import os
     import signal
 
-    from binarize.training.task import FineTuning
+    from binarize.training.loop.task import FineTuning
 
     words = ("--data", "digits", "--limit", "128", "--batch-size", "64", "--epochs", "2", "--plain")
     if "DIR" in teachers:

@@ -12,15 +12,8 @@ from torch import Tensor, nn
 
 from binarize.errors import UsageError
 from binarize.modules.outputs import class_dim, logits_of
-from binarize.training.distill import (
-    Taps,
-    Teacher,
-    attention,
-    block_ends,
-    divergence,
-    features,
-    tree_distance,
-)
+from binarize.training.teachers.distances import attention, divergence, features, tree_distance
+from binarize.training.teachers.teacher import Taps, Teacher, block_ends
 
 Converted = Callable[..., nn.Module]
 

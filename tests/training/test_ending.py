@@ -14,9 +14,9 @@ from torch import nn
 import binarize
 from binarize.checkpoint.load import read_report
 from binarize.training.data import Batch
-from binarize.training.ending import Average, Best, take_norms_anew
 from binarize.training.finetune import finetune
-from binarize.training.metrics import read_metrics
+from binarize.training.loop.ending import Average, Best, take_norms_anew
+from binarize.training.records.metrics import read_metrics
 
 Converted = Callable[..., nn.Module]
 RECIPE = {"batch_size": 8, "epochs": 4, "augment": "shift1", "lr": 1e-2}

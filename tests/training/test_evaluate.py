@@ -16,9 +16,9 @@ from torch import Tensor, nn
 import binarize
 from binarize.demo.digits import load_digits, trained_vgg
 from binarize.errors import UsageError
-from binarize.training.correlation import Correlation
 from binarize.training.data import Preprocessing
-from binarize.training.distill import Taps
+from binarize.training.evaluation.correlation import Correlation
+from binarize.training.teachers.teacher import Taps
 
 Converted = Callable[..., nn.Module]
 

@@ -22,9 +22,9 @@ from binarize.errors import CheckError, StoppedError, UsageError
 from binarize.schemes.recipe import Recipe
 from binarize.training.data import Augment, ImageData, open_data
 from binarize.training.fit import Settings, fit
-from binarize.training.folder import TrainingFolder
-from binarize.training.metrics import Row, read_metrics
 from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.records.folder import TrainingFolder
+from binarize.training.records.metrics import Row, read_metrics
 
 Converted = Callable[..., nn.Module]
 # 24 images in batches of 8: three steps an epoch.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.layers.layer import BinaryLayer
-from binarize.training.flips import Flips, binary_signs
+from binarize.training.loop.flips import Flips, binary_signs
 
 Converted = Callable[..., nn.Module]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from binarize.disk.seal import save_sealed
 from binarize.errors import SourceError, UntrustedSourceError
-from binarize.training.folder import TrainingFolder
+from binarize.training.records.folder import TrainingFolder
 from binarize.training.trainer import SealedCheckpoints
 
 WHOLE = {"global_step": 3, "binarize": {"stage": 1, "record": {}}}

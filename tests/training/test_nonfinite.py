@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from binarize.training.nonfinite import broken_gradient, broken_output, broken_parameter, finite_gradients
+from binarize.training.loop.nonfinite import (
+    broken_gradient,
+    broken_output,
+    broken_parameter,
+    finite_gradients,
+)
 
 
 class Log(nn.Module):

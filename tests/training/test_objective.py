@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from binarize.errors import UsageError
 from binarize.schemes.recipe import Recipe
-from binarize.training.distill import Teacher, divergence, tree_distance
-from binarize.training.objective import Objective, check_labels, label_loss
+from binarize.training.loop.objective import Objective, check_labels, label_loss
+from binarize.training.teachers.distances import divergence, tree_distance
+from binarize.training.teachers.teacher import Teacher
 
 Converted = Callable[..., nn.Module]
 LABELS = torch.tensor([1, 7])

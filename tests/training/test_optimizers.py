@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe
-from binarize.training.optimizers import latent_ranges, make_optimizer, make_rates, parameter_groups
+from binarize.training.loop.optimizers import latent_ranges, make_optimizer, make_rates, parameter_groups
 
 Converted = Callable[..., nn.Module]
 

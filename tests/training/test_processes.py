@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from binarize.training.metrics import read_metrics
+from binarize.training.records.metrics import read_metrics
 
 PROGRAM = Path(__file__).with_name("processes.py")
 ENVIRONMENT = {

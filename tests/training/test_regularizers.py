@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
-from binarize.training.regularizers import bipolar, euclidean, manhattan, regularization
+from binarize.training.loop.regularizers import bipolar, euclidean, manhattan, regularization
 
 W = [[0.5, -0.2, 0.1, -1.2], [0.3, 0.4, -0.6, 0.9]]
 ALPHA = [0.6, 0.5]

@@ -13,7 +13,7 @@ from torch import nn
 
 import binarize
 from binarize.errors import RuleError
-from binarize.training.schedules import KINDS, Schedules, fourier_terms, sharpness, tolerance
+from binarize.training.loop.schedules import KINDS, Schedules, fourier_terms, sharpness, tolerance
 
 # Training of 400 epochs, looked at before these.
 EPOCHS = (0, 100, 200, 300, 399)

@@ -14,9 +14,9 @@ from binarize.binarizers import adabin, bireal, bnn, dorefa, ienet, irnet, react
 from binarize.errors import RuleError
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe
-from binarize.training.flips import Flips
-from binarize.training.optimizers import parameter_groups
-from binarize.training.stages import Relaxed, Stage, partly_binary, stages_of, two_stages
+from binarize.training.loop.flips import Flips
+from binarize.training.loop.optimizers import parameter_groups
+from binarize.training.loop.stages import Relaxed, Stage, partly_binary, stages_of, two_stages
 
 Converted = Callable[..., nn.Module]
 BOTH = frozenset(("input", "weight"))

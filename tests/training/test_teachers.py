@@ -16,7 +16,7 @@ import binarize
 from binarize.demo.digits import trained_vgg
 from binarize.errors import SourceError, UsageError
 from binarize.training.data import Preprocessing, preprocessing_of
-from binarize.training.teachers import find_teachers
+from binarize.training.teachers.find import find_teachers
 
 
 def test_the_float_model_teaches_while_it_lives() -> None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from binarize.inputs.seen import Preprocessing
 from binarize.training.data.augment import Augment
-from binarize.training.data.batch import Batch
 from binarize.training.data.loaders import evaluation_loader, training_loader
 from binarize.training.data.named import ImageData, open_data
 from binarize.training.data.preprocessing import preprocessing_of
+from binarize.training.data.samples import Batch
 
 __all__ = [
     "Augment",

@@ -26,10 +26,9 @@ from torch.utils.data import (
 from binarize.errors import UsageError
 from binarize.inputs.seen import Preprocessing
 from binarize.training.data.augment import Augment, training_transform
-from binarize.training.data.batch import Batch, Key
 from binarize.training.data.named import ImageData
 from binarize.training.data.preprocessing import evaluation_transform
-from binarize.training.data.samples import Samples
+from binarize.training.data.samples import Batch, Key, Samples
 from binarize.training.data.seeds import generator, seeded
 from binarize.training.data.tensors import TensorBatches, TensorImages
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from binarize.inputs.seen import Preprocessing
 from binarize.training.data.augment import Augment
-from binarize.training.data.batch import Batch, Key
+from binarize.training.data.samples import Batch, Key
 from binarize.training.data.seeds import generator
 
 __all__ = ["TensorBatches", "TensorImages", "augment_batch", "normalized", "to_size"]

@@ -9,8 +9,8 @@ from test_seen import pictures
 
 from binarize.errors import UsageError
 from binarize.training.data import ImageData, open_data
-from binarize.training.data.classes import imagenet_names, imagenet_numbers, to_outputs
 from binarize.training.data.folders import FolderImages
+from binarize.training.evaluation.classes import imagenet_names, imagenet_numbers, to_outputs
 
 
 def labels(data: ImageData) -> dict[str, int]:

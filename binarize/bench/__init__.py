@@ -1,0 +1,1 @@
+"""Packed models timed beside the best that float is given."""

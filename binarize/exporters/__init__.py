@@ -1,0 +1,1 @@
+"""A packed model as a file for another runtime."""

@@ -1,0 +1,1 @@
+"""ONNX and QONNX of a packed model."""

@@ -1,0 +1,1 @@
+"""OpenVINO's files of a packed model."""

@@ -1,0 +1,1 @@
+"""A grid file -> trials."""

@@ -1,0 +1,368 @@
+"""`binarize.calibrate`: a converted model fitted to its float model on unlabelled images, without any training run.
+
+    1. layer by layer, each with the binary inputs it will really have: thresholds and levels of the input, signs of the
+       filters, BatchNorm statistics, scale and shift by least squares to the float model's output there; where asked
+       for, some hundred steps of Adam on the layer
+    2. the float classifier refitted to the float model's output
+    3. where asked for, some hundred steps of Adam on all layers together
+
+Without a float model thresholds, levels and BatchNorm statistics are set, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils.data import Dataset
+
+from binarize.calibration.closed_form import Fit
+from binarize.calibration.norms import reestimate
+from binarize.calibration.progress import Progress
+from binarize.calibration.result import Calibration, is_fitted, with_thresholds
+from binarize.calibration.settle import Settled, Tick, settle
+from binarize.calibration.sites import Targets, record_targets
+from binarize.calibration.steps import Steps, reconstruct_jointly
+from binarize.calibration.thresholds import check_calibration, set_starts
+from binarize.checkpoint.fingerprint import machine
+from binarize.conversion.checks import same_top1
+from binarize.conversion.conversion import conversion_of, remember
+from binarize.conversion.float_names import float_names
+from binarize.conversion.float_twin import float_twin
+from binarize.conversion.liveness import measure_liveness
+from binarize.errors import BinarizeError, UsageError, did_you_mean, way
+from binarize.inputs.arguments import Images, call
+from binarize.inputs.batches import as_batches, count, spread_images
+from binarize.inputs.seen import DataUse
+from binarize.layers.layer import BinaryLayer
+from binarize.modules.hooks import silenced_hooks
+from binarize.modules.modes import evaluating, undisturbed
+from binarize.modules.tensors import tensor_digest, tensors_of
+from binarize.report.model import Agreement, make_report
+from binarize.training.data import Preprocessing, preprocessing_of
+from binarize.training.data.opened import needs_preprocessing, on_device, open_images
+from binarize.training.teachers.distances import tree_distance
+from binarize.training.teachers.find import find_teachers
+from binarize.version import versions
+
+__all__ = ["Calibration", "calibrate", "record_calibration"]
+
+
+# What the float model's values at all layers may take, in bytes: so many images are settled on.
+_MEMORY = 2 << 30
+_FITS = ("least-squares", "variance")
+
+
+def calibrate(
+    model: nn.Module,
+    data: Any,
+    float_model: nn.Module | str | None = None,
+    *,
+    fit: Fit = "least-squares",
+    signs: bool = True,
+    steps: int = 0,
+    joint_steps: int | None = None,
+    limit: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    root: str | Path = "data",
+    download: bool = False,
+    batch_size: int = 250,
+    noise: bool = False,
+    seed: int = 0,
+    tick: Tick = lambda name, done, of: None,
+    progress: str | Path | None = None,
+) -> Calibration:
+    """Fit a converted model to its float model on unlabelled images, in place; the same seed gives the same model.
+
+    `data`         a batch (N, ...) or several, labels ignored; a name such as "digits", "idx:PATH" or a folder; a Dataset
+    `float_model`  None: the model that was converted, if it is at hand or the weights are still its; "none"; or a model
+    `fit`          "least-squares" or "variance", the rule for scale and shift of a channel
+    `signs`        whether the signs of each filter are searched for too
+    `steps`        of Adam on each layer
+    `joint_steps`  of Adam on all layers together at the end; None: twice `steps`
+    `limit`        so many images of named data alone, drawn with `seed`
+    `noise`        whether generated noise is taken for images; with it real images leave half the channels constant
+    `progress`     a file that keeps what the steps have trained: after an interruption the same call goes on from there.
+                   Remove it when the model is saved
+
+    Raises: UsageError where there is no data, it is noise, or it does not fit the model.
+
+    Example:
+        >>> binarize.calibrate(bnn, images, steps=100).agreement        # doctest: +SKIP
+    """
+    if fit not in _FITS:
+        raise UsageError(f'fit="{fit}" is none of {", ".join(_FITS)}{did_you_mean(str(fit), _FITS)}')
+    if isinstance(data, (str, os.PathLike, Dataset)):
+        if preprocessing is None and needs_preprocessing(data):
+            preprocessing = preprocessing_of(model)
+        batches, opened, unreadable = open_images(
+            model, data, limit, preprocessing, root=root, download=download, batch_size=batch_size, seed=seed
+        )
+    else:
+        batches, opened, unreadable = as_batches(data), None, ()
+    check_calibration(model, batches, noise=noise)
+    reference, words = _reference(model, float_model)
+    if reference is not None:
+        _check_reference(model, reference, words)
+    with ExitStack() as stack:
+        stack.enter_context(undisturbed(model))
+        for module in (model, *([reference] if reference is not None else [])):
+            stack.enter_context(silenced_hooks(module))
+            stack.enter_context(evaluating(module))
+        torch.manual_seed(seed)
+        batches = [on_device(model, images) for images in batches]
+        if reference is None:
+            _refuse_undoing(model, float_model, words)
+            found = set_starts(model, batches, noise=noise)
+            found = replace(found, why_none=words)
+        else:
+            joint = joint_steps
+            if joint is None:
+                joint = 2 * steps if _is_comparable(reference, batches[0]) else 0
+            kept = Progress()
+            if progress is not None and (steps or joint):
+                options = (fit, signs, steps, joint, seed, torch.get_num_threads())
+                kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {options}")
+            found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick, kept)
+            found = replace(found, reference=words)
+        name = None if opened is None else opened.name
+        found = replace(found, data=name, unreadable=unreadable)
+        record_calibration(model, found, batches, noise=noise)
+        by_name = isinstance(data, (str, os.PathLike))
+        shown = preprocessing if name is not None else None
+        use = DataUse(
+            "calibrate",
+            name or "images in memory",
+            found.images,
+            labelled=opened is None or opened.labelled,
+            by_name=by_name,
+            root=str(root),
+        )
+        _remember_use(model, use, shown)
+    return found
+
+
+def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Module | None, str]:
+    """(the float model, what it is) or (None, why there is none). Only where nobody asked may it be missing."""
+    if isinstance(asked, nn.Module):
+        if asked is model:
+            raise UsageError("the model cannot be its own float model; give the one that was converted")
+        return asked, type(asked).__name__
+    if asked == "none":
+        return None, "not asked for"
+    if asked is None or asked == "source":
+        twin = float_twin(model)
+        if twin is not None:
+            return twin, "the weights as converted"
+    try:
+        teachers = find_teachers(model, asked or "source")
+    except BinarizeError as error:
+        if asked is not None:
+            raise
+        return None, str(error).splitlines()[0]
+    if not teachers.teachers:
+        if asked is not None:
+            raise UsageError(f"calibrate: there is no float model to fit to: {teachers.why_none}")
+        return None, teachers.why_none
+    return teachers.teachers[0].model, str(teachers)
+
+
+def _check_reference(model: nn.Module, reference: nn.Module, words: str) -> None:
+    """Raises: UsageError, where no binary layer has a counterpart, so that nothing could be fitted."""
+    moved = float_names(model)
+    theirs = {moved.get(name, name): value.shape for name, value in reference.state_dict().items()}
+    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)]
+    if layers and not any(theirs.get(f"{name}.weight") == layer.weight.shape for name, layer in layers):
+        name, layer = layers[0]
+        weight: Any = layer.weight
+        there = theirs.get(f"{name}.weight")
+        raise UsageError(
+            f"{words} is not the float model of this one: none of its layers fits, "
+            f"{name} has a weight {tuple(weight.shape)}, and there "
+            f"{'is none of that name' if there is None else f'it is {tuple(there)}'}"
+        )
+
+
+def _digests(model: nn.Module, reference: nn.Module, batches: list[Images]) -> str:
+    """What is calibrated, to what, on which images, by which code: all that the result depends on but the options."""
+    leaves = pytree.tree_leaves(batches)
+    images = {str(i): leaf for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+    digests = [tensor_digest(tensors) for tensors in (tensors_of(model), tensors_of(reference), images)]
+    conversion = conversion_of(model)
+    plan = None if conversion is None else conversion.plan.to_json()
+    # Schemes that start from the same tensors differ in their plans; modules say in words what they are.
+    words = json.dumps([plan, str(model), str(reference), machine(), versions()], default=str)
+    return " ".join([*digests, hashlib.sha256(words.encode()).hexdigest()])
+
+
+def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -> None:
+    """New thresholds without new scales would ruin what was fitted to them; whoever asks for that may have it."""
+    conversion = conversion_of(model)
+    if asked is None and conversion is not None and is_fitted(conversion.plan):
+        raise UsageError(
+            f"the model was fitted to its float model before, which is needed to fit it anew: {why}\n"
+            f"  name it: {way('--float SRC', 'float_model=...')}; or none, to set thresholds and statistics alone"
+        )
+
+
+def _fit(
+    model: nn.Module,
+    reference: nn.Module,
+    batches: list[Images],
+    fit: Fit,
+    signs: bool,
+    steps: int,
+    joint_steps: int,
+    seed: int,
+    tick: Tick,
+    progress: Progress,
+) -> Calibration:
+    own = next((p.device for p in reference.parameters()), torch.device("cpu"))
+    reference.to(next(model.parameters()).device)
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        with torch.no_grad():
+            images = spread_images(batches, _affordable(reference, batches))
+            targets, output = record_targets(reference, lambda: call(reference, images))
+            settled = settle(
+                model,
+                lambda: call(model, images),
+                targets,
+                fit=fit,
+                signs=signs,
+                steps=Steps(steps) if steps else None,
+                classifiers=_classifiers(model, targets),
+                seed=seed,
+                tick=tick,
+                progress=progress,
+            )
+            del targets
+            others = reestimate(model, batches, leave=settled.norms)
+        distances = None
+        if joint_steps:
+            distances = reconstruct_jointly(
+                model,
+                reference,
+                spread_images(batches, sum(count(images) for images in batches)),
+                tree_distance,
+                Steps(joint_steps),
+                generator,
+                _counting(tick, joint_steps),
+                progress,
+            )
+        with torch.no_grad():
+            agreement = same_top1(output, call(model, images))
+    finally:
+        reference.to(own)
+    return _result(batches, images, fit, settled, others, steps, joint_steps, distances, agreement)
+
+
+def _result(
+    batches: list[Images],
+    images: Images,
+    fit: Fit,
+    settled: Settled,
+    others: Iterable[str],
+    steps: int,
+    joint_steps: int,
+    distances: tuple[float, float] | None,
+    agreement: Any,
+) -> Calibration:
+    return Calibration(
+        images=sum(count(batch) for batch in batches),
+        layers=tuple(settled.inputs),
+        norms=(*settled.norms, *others),
+        settled_on=count(images),
+        fitted=tuple(dict.fromkeys(settled.fitted)),
+        fit=fit,
+        flipped=settled.flipped,
+        steps=steps,
+        errors=settled.errors,
+        joint_steps=joint_steps,
+        distance=distances,
+        agreement=None if agreement is None else agreement.same_top1,
+    )
+
+
+def _affordable(reference: nn.Module, batches: list[Images]) -> int:
+    """How many images the float model's values of can be held."""
+    few = spread_images(batches, 2)
+    with torch.no_grad():
+        targets, _ = record_targets(reference, lambda: call(reference, few))
+    held = [t for target in targets.values() for t in (target.out, target.total) if t is not None]
+    each = sum(t.numel() * t.element_size() for t in held) / count(few)
+    return max(1, int(_MEMORY / max(each, 1)))
+
+
+def _classifiers(model: nn.Module, targets: Targets) -> dict[str, Tensor]:
+    """The float linear layers that stand last, with what the float model gives there."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return {}
+    last = [d.layer.name for d in conversion.plan.decisions if d.layer.position == "last"]
+    found = {}
+    for name in last:
+        module = model.get_submodule(name)
+        if isinstance(module, nn.Linear) and not isinstance(module, BinaryLayer) and name in targets:
+            found[name] = targets[name].out
+    return found
+
+
+def _is_comparable(reference: nn.Module, images: Images) -> bool:
+    """Whether the float model's output holds numbers that a distance can be taken of."""
+    with torch.no_grad():
+        leaves = pytree.tree_leaves(call(reference, images))
+    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
+
+
+def _counting(tick: Tick, of: int) -> Callable[[], None]:
+    done = iter(range(1, of + 1))
+    return lambda: tick("all layers", next(done), of)
+
+
+def record_calibration(
+    model: nn.Module,
+    found: Calibration,
+    batches: list[Images],
+    *,
+    noise: bool = False,
+) -> None:
+    """Let the model's plan and report say where its thresholds come from, and what its binary inputs see now."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return
+    plan = with_thresholds(conversion.plan, model, found)
+    before = conversion.report
+    agreement = before.agreement
+    if found.agreement is not None:
+        agreement = Agreement(found.agreement, found.settled_on, fitted=True)
+    live = measure_liveness(model, batches)
+    report = make_report(
+        plan,
+        live=live,
+        measured_on="noise" if noise else "calibration images",
+        agreement=agreement,
+        checks=before.checks,
+        files=before.files,
+        command=before.command,
+    )
+    # A training that came before is what the report no longer tells of: the weights are others now.
+    remember(model, replace(conversion, plan=plan, report=report))
+
+
+def _remember_use(model: nn.Module, use: DataUse, shown: Preprocessing | None) -> None:
+    """Let the model remember which images it was fitted to, and how they were shown to it."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return
+    seen = conversion.seen.showing(shown, "calibrate").using(use)
+    remember(model, replace(conversion, seen=seen))

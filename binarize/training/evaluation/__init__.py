@@ -1,0 +1,1 @@
+"""Scores of a model and how alike two models are."""

@@ -1,0 +1,1 @@
+"""Pieces that are usable in any training loop."""

@@ -1,0 +1,1 @@
+"""The float model beside the binary one."""

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import binarize
 from binarize.cli import app
-from binarize.commands import complete
+from binarize.commands.console import complete
 from binarize.commands.convert import model_name
 from binarize.demo.digits import DigitsVGG, load_digits, trained_vgg
 

@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 ROOMS = (
     "errors", "shown_text", "trust", "failures", "version", "disk", "demo", "kernels", "binarizers", "attention",
     "layers", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning", "passes", "calibration",
-    "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
+    "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench", "__init__", "commands",
+    "cli", "__main__",
 )  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]

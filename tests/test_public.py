@@ -46,7 +46,7 @@ WITHOUT_TORCH = [
     "binarize",
     "binarize.analysis",
     "binarize.cli",
-    "binarize.commands.complete",
+    "binarize.commands.console.complete",
     "binarize.cost",
     "binarize.doctor",
     "binarize.errors",

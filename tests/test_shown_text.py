@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import binarize
-from binarize.commands.screen import Screen
+from binarize.commands.console.screen import Screen
 from binarize.report.html import to_html
 from binarize.report.markdown import to_markdown
 from binarize.report.model import Report

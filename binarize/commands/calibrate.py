@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binarize.commands import data_options, options
-from binarize.commands.bar import Bar
-from binarize.commands.command import command
-from binarize.commands.screen import Screen
+from binarize.commands.console import data_options, options
+from binarize.commands.console.bar import Bar
+from binarize.commands.console.command import command
+from binarize.commands.console.screen import Screen
 from binarize.disk.leftovers import hidden, place_of
 from binarize.errors import UsageError
 

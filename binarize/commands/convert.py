@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from binarize.commands import calibrate as calibration
-from binarize.commands import data_options, options
-from binarize.commands.command import command
-from binarize.commands.screen import Screen
+from binarize.commands.console import data_options, options
+from binarize.commands.console.command import command
+from binarize.commands.console.screen import Screen
 from binarize.errors import UsageError, did_you_mean, refuse_warnings
 
 if TYPE_CHECKING:

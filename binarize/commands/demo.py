@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands import options
-from binarize.commands.command import command
-from binarize.commands.screen import Screen
+from binarize.commands.console import options
+from binarize.commands.console.command import command
+from binarize.commands.console.screen import Screen
 from binarize.demo.train import EPOCHS, accuracy, train
 from binarize.errors import CheckError, UsageError
 

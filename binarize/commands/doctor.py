@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from binarize.commands.command import command
-from binarize.commands.screen import Screen
+from binarize.commands.console.command import command
+from binarize.commands.console.screen import Screen
 from binarize.version import __version__
 
 __all__ = ["doctor", "version"]

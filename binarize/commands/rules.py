@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands import complete, options
-from binarize.commands.command import command
-from binarize.commands.screen import Screen
+from binarize.commands.console import complete, options
+from binarize.commands.console.command import command
+from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
 from binarize.errors import UsageError, did_you_mean
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binarize.commands import data_options, options
-from binarize.commands.command import command
-from binarize.commands.screen import Screen
+from binarize.commands.console import data_options, options
+from binarize.commands.console.command import command
+from binarize.commands.console.screen import Screen
 from binarize.errors import CheckError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from binarize.commands.screen import Screen
+from binarize.commands.console.screen import Screen
 from binarize.disk.replacement import recover
 from binarize.errors import BinarizeError, BinarizeWarning, RewriteError, UsageError, in_command
 from binarize.failures import in_words

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from binarize.commands.bar import Bar
+from binarize.commands.console.bar import Bar
 from binarize.disk.claim import Claim, claimed
 from binarize.shown_text import json_shown
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.screen import Screen
+from binarize.commands.console.screen import Screen
 from binarize.errors import UsageError
 
 if TYPE_CHECKING:

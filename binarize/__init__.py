@@ -11,10 +11,9 @@ Every public name is imported when it is first used, so that `import binarize` i
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from binarize.former_names import answer_for_former_names
 from binarize.version import __version__
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from binarize.packed.packing import pack as pack
     from binarize.planning.plan import Decision as Decision
     from binarize.planning.plan import Plan as Plan
-    from binarize.report.model import Report as Report
+    from binarize.report.report import Report as Report
     from binarize.rules.files import builtin_rule_sets as builtin_rule_sets
     from binarize.rules.load import load_rule_set as load_rule_set
     from binarize.rules.rule_set import Rule as Rule
@@ -53,7 +52,7 @@ _HOME = {
     "Decision": "binarize.planning.plan",
     "Part": "binarize.schemes.part",
     "Plan": "binarize.planning.plan",
-    "Report": "binarize.report.model",
+    "Report": "binarize.report.report",
     "Rule": "binarize.rules.rule_set",
     "RuleSet": "binarize.rules.rule_set",
     "Scheme": "binarize.schemes.scheme",
@@ -126,12 +125,4 @@ def __dir__() -> list[str]:
     return sorted(set(globals()) | set(__all__))
 
 
-class _Package(ModuleType):
-    """Keeps `binarize.plan` the function, where importing the file of that name would put the module."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+answer_for_former_names()

@@ -197,7 +197,7 @@ def test_exit_code_of_a_model_that_does_not_run(model_file: Path) -> None:
 
 def test_a_fault_of_ours_has_a_traceback_only_with_debug(monkeypatch: pytest.MonkeyPatch) -> None:
     # Raised without a line of anybody else's code in between.
-    monkeypatch.setattr("binarize.doctor.examine", {}.popitem)
+    monkeypatch.setattr("binarize.commands.doctor.examine", {}.popitem)
     quiet, loud = run("doctor"), run("doctor", "--debug")
     assert quiet.exit_code == loud.exit_code == 1
     assert "Traceback" not in quiet.stderr and "--debug" in quiet.stderr
@@ -208,7 +208,7 @@ def test_an_interruption_is_exit_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("binarize.doctor.examine", interrupt)
+    monkeypatch.setattr("binarize.commands.doctor.examine", interrupt)
     result = run("doctor")
     assert (result.exit_code, result.stderr) == (130, "error  interrupted\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from binarize import doctor
+from binarize.commands import doctor
 
 
 def finding(topic: str) -> doctor.Finding:

@@ -15,7 +15,7 @@ from typer.testing import Result
 import binarize
 from binarize.conversion.conversion import conversion_of
 from binarize.inputs.seen import DataUse, Seen
-from binarize.report.next_steps import next_command, next_commands
+from binarize.report.words import next_command, next_commands
 
 NET = """
 import torch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from binarize.doctor import EXTRAS, NEEDED
+from binarize.commands.doctor import EXTRAS, NEEDED
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,10 +12,10 @@ from torch import nn
 
 import binarize
 from binarize.commands.console.screen import Screen
-from binarize.report.html import to_html
-from binarize.report.markdown import to_markdown
-from binarize.report.model import Report
-from binarize.report.terminal import to_text
+from binarize.report.drawing.html import to_html
+from binarize.report.drawing.markdown import to_markdown
+from binarize.report.drawing.terminal import to_text
+from binarize.report.report import Report
 from binarize.shown_text import json_shown, one_line, shown
 
 STEERING = [

@@ -44,7 +44,7 @@ from binarize.modules.copies import copy_model
 from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of
 from binarize.passes.rewrite import rewrite
 from binarize.planning.plan import Plan
-from binarize.report.model import Report
+from binarize.report.report import Report
 from binarize.rules.rule_set import RuleSet
 from binarize.schemes.part import Part, may_be_named
 from binarize.schemes.scheme import PART_SLOTS

@@ -21,7 +21,7 @@ from binarize.errors import UsageError, did_you_mean, refuse_warnings
 if TYPE_CHECKING:
     from torch import nn
 
-    from binarize.report.model import Report
+    from binarize.report.report import Report
 
 __all__ = ["convert", "plan"]
 
@@ -219,7 +219,7 @@ def _write(
     from binarize.checkpoint.save import save
     from binarize.conversion.conversion import conversion_of
     from binarize.disk.atomic import whole_file
-    from binarize.report.next_steps import next_commands
+    from binarize.report.words import next_commands
 
     report = options.report_of(model)
     if "folder" in emitted:
@@ -242,6 +242,6 @@ def _write(
 
 
 def _show(screen: Screen, report: Report, all_rows: bool) -> None:
-    from binarize.report.terminal import render
+    from binarize.report.drawing.terminal import render
 
     screen.show(render(report, all_rows=all_rows))

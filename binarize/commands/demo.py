@@ -40,7 +40,7 @@ def demo(
 
         import binarize
         from binarize.demo.digits import load_digits, trained_vgg
-        from binarize.report.terminal import render
+        from binarize.report.drawing.terminal import render
 
     torch.manual_seed(seed)
     # Sharing out layers as small as these takes longer than computing them.

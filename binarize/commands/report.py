@@ -15,7 +15,7 @@ from binarize.disk.atomic import whole_file
 from binarize.errors import SourceError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from binarize.report.model import Report
+    from binarize.report.report import Report
 
 __all__ = ["report"]
 
@@ -45,7 +45,7 @@ def report(
         _show_difference(screen, first, read_report(other))
         return
     if form == "term" and out is None:
-        from binarize.report.terminal import render
+        from binarize.report.drawing.terminal import render
 
         screen.show(render(first, all_rows=all_rows))
         return
@@ -67,7 +67,7 @@ def read_report(path: Path) -> Report:
     Raises: SourceError where there is none.
     """
     from binarize.checkpoint.record import read_json
-    from binarize.report.model import Report
+    from binarize.report.report import Report
 
     file = path / "report.json" if path.is_dir() else path
     if not file.is_file():
@@ -84,11 +84,11 @@ def _written(report: Report, form: str) -> str:
     if form == "json":
         return json.dumps(report.to_json(), indent=2, ensure_ascii=False) + "\n"
     if form == "md":
-        from binarize.report.markdown import to_markdown
+        from binarize.report.drawing.markdown import to_markdown
 
         return to_markdown(report)
     if form == "html":
-        from binarize.report.html import to_html
+        from binarize.report.drawing.html import to_html
 
         return to_html(report)
     raise UsageError("--out takes --format json, md or html")
@@ -100,6 +100,6 @@ def _show_difference(screen: Screen, before: Report, after: Report) -> None:
     difference = diff(before, after)
     screen.document(difference.to_json())
     if not screen.json:
-        from binarize.report.terminal import render_difference
+        from binarize.report.drawing.terminal import render_difference
 
         screen.show(render_difference(difference))

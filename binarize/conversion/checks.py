@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from binarize.modules.outputs import class_scores, opened
-from binarize.report.model import Agreement, Check
+from binarize.report.data import Agreement, Check
 
 __all__ = ["compare_outputs", "same_top1"]
 

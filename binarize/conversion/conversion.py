@@ -13,7 +13,7 @@ from binarize.inputs.seen import Preprocessing, Seen, Verb
 from binarize.modules.copies import without_data
 from binarize.modules.hooks import silenced_hooks
 from binarize.planning.plan import Plan
-from binarize.report.model import Report
+from binarize.report.report import Report
 from binarize.rules.rule_set import RuleSet
 
 __all__ = ["Conversion", "conversion_of", "forget", "remember", "remember_images", "source_to_say"]

@@ -31,8 +31,9 @@ from binarize.modules.modes import evaluating, undisturbed
 from binarize.passes.rewrite import rewrite
 from binarize.planning.make import make_plan
 from binarize.planning.plan import Decision, Plan
+from binarize.report.data import Agreement, Check
 from binarize.report.live import MeasuredOn
-from binarize.report.model import Agreement, Check, Report, make_report
+from binarize.report.report import Report, make_report
 from binarize.rules.bind import bind
 from binarize.rules.load import load_rule_set
 from binarize.rules.rule_set import Rule, RuleSet

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from binarize.report.model import Report, Row
+from binarize.report.data import ReportData, Row
 from binarize.report.units import count, percent, size
 
 __all__ = ["Change", "Difference", "diff"]
@@ -54,7 +54,7 @@ class Difference:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
-def diff(before: Report, after: Report) -> Difference:
+def diff(before: ReportData, after: ReportData) -> Difference:
     """Every total and every field of a layer that is in both reports and differs, in execution order.
 
     Layers are matched by name. Rules' file lines are left out: moving a rule changes no decision.

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from binarize.report.model import Report
+from binarize.report.report import Report
 
 __all__ = ["SCHEMA_FILE", "report_schema"]
 

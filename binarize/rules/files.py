@@ -25,8 +25,8 @@ _MOST_RULES = 2000
 
 def _folder() -> Path:
     """Where the shipped rule files lie: in the installed package, or beside it in a checkout."""
-    installed = Path(__file__).with_name("rule_sets")
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "rules"
+    installed = Path(__file__).parents[1] / "rule_sets"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "rules"
 
 
 def builtin_rule_sets() -> list[str]:

@@ -38,7 +38,7 @@ __all__ = [
 PART_KEYS = ("part", "binarizer")
 
 _BINARIZERS = "binarize.binarizers."
-_FOLDER = Path(__file__).with_name("binarizers")
+_FOLDER = Path(__file__).parents[1] / "binarizers"
 _TORCH = re.compile(r"torch\.nn\.[A-Z]\w*")
 # The files of torch.nn.modules whose classes are parts: numbers in, as many numbers out, and nothing else done.
 _TORCH_FILES = ("activation", "batchnorm", "dropout", "instancenorm", "normalization")

@@ -47,7 +47,8 @@ from binarize.layers.layer import BinaryLayer
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
 from binarize.modules.tensors import tensor_digest, tensors_of
-from binarize.report.model import Agreement, make_report
+from binarize.report.data import Agreement
+from binarize.report.report import make_report
 from binarize.training.data import Preprocessing, preprocessing_of
 from binarize.training.data.opened import needs_preprocessing, on_device, open_images
 from binarize.training.teachers.distances import tree_distance

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from binarize.planning.plan import Plan
 from binarize.report.difference import Change, diff
-from binarize.report.model import make_report
+from binarize.report.report import make_report
 
 
 def test_a_report_does_not_differ_from_itself(plan: Plan) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from binarize.errors import UsageError
 from binarize.planning.plan import Plan
-from binarize.report.html import STRIP_WIDTH, size_bars, strip, to_html
-from binarize.report.model import make_report
+from binarize.report.drawing.html import STRIP_WIDTH, size_bars, strip, to_html
+from binarize.report.report import make_report
 
 pytest.importorskip("jinja2")
 

@@ -4,9 +4,9 @@ import re
 from dataclasses import replace
 
 from binarize.planning.plan import Plan
+from binarize.report.drawing.markdown import to_markdown
 from binarize.report.live import LiveShare
-from binarize.report.markdown import to_markdown
-from binarize.report.model import make_report
+from binarize.report.report import make_report
 
 
 def table(text: str) -> list[list[str]]:

@@ -10,8 +10,9 @@ import pytest
 
 from binarize.errors import SourceError
 from binarize.planning.plan import UNKNOWN_START, Plan
+from binarize.report.data import Agreement, Check
 from binarize.report.live import LiveShare
-from binarize.report.model import Agreement, Check, Report, make_report
+from binarize.report.report import Report, make_report
 from binarize.report.schema import SCHEMA_FILE, report_schema
 
 
@@ -132,9 +133,11 @@ def test_other_forms_and_versions_are_refused(
 def test_reports_are_made_and_rendered_without_torch() -> None:
     code = (
         "import sys\n"
-        "from binarize.plan import Plan\n"
-        "from binarize.report import difference, html, markdown, model, terminal\n"
-        "report = model.make_report(Plan('bnn', 'empty', ()))\n"
+        "from binarize.planning.plan import Plan\n"
+        "from binarize.report import difference\n"
+        "from binarize.report.drawing import html, markdown, terminal\n"
+        "from binarize.report.report import make_report\n"
+        "report = make_report(Plan('bnn', 'empty', ()))\n"
         "str(report), markdown.to_markdown(report), html.to_html(report)\n"
         "assert not {'torch', 'torchvision', 'timm'} & sys.modules.keys()"
     )

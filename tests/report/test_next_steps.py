@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from binarize.report.next_steps import next_commands
+from binarize.report.words import next_commands
 
 
 @pytest.mark.parametrize(

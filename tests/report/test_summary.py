@@ -3,8 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from binarize.planning.plan import Plan
-from binarize.report.model import Agreement, Check, make_report
-from binarize.report.summary import closing, decision_word, facts, headline, nearby, notices
+from binarize.report.data import Agreement, Check
+from binarize.report.report import make_report
+from binarize.report.words import closing, decision_word, facts, headline, nearby, notices
 
 
 def test_headline_says_layers_macs_additions_and_checks(plan: Plan) -> None:

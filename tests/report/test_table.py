@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from binarize.planning.plan import Plan
+from binarize.report.drawing.table import GAP, Layout, layout, layouts
 from binarize.report.live import LiveShare
-from binarize.report.model import make_report
-from binarize.report.table import GAP, Layout, layout, layouts
+from binarize.report.report import make_report
 
 
 def cell(table: Layout, line: int, title: str) -> str:

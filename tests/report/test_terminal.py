@@ -9,9 +9,9 @@ from rich.console import Console
 
 from binarize.planning.plan import Plan
 from binarize.report.difference import diff
+from binarize.report.drawing.terminal import render, render_difference, to_text
 from binarize.report.live import LiveShare
-from binarize.report.model import make_report
-from binarize.report.terminal import render, render_difference, to_text
+from binarize.report.report import make_report
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 132, 250])

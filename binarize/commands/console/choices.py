@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from binarize.conversion.planned import PlannedConversion
     from binarize.inputs.arguments import Arguments
-    from binarize.report.model import Report
+    from binarize.report.report import Report
     from binarize.rules.rule_set import RuleSet
     from binarize.sources import Source
 

@@ -157,7 +157,7 @@ AllRows = Annotated[
 def next_command(verb: str, folder: Path, model: nn.Module) -> str:
     """A command that goes on with a folder, with the data that its model was fitted on and the source it needs."""
     from binarize.conversion.conversion import conversion_of, source_to_say
-    from binarize.report import next_steps
+    from binarize.report import words as next_steps
 
     conversion = conversion_of(model)
     assert conversion is not None, "only converted models come here"

@@ -126,7 +126,7 @@ class Screen:
         return self._console(to_stderr=True)
 
     def _console(self, *, to_stderr: bool) -> Console:
-        from binarize.report.console import PlainConsole
+        from binarize.report.drawing.console import PlainConsole
 
         stream = sys.stderr if to_stderr else sys.stdout
         narrow = stream.isatty() or "COLUMNS" in os.environ

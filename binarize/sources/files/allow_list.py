@@ -17,6 +17,8 @@ from typing import Any
 
 from torch import nn
 
+from binarize.former_names import FORMER
+
 __all__ = ["PACKAGES", "StandIn", "resolve"]
 
 # The last one is the network of the demo.
@@ -89,6 +91,8 @@ def resolve(name: str) -> Any:
     if len(name) > 200 or not NAME.fullmatch(name):
         return None
     path, _, attribute = name.rpartition(".")
+    path = FORMER.get(path, (path,))[0]
+    name = f"{path}.{attribute}"
     if not any(path == package or path.startswith(f"{package}.") for package in PACKAGES):
         return None
     if any(path == refused or path.startswith(f"{refused}.") for refused in REFUSED_MODULES):

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
+from pathlib import Path
 
-from binarize.report.model import Report, Row
+from binarize.inputs.seen import DataUse, Seen
+from binarize.report.data import ReportData, Row
 from binarize.report.names import fold_names
 from binarize.report.units import count, percent, plural, size, times
 
-__all__ = ["closing", "decision_word", "facts", "headline", "nearby", "notices"]
+__all__ = [
+    "closing",
+    "decision_word",
+    "facts",
+    "headline",
+    "nearby",
+    "next_command",
+    "next_commands",
+    "notices",
+]
+
 
 # From this share of equal top classes on, a conversion has learned something already.
 _NEAR = 0.5
@@ -36,7 +49,7 @@ def nearby(row: Row, text: str) -> str:
     return re.sub(rf"\b{parent}(\.(?!\d)|(?=\.\d))", "", text) if parent else text
 
 
-def headline(report: Report) -> str:
+def headline(report: ReportData) -> str:
     """One line: how much is binary, what was added, whether the self-checks passed."""
     total = report.totals
     parts = [f"{total.binary_layers} of {plural(total.layers, 'layer')} binary"]
@@ -64,7 +77,7 @@ def headline(report: Report) -> str:
     return f"{'✓' if worked else '✗'} {' · '.join(parts)}"
 
 
-def facts(report: Report) -> list[tuple[str, str]]:
+def facts(report: ReportData) -> list[tuple[str, str]]:
     """Labelled sentences on the whole model."""
     lines = [("source", f"{report.source}: {'; '.join(report.source_notes)}")] if report.source_notes else []
     lines += [("size", _size(report)), ("compute", _compute(report))]
@@ -90,7 +103,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return lines
 
 
-def notices(report: Report) -> list[tuple[str, str]]:
+def notices(report: ReportData) -> list[tuple[str, str]]:
     """Warnings and hints, each with its label."""
     lines = [("warning", text) for text in report.warnings]
     for item in report.unmatched:
@@ -100,7 +113,7 @@ def notices(report: Report) -> list[tuple[str, str]]:
     return lines + [("hint", text) for text in report.hints]
 
 
-def closing(report: Report) -> list[str]:
+def closing(report: ReportData) -> list[str]:
     """What is on disk, what to expect of the accuracy, and what to do next."""
     total = report.totals
     lines = []
@@ -120,7 +133,7 @@ def closing(report: Report) -> list[str]:
     return lines + [f"next: {command}" for command in report.next_commands]
 
 
-def _size(report: Report) -> str:
+def _size(report: ReportData) -> str:
     total = report.totals
     return (
         f"float {size(total.float_bytes)} → packed {size(total.packed_bytes)} "
@@ -129,7 +142,7 @@ def _size(report: Report) -> str:
     )
 
 
-def _compute(report: Report) -> str:
+def _compute(report: ReportData) -> str:
     total = report.totals
     if report.capture == "walk":
         return "not known: the model was not run"
@@ -142,7 +155,7 @@ def _compute(report: Report) -> str:
     return text
 
 
-def _shortcuts(report: Report) -> list[tuple[str, str]]:
+def _shortcuts(report: ReportData) -> list[tuple[str, str]]:
     lines = []
     if report.shortcuts:
         kinds = [f"{number} {kind}" for kind, number in report.shortcuts.items() if kind != "block"]
@@ -158,3 +171,51 @@ def _shortcuts(report: Report) -> list[tuple[str, str]]:
         who = "every binary layer" if len(names) == len(binary) else fold_names(names)
         lines.append(("no shortcut", f"{who}: {why}"))
     return lines
+
+
+# What stands for data that nobody has named yet.
+_ANY_DATA = "DIR"
+# Data that is looked up by name below a folder, which has to be named again where it is not this one.
+_ROOTED, _ROOT = ("torch/", "tfds/", "hfids/"), "data"
+
+
+def next_command(
+    verb: str,
+    folder: str | Path,
+    program: str = "binarize",
+    *,
+    data: DataUse | None = None,
+    source: str | None = None,
+) -> str:
+    """One command on a folder. `source` is the user's own code: it runs because it stands in the command that is typed.
+
+    eval, calibrate and finetune look at images: at those of `data`, or at DIR where there are none to name.
+    """
+    words = [verb, str(folder)]
+    if verb in ("calibrate", "eval", "finetune"):
+        words += ["--data", _ANY_DATA if data is None else data.name]
+        if data is not None and data.root not in ("", _ROOT) and data.name.lower().startswith(_ROOTED):
+            words += ["--data-root", data.root]
+    if source is not None:
+        words += ["--source", source]
+    return f"{program} {shlex.join(words)}"
+
+
+def next_commands(
+    folder: str | Path,
+    program: str = "binarize",
+    *,
+    calibrated: bool = False,
+    trained: bool = False,
+    seen: Seen | None = None,
+    source: str | None = None,
+) -> tuple[str, ...]:
+    """What to type to fit the model in `folder` without labels, to train it, and to make it small; not what is done."""
+    verbs = ["eval"] if trained else ["finetune"]
+    if not calibrated and not trained:
+        verbs.insert(0, "calibrate")
+    known = Seen() if seen is None else seen
+    return tuple(
+        next_command(verb, folder, program, data=known.to_open(labelled=verb == "finetune"), source=source)
+        for verb in (*verbs, "pack")
+    )

@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from binarize.report.model import Row
+from binarize.report.data import Row
 from binarize.report.names import fold, fold_names
-from binarize.report.summary import decision_word, nearby
 from binarize.report.units import count, percent, shape, size
+from binarize.report.words import decision_word, nearby
 from binarize.shown_text import one_line
 
 __all__ = ["GAP", "Column", "Layout", "Line", "layout", "layouts"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from binarize.errors import UsageError
-from binarize.report.model import Report, Row
-from binarize.report.summary import closing, decision_word, facts, headline, nearby, notices
+from binarize.report.data import ReportData, Row
 from binarize.report.units import count, percent, shape, size
+from binarize.report.words import closing, decision_word, facts, headline, nearby, notices
 from binarize.shown_text import shown
 
 __all__ = ["Block", "SizeBar", "size_bars", "strip", "to_html"]
@@ -39,7 +39,7 @@ class SizeBar:
     parts: tuple[tuple[str, str, int], ...]
 
 
-def to_html(report: Report) -> str:
+def to_html(report: ReportData) -> str:
     """The whole page. Raises UsageError where jinja2 is not installed."""
     try:
         from jinja2 import Environment, StrictUndefined
@@ -88,7 +88,7 @@ def strip(rows: Sequence[Row]) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def size_bars(report: Report) -> tuple[SizeBar, ...]:
+def size_bars(report: ReportData) -> tuple[SizeBar, ...]:
     """The model as float, in training, at one byte a binary weight, and packed; each bar in three parts."""
     outside = 4 * report.totals.other_params
     bars = []

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from binarize.report.model import Report, Row
-from binarize.report.summary import closing, decision_word, facts, headline, nearby, notices
+from binarize.report.data import ReportData, Row
 from binarize.report.units import count, percent, shape, size
+from binarize.report.words import closing, decision_word, facts, headline, nearby, notices
 from binarize.shown_text import one_line, shown
 
 __all__ = ["to_markdown"]
@@ -19,7 +19,7 @@ _LIVE = ("+1 at input", "constant channels")
 _NUMBERS = {"params", "MACs", "BOPs", "float", "latent", "int8", "packed", *_LIVE}
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: ReportData) -> str:
     """The whole report in GitHub's Markdown, ending with a newline."""
     measured = any(row.live for row in report.rows)
     header = _HEADER + (_LIVE if measured else ())

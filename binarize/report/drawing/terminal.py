@@ -13,12 +13,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from binarize.report.console import PlainConsole
+from binarize.report.data import ReportData
 from binarize.report.difference import Difference
-from binarize.report.model import Report
+from binarize.report.drawing.console import PlainConsole
+from binarize.report.drawing.table import GAP, Layout, layouts
 from binarize.report.names import fold_names
-from binarize.report.summary import closing, decision_word, facts, headline, notices
-from binarize.report.table import GAP, Layout, layouts
+from binarize.report.words import closing, decision_word, facts, headline, notices
 
 __all__ = ["render", "render_difference", "to_text"]
 
@@ -32,7 +32,7 @@ _NOTES = {
 _STYLES = {"●": "bold cyan", "◐": "cyan", "○": "yellow"}
 
 
-def render(report: Report, width: int | None = None, all_rows: bool = False) -> RenderableType:
+def render(report: ReportData, width: int | None = None, all_rows: bool = False) -> RenderableType:
     """The report as something rich prints; `width` in cells, None for the terminal's own.
 
     Rows of equal layers in repeated blocks are folded into one unless `all_rows`.
@@ -41,7 +41,7 @@ def render(report: Report, width: int | None = None, all_rows: bool = False) -> 
     return _View(report, width, all_rows)
 
 
-def to_text(report: Report, width: int = 100, all_rows: bool = False) -> str:
+def to_text(report: ReportData, width: int = 100, all_rows: bool = False) -> str:
     """What `render` shows, as plain text without colours."""
     console = PlainConsole(
         file=io.StringIO(), width=width, color_system=None, markup=False, emoji=False, highlight=False
@@ -53,7 +53,7 @@ def to_text(report: Report, width: int = 100, all_rows: bool = False) -> str:
 
 @dataclass(frozen=True)
 class _View:
-    report: Report
+    report: ReportData
     width: int | None
     all_rows: bool
 
@@ -62,7 +62,7 @@ class _View:
         yield from _parts(self.report, width, self.all_rows, options.ascii_only)
 
 
-def _parts(report: Report, width: int, all_rows: bool, ascii_only: bool) -> Iterator[RenderableType]:
+def _parts(report: ReportData, width: int, all_rows: bool, ascii_only: bool) -> Iterator[RenderableType]:
     def text(words: str, style: str = "") -> Text:
         return Text(words.translate(_ASCII) if ascii_only else words, style)
 

@@ -1,0 +1,1 @@
+"""A report drawn as text, Markdown, HTML and tables."""

@@ -28,7 +28,7 @@ FLAGS = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fno-trapping-math", 
 setup(
     ext_modules=[
         Extension(
-            "binarize.kernels.variants._native",
+            "binarize.kernels._native",
             sources=[f"{FOLDER}/{name}.c" for name in FILES],
             depends=[f"{FOLDER}/{name}.h" for name in ("kernels", "plan", "engine", "rows", "floats")],
             define_macros=[("Py_LIMITED_API", "0x030A0000")],

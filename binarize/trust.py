@@ -23,7 +23,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
+from binarize.disk.file_name import check_name
 from binarize.errors import UntrustedSourceError
+from binarize.shown_text import one_line
 
 __all__ = [
     "Word",
@@ -34,16 +36,19 @@ __all__ = [
     "is_builder",
     "is_teacher",
     "is_trusted",
-    "shown",
+    "pickles_trusted",
+    "quoted",
     "trusted_file",
     "trusted_words",
     "trusting",
+    "trusting_pickles",
 ]
 
 # A module by its name or itself, a Python file, or a folder or file of a model.
 Word = str | os.PathLike[str] | ModuleType
 
 _SAID: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
+_PICKLES: ContextVar[bool] = ContextVar("pickles", default=False)
 
 _BUILDER = re.compile(r"(torchvision|timm):([A-Za-z0-9][A-Za-z0-9_.-]{0,99})(\(.{0,400}\))?")
 # Networks of this package.
@@ -105,6 +110,21 @@ def trusting(*words: Word) -> Iterator[None]:
         _SAID.reset(token)
 
 
+@contextmanager
+def trusting_pickles() -> Iterator[None]:
+    """Inside, the files of models that the user names may run what they hold, and the one that a folder was made from."""
+    token = _PICKLES.set(True)
+    try:
+        yield
+    finally:
+        _PICKLES.reset(token)
+
+
+def pickles_trusted() -> bool:
+    """Whether the user said so in this call: `--trust-pickle`."""
+    return _PICKLES.get()
+
+
 def trusted_words() -> tuple[str, ...]:
     """What the user's word covers now, to be said again in another process."""
     return tuple(sorted(_SAID.get()))
@@ -115,6 +135,7 @@ def _normal(word: Word) -> str:
     if isinstance(word, ModuleType):
         return word.__name__
     text = os.fspath(word)
+    check_name(text)
     is_module = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text) and not text.endswith(".py")
     return text if is_module and not os.path.isdir(text) else os.path.realpath(text)
 
@@ -176,7 +197,9 @@ def check_builder(text: object, where: str, say: str = "say it yourself") -> str
     """
     if isinstance(text, str) and (is_builder(text) or _is_trusted_code(text)):
         return text
-    raise UntrustedSourceError(f"{where}: names {shown(text)}; {_ANYTHING_SAID}\n  where you trust it, {say}")
+    raise UntrustedSourceError(
+        f"{where}: names {quoted(text)}; {_ANYTHING_SAID}\n  where you trust it, {say}"
+    )
 
 
 def _is_trusted_code(text: str) -> bool:
@@ -193,7 +216,7 @@ def check_teacher(text: object, where: str, say: str = "name it yourself: --teac
     if isinstance(text, str) and is_teacher(text):
         return text
     raise UntrustedSourceError(
-        f"{where}: the teacher {shown(text)}; a file may name source, none, torchvision:NAME or timm:NAME\n"
+        f"{where}: the teacher {quoted(text)}; a file may name source, none, torchvision:NAME or timm:NAME\n"
         f"  where you trust it, {say}"
     )
 
@@ -215,7 +238,7 @@ def check_data(text: object, where: str) -> str:
         if not through_others or _TORCH_DATA.fullmatch(text) or os.path.isdir(text):
             return text
     raise UntrustedSourceError(
-        f"{where}: the data {shown(text)}; a file may name digits, fake, idx:PATH, torch/NAME or a folder\n"
+        f"{where}: the data {quoted(text)}; a file may name digits, fake, idx:PATH, torch/NAME or a folder\n"
         "  where you trust it, name it yourself: --data, or --set data=... of a study (data=...)"
     )
 
@@ -236,8 +259,7 @@ def _is_part_argument(key: str, value: object) -> bool:
     return value is None or type(value) is bool or bool(word)
 
 
-def shown(value: object) -> str:
-    """What a message says of a value that a file holds: printable, and not longer than a line."""
+def quoted(value: object) -> str:
+    """What a message says of a value that a file holds: in quotation marks, printable, and not longer than a line."""
     text = value if isinstance(value, str) else type(value).__name__
-    plain = "".join(c if c.isprintable() else "\ufffd" for c in text[:_SHOWN])
-    return f'"{plain}{"..." * (len(text) > _SHOWN)}"'
+    return f'"{one_line(text[:_SHOWN])}{"..." * (len(text) > _SHOWN)}"'

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from binarize.disk import atomic, claim, replacement
+from binarize.disk import atomic, claim, leftovers, replacement
 from binarize.disk.atomic import whole_file, whole_folder
 from binarize.disk.claim import claimed
 from binarize.disk.exchange import exchange
@@ -335,6 +335,36 @@ def test_the_same_words_after_a_kill_know_what_was_written(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_nothing_is_left_to_do_once_a_written_name_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever is killed in between would repeat words that had ended well.
+    removed: list[Path] = []
+    monkeypatch.setattr(Path, "rmdir", lambda folder: removed.append(folder))
+    with claimed(tmp_path / "deep" / "er" / "model", "convert", "words", parents=True):
+        (tmp_path / "deep" / "er" / "model").write_text("new")
+    assert removed == []
+    with claimed(tmp_path / "other" / "model", "convert", "words", parents=True):
+        pass
+    assert removed == [tmp_path / "other"]
+
+
+def test_what_a_killed_process_did_not_remove_any_more_goes_with_the_same_words(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    fill(target, OLD)
+
+    def die() -> None:
+        leftovers.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        with claimed(target, "calibrate", "words"):
+            write(target, True)
+
+    killed_in(tmp_path, die)
+    assert len(list(tmp_path.iterdir())) == 3  # the model, the old one, the claim
+    with claimed(target, "calibrate", "words") as claim:
+        assert claim.written
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_file_system_without_locks_tells_owners_by_their_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,10 +382,24 @@ def test_what_a_link_names_is_replaced_and_the_link_stays(tmp_path: Path) -> Non
     (tmp_path / "model").symlink_to("real/model")
     (tmp_path / "file").symlink_to("real/file")
     write(tmp_path / "model", False)
-    with whole_file(tmp_path / "file") as draft:
+    with whole_file(tmp_path / "file", follow=True) as draft:
         draft.write_text("new")
     assert (tmp_path / "model").is_symlink() and (tmp_path / "file").is_symlink()
     assert tree(tmp_path / "real") == {"file": "new"} | {f"model/{name}": NEW[name] for name in NEW}
+
+
+@pytest.mark.parametrize("target", ["precious", "missing", "loop"])
+def test_a_link_that_nobody_named_is_replaced_and_what_it_names_stays(target: str, tmp_path: Path) -> None:
+    fill(tmp_path, {"precious": "old"})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "loop").symlink_to("loop")
+    file = tmp_path / "model" / ("loop" if target == "loop" else "metrics.csv")
+    if target != "loop":
+        file.symlink_to(f"../{target}")
+    with whole_file(file) as draft:
+        draft.write_text("new")
+    assert not file.is_symlink() and file.read_text() == "new"
+    assert (tmp_path / "precious").read_text() == "old" and not (tmp_path / "missing").exists()
 
 
 @pytest.mark.parametrize("name", [".", "", "../model", "inner/.."])

@@ -51,12 +51,17 @@ from binarize.schemes.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
 from binarize.sources.user_code import code_digest
-from binarize.trust import Word, shown, trusting
+from binarize.trust import Word, quoted, trusting
 
 __all__ = ["float_model_of", "load", "named_float", "read_record", "read_report", "rebuild"]
 
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
+# What the commands write under names of their own about one model: gone where another takes its place.
+_REPLACED = (
+    RECORD, _WEIGHTS, _STRUCTURE, "rules.yaml", "report.json", "report.md", "report.html", "packed.safetensors",
+    "finetune.json", "metrics.csv", "unreadable.txt", "checkpoints",
+)  # fmt: skip
 # The float weights take no more than so many times the file of weights, and this much.
 _TIMES, _MORE = 4, 1 << 26
 
@@ -163,7 +168,7 @@ def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:
         if not may_be_named(name):
             module = name.rpartition(".")[0]
             raise UntrustedSourceError(
-                f"{folder}: uses {shown(name)}, which is no part of binarize or torch.nn\n"
+                f"{folder}: uses {quoted(name)}, which is no part of binarize or torch.nn\n"
                 f"  where you trust it, say so: --trust {module} (trust=[{module!r}])"
             )
 

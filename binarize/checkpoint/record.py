@@ -12,6 +12,7 @@ from binarize.checkpoint.fingerprint import machine, output_digest, record_diges
 from binarize.checkpoint.migrations import FORMAT, migrate
 from binarize.checkpoint.record_schema import check_record
 from binarize.conversion.conversion import Conversion
+from binarize.disk.file_name import as_text, is_file, is_folder
 from binarize.disk.replacement import recover
 from binarize.disk.special_file import why_special
 from binarize.errors import CheckError, SourceError
@@ -50,6 +51,7 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
             if is_permuted(value.shape, value.stride())
         },
     }
+    record = as_text(record)
     record["fingerprint"] = {
         "record": record_digest(record),
         "tensors": tensor_digest(unique_tensors(model)),
@@ -61,7 +63,7 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
 
 def has_record(folder: Path) -> bool:
     """Whether a model was saved into this folder."""
-    return (folder / RECORD).is_file()
+    return is_file(folder / RECORD)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     wanted = "expected a folder that binarize convert or binarize.save wrote"
     recover(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SourceError(f"{folder}: no such folder; {wanted}")
     path = folder / RECORD
     if not path.is_file():

@@ -11,12 +11,13 @@ from pathlib import Path
 from torch import nn
 
 from binarize.calibration.result import is_fitted
-from binarize.checkpoint.load import _STRUCTURE, _WEIGHTS
+from binarize.checkpoint.load import _REPLACED, _STRUCTURE, _WEIGHTS
 from binarize.checkpoint.migrations import FORMAT
 from binarize.checkpoint.record import RECORD, make_record
 from binarize.checkpoint.structure import save_structure
 from binarize.conversion.conversion import Conversion, conversion_of
 from binarize.disk.atomic import check_place, whole_folder
+from binarize.disk.file_name import check_name
 from binarize.disk.leftovers import is_empty
 from binarize.disk.replacement import recover
 from binarize.disk.tensor_file import save_tensors
@@ -47,7 +48,8 @@ def save(
     check_place(target)
     recover(target)
     _check_target(target, force)
-    with whole_folder(target) as draft:
+    # A folder may hold the user's own files too: those stay.
+    with whole_folder(target, keep=True, but=_REPLACED) as draft:
         _write(model, conversion, draft)
         _write_reports(conversion, draft, target, reports)
     return target
@@ -95,7 +97,8 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
         calibrated=is_fitted(conversion.plan),
         trained=report.training is not None,
         seen=conversion.seen,
-        source=conversion.named_source or conversion.source.code,
+        source=conversion.source_to_say,
+        trust_pickle=conversion.source.trusted_pickle,
     )
     report = replace(report, files=files, next_commands=commands)
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")
@@ -108,6 +111,7 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
 
 
 def _check_target(target: Path, force: bool) -> None:
+    check_name(target)
     if not target.exists() and not target.is_symlink():
         return
     ours = (target / RECORD).is_file()

@@ -16,6 +16,7 @@ from binarize.commands import calibrate as calibration
 from binarize.commands.console import data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
+from binarize.disk.file_name import is_there
 from binarize.errors import UsageError, did_you_mean, refuse_warnings
 
 if TYPE_CHECKING:
@@ -168,10 +169,8 @@ def convert(
 
 def model_name(src: str) -> str:
     """What the model is called in file names: vgg11.pt, torchvision:vgg11 and models.py:vgg11() are vgg11."""
-    last = (
-        src.rstrip("/").rpartition("/")[2] if Path(src).exists() else re.split(r"[:/]", src.split("(")[0])[-1]
-    )
-    stem = Path(last).stem if Path(src).exists() else last
+    last = src.rstrip("/").rpartition("/")[2] if is_there(src) else re.split(r"[:/]", src.split("(")[0])[-1]
+    stem = Path(last).stem if is_there(src) else last
     return re.sub(r"[^\w.-]+", "_", stem) or "model"
 
 
@@ -232,11 +231,12 @@ def _write(
             options.program(),
             calibrated=fitted,
             seen=conversion.seen,
-            source=conversion.source.code,
+            source=conversion.source_to_say,
+            trust_pickle=conversion.source.trusted_pickle,
         )
         report = replace(read_report(folder), next_commands=commands)
     if "pt" in emitted:
-        with whole_file(_targets(folder, emitted)[-1]) as draft:
+        with whole_file(_targets(folder, emitted)[-1], follow=True) as draft:
             torch.save(model, draft)
     return report
 

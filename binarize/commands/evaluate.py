@@ -12,6 +12,7 @@ from binarize.commands.console import complete, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
+from binarize.disk.file_name import is_folder
 from binarize.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def evaluate(
     input_shape: options.InputShape = None,
     weights: options.Weights = None,
     num_classes: options.NumClasses = None,
-    trust_pickle: options.TrustPickle = False,
+    trust_pickle: options.TrustSource = False,
     device: options.Device = "cpu",
     all_rows: options.AllRows = False,
     out: Annotated[
@@ -87,7 +88,7 @@ def evaluate(
         from binarize.training.records.folder import TrainingFolder
     with screen.stage("loading the model"):
         trained_on = TrainingFolder(model).record().get("data")
-        if Path(model).is_dir():
+        if is_folder(model):
             loaded: nn.Module = load.load(model, source=source)
         else:
             found = load_source(
@@ -95,7 +96,7 @@ def evaluate(
             )
             loaded = found.module
             screen.note(f"{model} is a float model; `convert` makes it binary")
-    reference = _reference(screen, loaded, float_model, is_folder=Path(model).is_dir())
+    reference = _reference(screen, loaded, float_model, is_folder=is_folder(model))
     shown = data_options.preprocessing(loaded, mean, std, _image_size(input_shape))
     data_options.show_images(screen, loaded, shown)
     with screen.stage("evaluating"):
@@ -124,7 +125,7 @@ def evaluate(
         screen.warn(f"{len(result.unreadable)} images could not be read, the first: {result.unreadable[0]}")
     if out is not None:
         text = json.dumps(result.to_json(), indent=1) if out.suffix == ".json" else result.to_markdown()
-        with whole_file(out) as draft:
+        with whole_file(out, follow=True) as draft:
             draft.write_text(text, encoding="utf-8")
         screen.note(f"wrote {out}")
     screen.document(result.to_json())

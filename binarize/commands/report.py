@@ -12,6 +12,7 @@ from binarize.commands.console import options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
+from binarize.disk.file_name import is_file, is_folder
 from binarize.errors import SourceError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def report(
     force = screen.hold(out).written or force
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it")
-    with whole_file(out) as draft:
+    with whole_file(out, follow=True) as draft:
         draft.write_text(text, encoding="utf-8")
     screen.note(f"wrote {out}")
 
@@ -69,8 +70,8 @@ def read_report(path: Path) -> Report:
     from binarize.checkpoint.record import read_json
     from binarize.report.report import Report
 
-    file = path / "report.json" if path.is_dir() else path
-    if not file.is_file():
+    file = path / "report.json" if is_folder(path) else path
+    if not is_file(file):
         raise SourceError(
             f"{path}: no report.json here; `binarize convert` writes one into the folder it makes"
         )

@@ -16,7 +16,7 @@ from binarize.planning.plan import Plan
 from binarize.report.report import Report
 from binarize.rules.rule_set import RuleSet
 
-__all__ = ["Conversion", "conversion_of", "forget", "remember", "remember_images", "source_to_say"]
+__all__ = ["Conversion", "conversion_of", "forget", "remember", "remember_images"]
 
 
 _ATTRIBUTE = "_binarize"
@@ -42,6 +42,12 @@ class Conversion:
     named_source: str | None = field(default=None, repr=False, compare=False)
     # Whether the source stands here as the user said it in this process, and was not read from a file.
     said: bool = field(default=False, compare=False)
+
+    @property
+    def source_to_say(self) -> str | None:
+        """What `--source` has to name when the model is loaded again: as said in this call, or at the conversion."""
+        own_pickle = self.source.kind == "pickle" and self.source.trusted_pickle
+        return self.named_source or self.source.code or (self.source.spec if own_pickle else None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "original": None, "said": False}
@@ -72,14 +78,6 @@ def forget(model: nn.Module) -> None:
     vars(model).pop(_ATTRIBUTE, None)
     if isinstance(vars(model).get("report"), Report):
         del model.report
-
-
-def source_to_say(model: nn.Module) -> str | None:
-    """What `--source` has to name when this model is loaded again: as said in this call, or at the conversion."""
-    conversion = conversion_of(model)
-    if conversion is None:
-        return None
-    return conversion.named_source or conversion.source.code
 
 
 def remember_images(model: nn.Module, preprocessing: Preprocessing | None, by: Verb) -> None:

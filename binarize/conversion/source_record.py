@@ -32,9 +32,15 @@ class SourceRecord:
     example: Arguments | None = None
     # Of the Python file of the user's own that makes the model or its architecture.
     code_sha256: str | None = None
+    # A digest of the float model's weights, where the user's own code makes them anew.
+    float_weights: str | None = None
+    # Whether the user let the file run what it holds: `--trust-pickle`, to be said again in each call.
+    trusted_pickle: bool = False
 
     @classmethod
-    def of(cls, source: Source, images: tuple[tuple[Any, ...], Any]) -> SourceRecord:
+    def of(
+        cls, source: Source, images: tuple[tuple[Any, ...], Any], float_weights: str | None = None
+    ) -> SourceRecord:
         """The record of a loaded source and the example it was captured on."""
         args, kwargs = images
         floats = (p.dtype for p in source.module.parameters() if p.is_floating_point())
@@ -50,6 +56,8 @@ class SourceRecord:
             source.sha256,
             Arguments.of(args, kwargs, precision),
             source.code_sha256,
+            float_weights,
+            source.trusted_pickle,
         )
 
     @property

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from binarize.disk.leftovers import hidden, place_of
+from binarize.disk.leftovers import hidden, place_of, sweep
 from binarize.disk.owner import is_alive, lock, token
 from binarize.errors import UsageError
 
@@ -87,6 +87,9 @@ class Claim:
                 _number(self._place.parent / name) == list(number) for name, number in before.put.items()
             )
             note = replace(note, put=before.put, found=before.found)
+            if self.written:
+                # A repetition that finds all done makes no draft, which would sweep.
+                sweep(self._place)
         self._write(note)
 
     def _write(self, note: _Note) -> None:
@@ -114,8 +117,10 @@ class Claim:
             self._path.unlink(missing_ok=True)
         self.forget()
         for folder in self._made:
-            with suppress(OSError):  # something is in it now
-                folder.rmdir()
+            with suppress(OSError):
+                # Looked at first: nothing may be left to do, and to be killed at, once the name is free.
+                if not os.listdir(folder):
+                    folder.rmdir()
 
     def forget(self) -> None:
         """In a process that was forked, where it is the other one's."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binarize.disk.claim import Claim, claimed
+from binarize.disk.file_name import check_name, is_folder
 from binarize.disk.leftovers import draft_folder, place_of
 from binarize.disk.replacement import sync
 from binarize.errors import UsageError, did_you_mean, way
@@ -109,6 +110,7 @@ def export(
     """
     check_format(format)
     target = place_of_export(model, format, path)
+    check_name(target)
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; {way('--force', 'force=True')} replaces it")
     writer = _writer(format)
@@ -150,7 +152,7 @@ def place_of_export(model: nn.Module | str | Path, format: str, path: str | Path
         return Path(path)
     if not isinstance(model, (str, Path)):
         raise UsageError(f'export: a model in memory needs a path; expected export(model, "{format}", path)')
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    folder = Path(model) if is_folder(model) else Path(model).parent
     return folder / f"{folder.resolve().name}{FORMATS[format]}"
 
 

@@ -17,6 +17,7 @@ from binarize.checkpoint.load import load
 from binarize.checkpoint.record import has_record, read_record
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.source_record import SourceRecord
+from binarize.disk.file_name import is_file, is_there
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import Arguments, TensorKind, arguments_of
 from binarize.packed.agreement import answers_of, are_equal
@@ -55,7 +56,7 @@ def compared(model: nn.Module | str | Path, example_input: Any, source: str | No
     """
     if isinstance(model, (str, Path)):
         path = Path(model)
-        if path.is_file() or (path / PACKED).exists():
+        if is_file(path) or is_there(path / PACKED):
             return _from_file(path, example_input, source)
         record = SourceRecord.from_json(read_record(path)["source"])
         return _from_trained(load(path, source=source), example_input, record.example)

@@ -11,15 +11,20 @@ from torch import Tensor, nn
 
 from binarize.kernels import native, operators, variants
 from binarize.kernels.buffers.arguments import check_image
+from binarize.kernels.buffers.digest import watched
 from binarize.kernels.buffers.memory import place
 from binarize.kernels.layout import KernelWeight
 from binarize.kernels.native import Call
 from binarize.kernels.tracing import is_recorded
 from binarize.kernels.variants import Variant
+from binarize.packed.buffers import check_device, check_there
 from binarize.packed.window import Window
 
 __all__ = ["FusedConv"]
 
+# Without these buffers there is nothing to compute.
+_NEEDED = ("bits", "scale", "shift")
+_MAY_LACK = ("threshold", "window_scale", "border", "activation")
 # Input sizes that a layer remembers.
 _MOST_SIZES = 16
 
@@ -63,7 +68,7 @@ class FusedConv(nn.Module):
         geometry = window.geometry(like, int(layer.pad_value))
         self.sizes = operators.sizes_of(geometry)
         self.zero_one = layer.zero_one
-        self.activation_first = self.overwrites = False
+        self.activation_first = self.overwrites = self.gives_words = False
         self.flat = window.kind == "linear"
         self.register_buffer("bits", layer.bits)
         self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
@@ -82,7 +87,7 @@ class FusedConv(nn.Module):
         return {**self.__dict__, "_ready": {}}  # addresses are no copy's
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        if not self.flat:
+        if not self.flat or not isinstance(x, Tensor) or x.layout != torch.strided:
             return self._image(x, residual)
         # The words of a layer before are taken, and those for the next one given, as they are.
         pixels = x[:, :, None, None] if x.dim() == 2 else x
@@ -100,8 +105,8 @@ class FusedConv(nn.Module):
         if (
             ready is None
             or ready.variant is not variant
-            or ready.version != native.version(*ready.watched)
             or any(place(buffers.get(name)) != known for name, known in ready.places)
+            or ready.version != ready.version_now()
         ):
             ready = self._prepare(variant, x, last)
         if residual is not None and (
@@ -110,7 +115,15 @@ class FusedConv(nn.Module):
             return self._by_operator(x, residual)
         return self._directly(ready, x, residual)
 
+    def _check_there(self) -> None:
+        """Raises: UsageError, where a buffer is none that it can compute with."""
+        words = ("next_threshold",)
+        check_there(self, _NEEDED + words * self.gives_words, _MAY_LACK + words * (not self.gives_words))
+
     def _by_operator(self, x: Tensor, residual: Tensor | None) -> Any:
+        if not is_recorded():
+            self._check_there()
+            check_device(self, x)
         layer = x, self.bits, self.sizes, self.scale, self.shift
         options = {"threshold": self.threshold, "zero_one": self.zero_one, **self._epilogue()}
         call = torch.ops.binarize
@@ -144,6 +157,7 @@ class FusedConv(nn.Module):
         return result if words is None else (result, words)
 
     def _prepare(self, variant: Variant, x: Tensor, last: bool) -> _Ready:
+        self._check_there()
         geometry = operators.geometry_of(self.bits, self.sizes)
         weight = native.kernel_weight(self.bits, geometry, variant)
         check_image(x, geometry, self.threshold)
@@ -165,15 +179,17 @@ class FusedConv(nn.Module):
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
         tables = (one for name, one in self._buffers.items() if name != "bits" and one is not None)
-        watched = (self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one))
+        version_now = watched(
+            self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one)
+        )
         module = variants.native()
         assert module is not None
         ready = _Ready(
             variant,
             module.conv,
             weight,
-            native.version(*watched),
-            watched,
+            version_now(),
+            version_now,
             call,
             [(name, place(buffer)) for name, buffer in self._buffers.items()],
             like.shape,
@@ -202,8 +218,8 @@ class _Ready:
     conv: Callable[..., None]
     weight: KernelWeight
     version: int
-    # What the call has copies of: the signs laid out, and tables that do not lie in one piece.
-    watched: tuple[Tensor, ...]
+    # Of what the call has copies of: the signs laid out, and tables that do not lie in one piece.
+    version_now: Callable[[], int]
     call: Call
     # Of the buffers it was made of.
     places: list[tuple[str, object]]

@@ -20,6 +20,7 @@ from torch import nn
 from binarize.checkpoint.record import has_record, read_record
 from binarize.conversion.conversion import conversion_of, forget
 from binarize.disk.atomic import whole_file
+from binarize.disk.file_name import is_folder
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import arguments_of
 from binarize.packed.file.format import read_file
@@ -131,7 +132,7 @@ def open_or_make(
 
     Raises: what `load_packed` raises.
     """
-    file, folder = (path / PACKED, path) if path.is_dir() else (path, path.parent)
+    file, folder = (path / PACKED, path) if is_folder(path) else (path, path.parent)
     contents, found = read_packed(file)
     if not has_record(folder):
         record = None if stands_alone(contents, model, source) else read_record(folder)

@@ -12,7 +12,7 @@ from torch import nn
 from binarize.attention.explicit import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
-from binarize.errors import CheckError, RewriteError
+from binarize.errors import REFUSALS, CheckError, RewriteError
 from binarize.modules.hooks import silenced_hooks
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
 from binarize.passes.generated import give_forward, printed_hash, source_hash
@@ -22,8 +22,7 @@ __all__ = ["rewrite"]
 
 
 # What a pass raises on a model, or a plan, that the other was not made for.
-_MISFITS = (AssertionError, AttributeError, LookupError, OverflowError, RuntimeError, StopIteration, SyntaxError,
-            TypeError, ValueError)  # fmt: skip
+_MISFITS = (*REFUSALS, StopIteration, SyntaxError)
 
 
 def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from binarize.disk.file_name import is_file, is_folder, is_there
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.inputs import shapes
 from binarize.inputs.arguments import Arguments, TensorKind
@@ -23,7 +24,7 @@ from binarize.sources.files import kinds, safe_pickle
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, code_digest, is_user_code
-from binarize.trust import check_builder, is_builder, shown
+from binarize.trust import check_builder, is_builder, pickles_trusted, quoted
 
 __all__ = ["Kind", "Source", "build", "load", "load_file"]
 
@@ -61,6 +62,8 @@ class Source:
     digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     # Of the Python file of the user's own that made the module or its architecture.
     code_sha256: str | None = None
+    # Whether the file ran code of its own, on the user's word.
+    trusted_pickle: bool = False
 
     @property
     def sha256(self) -> str | None:
@@ -95,6 +98,7 @@ class _Found:
     num_classes: int | None = None
     digest: Callable[[], str] | None = None
     notes: tuple[str, ...] = ()
+    trusted_pickle: bool = False
 
 
 def load(
@@ -138,7 +142,7 @@ def load(
         found = _Found(kind, built, builder, num_classes=num_classes, notes=random)
     elif _exists(spec) or not is_user_code(spec):
         _refuse(name, "is a file", weights=weights)
-        found = _from_file(Path(spec), arch, num_classes, trust_pickle, meta)
+        found = _from_file(Path(spec), arch, num_classes, trust_pickle or pickles_trusted(), meta)
     else:
         _refuse(name, "is your own code", arch=arch, weights=weights)
         module = call_user_code(spec, num_classes=num_classes)
@@ -158,25 +162,34 @@ def build(builder: str, *, num_classes: int | None = None, meta: bool = False) -
     return architectures.build(builder, num_classes=num_classes, meta=meta).module
 
 
-def load_file(file: str | Path, *, arch: str | None = None, num_classes: int | None = None) -> Source:
+def load_file(
+    file: str | Path, *, arch: str | None = None, num_classes: int | None = None, sha256: str | None = None
+) -> Source:
     """The float model in a file that a record names: whatever its name reads like, it is opened and nothing else.
+
+    Where the user trusts pickles in this call, it may run what it holds, if it is the file of this digest.
 
     Raises: SourceError, where there is no such file; UntrustedSourceError, where the architecture is more than a file may
     name.
     """
     path = Path(file)
-    if "\0" in str(path) or not path.is_file():
-        raise SourceError(f"{shown(str(path))}: no such file any more\n  {_SAY_TEACHER}")
+    if not is_file(path):
+        raise SourceError(f"{quoted(str(path))}: no such file any more\n  {_SAY_TEACHER}")
     if arch is not None:
         check_builder(arch, "source.arch of the saved model", _SAY_TEACHER)
     _check_classes(num_classes)
-    found = _from_file(path, arch, num_classes, trust_pickle=False, meta=False)
+    trusted = pickles_trusted() and sha256 is not None
+    if trusted and kinds.sha256(path.open("rb")) != sha256:
+        raise SourceError(
+            f"{path}: is another file than the one that was converted (sha256 differs)\n  {_SAY_TEACHER}"
+        )
+    found = _from_file(path, arch, num_classes, trust_pickle=trusted, meta=False)
     return _source(str(path), found, None, "cpu", False)
 
 
 def _check_classes(number: object) -> None:
     if number is not None and (type(number) is bool or not is_builder(f"timm:name(num_classes={number!r})")):
-        raise SourceError(f"source.num_classes of the saved model: {shown(number)} is no number of classes")
+        raise SourceError(f"source.num_classes of the saved model: {quoted(number)} is no number of classes")
 
 
 def _written(spec: str) -> str | None:
@@ -211,6 +224,7 @@ def _source(
         notes=(*found.notes, *unwrapped),
         digest=found.digest,
         code_sha256=_code_digest(spec, found),
+        trusted_pickle=found.trusted_pickle,
     )
     known = found.built.input_shape or architectures.known_shape(module)
     if isinstance(input_shape, Arguments):
@@ -258,9 +272,9 @@ def _moved(module: nn.Module, device: str | torch.device) -> nn.Module:
 def _from_file(
     path: Path, arch: str | None, num_classes: int | None, trust_pickle: bool, meta: bool
 ) -> _Found:
-    if path.is_dir():
+    if is_folder(path):
         raise kinds.refuse_directory(path)
-    if not path.is_file():
+    if not is_file(path):
         raise SourceError(kinds.missing_file(path) + _meant_builder(str(path)))
     kind = kinds.kind_of(path, trust_pickle=trust_pickle)
     background = ThreadPoolExecutor(1)
@@ -280,7 +294,7 @@ def _from_file(
             arch, checkpoint = guessed.arch, replace(checkpoint, notes=(*checkpoint.notes, guessed.note))
         found = _filled(path, checkpoint, arch, num_classes)
         found = replace(found, kind="safetensors" if kind == "safetensors" else "state_dict")
-    return replace(found, digest=digest)
+    return replace(found, digest=digest, trusted_pickle=checkpoint.trusted)
 
 
 def _refuse_shapes(checkpoint: Checkpoint, path: Path) -> None:
@@ -304,7 +318,9 @@ def _read(path: Path, kind: kinds.FileKind, arch: str | None, trust_pickle: bool
         content, trusted = safe_pickle.load_trusted(path)
     else:
         content, foreign = safe_pickle.load_with_stand_ins(path, mmap=meta)
-    checkpoint = state_dicts.find_weights(content, str(path))
+    checkpoint = replace(
+        state_dicts.find_weights(content, str(path)), trusted=trust_pickle and kind != "safetensors"
+    )
     notes = checkpoint.notes
     if trusted:
         notes = (*notes, f"trusted the code that the file names: {', '.join(trusted)}")
@@ -358,12 +374,10 @@ def _meant_builder(name: str) -> str:
 
 
 def _exists(spec: str) -> bool:
-    if "\0" in spec:
-        raise SourceError(f"{spec!r}: not a name that a file can have")
     try:
-        return Path(spec).exists()
+        return is_there(spec)
     except OSError as error:
-        raise SourceError(f"{spec[:80]!r}: not a name that a file can have: {error.strerror}") from error
+        raise SourceError(f"{quoted(spec)}: cannot be read: {error.strerror}") from error
 
 
 def _refuse(name: str, why: str, **given: object) -> None:

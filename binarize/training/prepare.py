@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from binarize.checkpoint.record import has_record
 from binarize.conversion.conversion import conversion_of
+from binarize.disk.file_name import as_text
 from binarize.errors import UsageError, way
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
@@ -111,8 +112,8 @@ class Run:
             "recipe": self.recipe.to_json(),
             "options": self.options.to_json(),
         }
-        # As it will be read again: tuples are lists.
-        found: dict[str, Any] = json.loads(json.dumps(record))
+        # As it will be read again: tuples are lists, and names are text.
+        found: dict[str, Any] = json.loads(json.dumps(as_text(record)))
         return found
 
 

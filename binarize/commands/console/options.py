@@ -10,7 +10,8 @@ import typer
 
 from binarize.commands.console import complete
 from binarize.commands.console.choices import program
-from binarize.trust import trusting
+from binarize.disk.file_name import is_there
+from binarize.trust import trusting, trusting_pickles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,10 +57,28 @@ TrustPickle = Annotated[
 ]
 
 
+def _trusting_pickles(context: typer.Context, said: bool) -> bool:
+    """The user's word, for as long as this command runs."""
+    if said:
+        context.with_resource(trusting_pickles())
+    return said
+
+
+TrustSource = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Let the float model's file run code.",
+        callback=_trusting_pickles,
+        rich_help_panel=_MODEL,
+    ),
+]
+
+
 def _trusting(context: typer.Context, words: list[str] | None) -> list[str] | None:
     """The user's word, for as long as this command runs."""
     for word in words or ():
-        if (os.sep in word or word.endswith(".py")) and not os.path.exists(word):
+        if (os.sep in word or word.endswith(".py")) and not is_there(word):
             raise typer.BadParameter(f"{word}: no such file; expected a module, a Python file or a folder")
     context.with_resource(trusting(*words or ()))
     return words
@@ -156,10 +175,17 @@ AllRows = Annotated[
 
 def next_command(verb: str, folder: Path, model: nn.Module) -> str:
     """A command that goes on with a folder, with the data that its model was fitted on and the source it needs."""
-    from binarize.conversion.conversion import conversion_of, source_to_say
+    from binarize.conversion.conversion import conversion_of
     from binarize.report import words as next_steps
 
     conversion = conversion_of(model)
     assert conversion is not None, "only converted models come here"
     data = conversion.seen.to_open(labelled=verb == "finetune")
-    return next_steps.next_command(verb, folder, program(), data=data, source=source_to_say(model))
+    return next_steps.next_command(
+        verb,
+        folder,
+        program(),
+        data=data,
+        source=conversion.source_to_say,
+        trust_pickle=conversion.source.trusted_pickle,
+    )

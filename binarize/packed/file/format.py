@@ -28,6 +28,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from binarize.disk.file_name import is_file
 from binarize.disk.tensor_file import save_tensors
 from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.file.schema import check_index
@@ -119,7 +120,7 @@ def read_file(path: str | Path) -> PackedModel:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """(metadata, tensors) of a safetensors file."""
-    if not path.is_file():
+    if not is_file(path):
         raise SourceError(f"{path}: no such file; expected one that binarize pack wrote")
     try:
         with safe_open(path, framework="pt") as file:

@@ -23,7 +23,9 @@ from binarize.kernels.buffers.arguments import check_tensor
 from binarize.kernels.buffers.memory import NOTHING, aligned, extent
 from binarize.kernels.geometry import Geometry
 from binarize.kernels.reference import piecewise
+from binarize.kernels.tracing import is_recorded
 from binarize.kernels.variants import Variant
+from binarize.packed.buffers import check_device, check_there
 
 __all__ = ["FloatConv", "suits"]
 
@@ -54,6 +56,9 @@ class FloatConv(nn.Module):
         self.register_buffer("activation", None)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not is_recorded():
+            check_there(self, ("weight", "bias"), ("activation",))
+            check_device(self, x)
         y: Tensor = torch.ops.binarize.float_conv(
             x, self.weight, self.bias, self.stride, self.padding, self.relu, self.pool, self.activation
         )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
+from binarize.disk.file_name import is_there
 from binarize.errors import UntrustedSourceError
-from binarize.trust import check_data, is_builder, is_teacher, is_trusted, shown
+from binarize.trust import check_data, is_builder, is_teacher, is_trusted, quoted
 
 __all__ = ["NAMED", "check_names"]
 
@@ -37,7 +37,7 @@ def _refused(key: str, text: str, folder: Path, also: str) -> UntrustedSourceErr
     place = _place(text)
     found = _found(place, folder) or place
     return UntrustedSourceError(
-        f"{key} names {shown(text)}; a grid file may name torchvision:NAME or timm:NAME with plain numbers, or {also}\n"
+        f"{key} names {quoted(text)}; a grid file may name torchvision:NAME or timm:NAME with plain numbers, or {also}\n"
         f"  where you trust it, say so: --trust {found} (trust=[{str(found)!r}]), or --set {key}=..."
     )
 
@@ -62,6 +62,6 @@ def _place(text: str) -> str:
 
 def _found(name: str, folder: Path) -> Path | None:
     """The file of a name, beside the grid or from here, the way that a trial looks for it."""
-    if not name or "\0" in name:
+    if not name:
         return None
-    return next((root / name for root in (folder, Path.cwd()) if os.path.exists(root / name)), None)
+    return next((root / name for root in (folder, Path.cwd()) if is_there(root / name)), None)

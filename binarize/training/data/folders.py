@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset
 
+from binarize.disk.file_name import as_text, is_folder
 from binarize.disk.special_file import why_special
 from binarize.errors import UsageError
 
@@ -22,6 +23,8 @@ SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "valida
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 _NO_LABEL = -1
+# A file of a few kilobytes can hold so many pixels of one colour; and the shorter side is resized to the network's.
+_MOST_PIXELS, _LONGEST = 90_000_000, 1000
 
 
 class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
@@ -35,12 +38,13 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
         # As PIL calls it: "RGB", "L".
         self.mode = mode
         self.classes = class_names(root)
+        folders = _class_folders(root)
         self.files: list[tuple[Path, int]] = []
         self.others = 0
         empty = []
-        for label, name in enumerate(self.classes):
+        for label, (name, folder) in enumerate(zip(self.classes, folders)):
             # A link that leads nowhere is an image that cannot be read.
-            paths = sorted(path for path in (root / name).rglob("*") if not path.is_dir())
+            paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
             images = [path for path in paths if path.suffix.lower() in _EXTENSIONS]
             self.others += len(paths) - len(images)
             self.files += [(path, label) for path in images]
@@ -105,6 +109,7 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
             raise ValueError(special)
         try:
             with Image.open(path) as image:
+                _check_size(image.size)
                 shown = image.convert(self.mode)
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from error
@@ -127,9 +132,20 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
         return tuple(found)
 
 
+def _check_size(size: tuple[int, int]) -> None:
+    """Raises: ValueError, where an image would take more memory than its file explains, as it is or resized."""
+    if size[0] * size[1] > _MOST_PIXELS or max(size) > _LONGEST * min(size):
+        raise ValueError(f"is of {size[0]:,} x {size[1]:,} pixels, which no image to learn from is")
+
+
 def class_names(root: Path) -> tuple[str, ...]:
     """The names of the class folders, in the order of their numbers; hidden folders are none."""
-    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    return tuple(as_text(folder.name) for folder in _class_folders(root))
+
+
+def _class_folders(root: Path) -> list[Path]:
+    found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(found, key=lambda path: path.name)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -146,7 +162,7 @@ def is_test(name: str) -> bool:
 
 def split_folder(root: Path, split: str, exists: Callable[[Path], bool] = Path.is_dir) -> Path | None:
     """The subfolder of a split; the folder itself for "train" where it has no such subfolders; else None."""
-    if not root.is_dir():
+    if not is_folder(root):
         raise UsageError(f"{root}: no such folder")
     for name in SPLITS[split]:
         if exists(root / name):

@@ -23,6 +23,7 @@ from torch import nn
 from binarize.checkpoint import load
 from binarize.conversion.conversion import conversion_of
 from binarize.disk.atomic import whole_file, whole_folder
+from binarize.disk.file_name import check_name, is_file
 from binarize.disk.leftovers import is_empty, is_leftover
 from binarize.disk.replacement import recover
 from binarize.disk.seal import is_sealed
@@ -68,6 +69,7 @@ class TrainingFolder:
         Raises: UsageError where there is nothing to resume, or a training or other files would be lost; CheckError,
         where the checkpoint is damaged.
         """
+        check_name(self.path)
         recover(self.path)
         if resume:
             record = self.record()
@@ -80,11 +82,11 @@ class TrainingFolder:
                 )
             # One that was killed before its first checkpoint begins anew, as it was meant to be.
             return self.stored() if self.checkpoint.is_file() else {"record": record, "stage": 1, "step": 0}
-        if self.checkpoint.is_file() and not self.record().get("finished") and not force:
+        if not force and self.checkpoint.is_file() and not self.record().get("finished"):
             if repeat:
                 return self.stored()
             raise UsageError(f"{self.path}: holds an unfinished training\n{_ways()}")
-        if self.record().get("finished") and not force:
+        if not force and self.record().get("finished"):
             raise UsageError(
                 f"{self.path}: holds a finished training, which would be lost\n"
                 f"  another folder ({way('-o', 'out=...')}) keeps it, {way('--force', 'force=True')} begins a new one over it"
@@ -133,7 +135,7 @@ class TrainingFolder:
 
     def record(self) -> dict[str, Any]:
         """finetune.json, empty where there is none."""
-        if not self._record.is_file():
+        if not is_file(self._record):
             return {}
         try:
             found = json.loads(self._record.read_text("utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,33 @@ def test_imports_point_down() -> None:
             if ROOMS.index(other) > ROOMS.index(own):
                 upward.append(f"{name}:{line}: {module}")
     assert not upward
+
+
+def test_no_file_imports_in_a_circle() -> None:
+    reads = {module_of(path): {name for name, _ in imports(path)} - {module_of(path)} for path in FILES}
+    # Its imports are for type checkers alone: every public name is imported when it is first used.
+    reads["binarize"] = set()
+    while leaves := [name for name, targets in reads.items() if not targets]:
+        for name in leaves:
+            del reads[name]
+        for targets in reads.values():
+            targets.difference_update(leaves)
+    assert not reads
+
+
+def test_every_room_says_what_its_files_are() -> None:
+    missing = []
+    for path in FILES:
+        face = path.parent / "__init__.py"
+        if path != face and path.parent != PACKAGE and path.name not in face.read_text(encoding="utf-8"):
+            missing.append(str(path.relative_to(PACKAGE)))
+    assert not missing
+
+
+def test_a_room_has_at_most_ten_files() -> None:
+    long = {"binarizers", "commands", "exporters/c"}
+    count = Counter(str(path.parent.relative_to(PACKAGE)) for path in FILES if path.name != "__init__.py")
+    assert not {name: number for name, number in count.items() if number > 10 and name not in long}
 
 
 def test_only_commands_and_the_terminal_report_import_typer_or_rich() -> None:

@@ -3,7 +3,7 @@
     x ── in_proj ── queries, keys, values ── softmax(q k^T / sqrt(d) + mask) v ── out_proj ──
 
 `nn.MultiheadAttention` computes both projections from bare weights inside of one function, where no layer can take
-their place; so does torchvision's Swin (window_attention.py), and so do timm's BEiT, EVA and Swin v2 with their `qkv`,
+their place; so does torchvision's Swin (windows.py), and so do timm's BEiT, EVA and Swin v2 with their `qkv`,
 unless they are told to add its bias apart. The products of queries, keys and values hold no weight and are left as they
 are.
 

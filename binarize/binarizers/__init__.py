@@ -12,4 +12,20 @@ sets an output scale from the layer's weight, `scale_map(x, layer)` gives a fact
 
 Shared: `sign.py` (the exact sign and the base of estimators), `statistics.py` (numbers per filter and per
 channel).
+
+adabin.py         AdaBin: two values per filter and two per layer of activations
+binaryconnect.py  BinaryConnect: binary weights and real-valued inputs
+bireal.py         Bi-Real Net: a triangular estimator for inputs
+bnn.py            BNN: signs with the straight-through estimator that stops outside the unit interval
+bnnplus.py        BNN+: the derivative of a Swish-like curve in place of the derivative of sign
+dorefa.py         DoReFa-Net with one bit: one weight scale per layer, inputs 0 or 1
+fda.py            FDA-BNN: the derivative of a truncated Fourier series of the sign
+ienet.py          IE-Net: several thresholds per input
+irnet.py          IR-Net: weights balanced before the sign, and an estimator that sharpens during training
+rbnn.py           RBNN: triangular estimators that grow steeper during training
+reactnet.py       ReActNet: a learned threshold per channel before the sign, a shifted PReLU after the add
+sign.py           the exact sign, and the base classes of estimators and weight binarizers
+statistics.py     numbers per filter of a weight and per channel of an input
+xnor.py           XNOR-Net: signs scaled by the mean magnitude of a filter
+xnorpp.py         XNOR-Net++: one learned factor per output channel in place of the computed scales
 """

@@ -32,7 +32,7 @@ class Graph:
     evaluation: Recording
     # None where the model cannot run in training mode on the example (detectors ask for targets).
     training: Recording | None
-    # "walk": it did not run, and the recordings are empty (see walk.py).
+    # "walk": it did not run, and the recordings are empty (see analysis/walk.py).
     level: Literal["meta", "device", "walk"] = "meta"
     notes: tuple[str, ...] = field(default=())
 

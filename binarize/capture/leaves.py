@@ -55,6 +55,6 @@ def _is_operation(module: nn.Module) -> bool:
     # Lazily rewritten layers are subclasses as well, so isinstance comes first.
     if isinstance(module, _OPERATIONS):
         return True
-    # Torch's own containers (nn.TransformerEncoderLayer) call their parts while they are looked at; see attention.py.
+    # Torch's own containers (nn.TransformerEncoderLayer) call their parts while they are looked at; see attention/
     childless = next(module.children(), None) is None
     return childless and type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))

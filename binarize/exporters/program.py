@@ -1,4 +1,4 @@
-"""A packed model as a program of torch.export: its graph in torch's own operators and those of `packed.ops`.
+"""A packed model as a program of torch.export: its graph in torch's own operators and those of `kernels.operators`.
 
 Weights stay canonical bit streams. The batch is left open where the model takes batches of any size.
 """

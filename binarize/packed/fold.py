@@ -8,7 +8,7 @@ everything affine behind the product (learned scale, bias, BatchNorm), one outpu
 
     A = g sw sa    C = g cw sa    E = A ca / sa    F = C ca / sa    B = h
 
-where dot, Sa, Sw and n are sums over the taps inside the image (see `packed.reference`). Where no tap lies outside,
+where dot, Sa, Sw and n are sums over the taps inside the image (see `kernels.reference`). Where no tap lies outside,
 Sw and n are constants and go into B. Where the trained layer pads with a value v, the taps outside add
 g v (sw Sw + cw n) over themselves: ca becomes ca - v in E and F, and B takes that sum over the whole filter.
 

@@ -38,7 +38,7 @@ _QUANTILES = 64
 
 @torch.no_grad()
 def promised(root: nn.Module, origin: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """(means, variances), each (C,), of the values of an origin (see `binarize.plan_origins`).
+    """(means, variances), each (C,), of the values of an origin (see planning/thresholds.py).
 
     None where a module has no such numbers, an activation is unknown, or channels do not fit.
     """

@@ -42,7 +42,7 @@ class Edits:
     failed: tuple[Job, ...]
     # Container path -> why it could not be edited.
     refused: Mapping[str, str] = field(default_factory=dict)
-    # Activation node -> path of the module that takes its place in the graph; filled by plan_parts.
+    # Activation node -> path of the module that takes its place in the graph; found by homes.py.
     homes: dict[int, str | None] = field(default_factory=dict)
 
     def container_of_layer(self, name: str) -> str | None:

@@ -19,7 +19,7 @@ class LayerParts:
     shortcut: ShortcutChange
     norm: str | None = None
     input_norm: str | None = None
-    # None, or what the threshold starts from (see plan_origins).
+    # None, or what the threshold starts from (see thresholds.py).
     threshold: dict[str, Any] | None = None
     # Whether the input binarizer holds the per-channel threshold itself (RSign).
     own_threshold: bool = False

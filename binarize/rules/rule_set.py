@@ -33,7 +33,7 @@ class Rule:
     Raises RuleError where a rule file could not say it.
     """
 
-    # Selector -> value; kept in the canonical form of rule_match.py.
+    # Selector -> value; kept in the canonical form of match.py.
     match: Mapping[str, Any] = field(hash=False)
     # "keep", the name of a scheme, or "weights-only:" and the name of a scheme.
     use: str

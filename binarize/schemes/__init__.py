@@ -1,1 +1,6 @@
-"""A method as data: its parts, its scheme and its recipe."""
+"""A method as data: its parts, its scheme and its recipe.
+
+part.py    parts: a class and its arguments as data, built when a layer needs it
+recipe.py  the recipe of a training as data
+scheme.py  the parts of one binarization method and its recipe: what `use: NAME` in a rule file means
+"""

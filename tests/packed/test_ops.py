@@ -203,7 +203,7 @@ def test_what_the_kernels_would_misread_is_refused(
 def test_without_the_extension_one_warning_and_the_same_bits() -> None:
     program = """
 import sys, warnings
-sys.modules["binarize.kernels.variants._native"] = None
+sys.modules["binarize.kernels._native"] = None
 import torch
 from binarize.packed import ops
 from binarize.packed.pack import pack_bits
@@ -222,7 +222,7 @@ assert [str(w.message)[:32] for w in caught] == ["the native kernels are not bui
 def test_conversion_and_training_do_not_miss_the_extension() -> None:
     program = """
 import sys, warnings
-sys.modules["binarize.kernels.variants._native"] = None
+sys.modules["binarize.kernels._native"] = None
 warnings.simplefilter("error")
 import torch
 import binarize

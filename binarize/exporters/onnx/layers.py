@@ -1,4 +1,4 @@
-"""Products of packed layers in ONNX operators: the formula of `packed.reference`, in its order of rounding.
+"""Products of packed layers in ONNX operators: the formula of `kernels.reference`, in its order of rounding.
 
     y = A * dot + C * Sa + ((E * Sw + F * n) + B)
 

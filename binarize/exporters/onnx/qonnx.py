@@ -3,7 +3,7 @@
     sign       BipolarQuant(x - threshold, scale 1):  -1 where its input is below 0, else +1
     weight     BipolarQuant of +1 and -1, scale 1
     product    Conv, ConvTranspose or MatMul of both
-    behind it  Mul and Add, in the order of `packed.reference`, for FINN's streamlining to move
+    behind it  Mul and Add, in the order of `kernels.reference`, for FINN's streamlining to move
 
 BipolarQuant is of the domain "qonnx.custom_op.general" (Pappalardo et al. 2022, https://arxiv.org/abs/2206.07527).
 Weights are stored as floats, as QONNX does: a file of 32 bits a weight. The batch is 1.

@@ -3,7 +3,7 @@
     sign       Where(x < threshold, -1, +1)
     weight     uint8 rows of the canonical stream -> Gather from a table of 256 bytes, 8 signs each -> Reshape
     product    Conv, ConvTranspose or MatMul of signs, then Round
-    behind it  Mul and Add, in the order of `packed.reference`
+    behind it  Mul and Add, in the order of `kernels.reference`
 
 Sums of signs are whole numbers below 2^24, so float32 holds them exactly: a binary layer gives the packed layer's
 bits. Round keeps it so: without it a runtime may multiply the weights by the scales behind them, or take a fast

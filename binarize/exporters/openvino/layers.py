@@ -1,4 +1,4 @@
-"""One call of `binarize::conv` in OpenVINO's operators, with the formula and the order of rounding of `packed.reference`.
+"""One call of `binarize::conv` in OpenVINO's operators, with the formula and the order of rounding of `kernels.reference`.
 
     x ── FakeQuantize to 0 / 1 ── BinaryConvolution ── dot ──┐
     x ── x >= threshold ? 1 : -1 ── Convolution ── Round ────┴── A * dot + C * Sa + constant

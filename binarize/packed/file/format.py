@@ -1,6 +1,6 @@
 """packed.safetensors: a packed model's numbers, one bit a sign. Reading it runs nothing.
 
-    bits          uint8     the canonical streams of all layers, one behind the other (see packed/pack.py)
+    bits          uint8     the canonical streams of all layers, one behind the other (see kernels/bits.py)
     affine        float32   of each layer A of each plane, B, and C where there is one: (rows, out)
     threshold     float32   of each layer that compares with other numbers than 0: (planes, in), or (planes, 1)
     rest.<kind>             what stays float, in its own type; "half": float32 kept as float16; "step": float32

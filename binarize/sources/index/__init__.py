@@ -1,10 +1,11 @@
 """Which architecture a state dict is of, told by the names and shapes of its tensors.
 
-fingerprints.py       names and shapes as a few bytes
-table.py              the shipped table, and what it says of a state dict
-make.py               the program that makes the table:  python -m binarize.sources.index.make
-twins.py              whether two architectures with the same tensors compute the same
 architectures.json.gz the table over all builders of torchvision and timm
+
+fingerprints.py  names and shapes as a few bytes
+make.py          the program that makes the table:  python -m binarize.sources.index.make
+table.py         the shipped table, and what it says of a state dict
+twins.py         whether two architectures with the same tensors compute the same
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Where images come from, and how they reach a training: named data, preprocessing, loaders that can go on anywhere.
 
-preprocessing.py   image sizes and normalization, from the model's own configuration
-augment.py         what is done to training images, written as a word: "shift+flip"
-tensors.py         images that lie in memory
-samples.py         images that are read one by one, and what becomes of those that cannot be
-idx.py             IDX files (MNIST, Fashion-MNIST)
-folders.py         a folder of class folders
-classes.py         which output of a model a class folder belongs to
-named.py           `open_data("digits")`, "idx:PATH", "torch/cifar10", a folder, a Dataset
-loaders.py         batches whose order and random numbers depend on the seed, the epoch and the image alone
+augment.py        what is done to training images, written as a word: "shift+flip"
+folders.py        a folder of class folders
+idx.py            IDX files (MNIST, Fashion-MNIST)
+loaders.py        batches whose order and random numbers depend on the seed, the epoch and the image alone
+named.py          `open_data("digits")`, "idx:PATH", "torch/cifar10", a folder, a Dataset
+opened.py         images as a command opens them
+preprocessing.py  image sizes and normalization, from the model's own configuration
+samples.py        images that are read one by one, and what becomes of those that cannot be
+seeds.py          random numbers that depend on what they are for, and not on what was drawn before
+tensors.py        images that lie in memory
 """
 
 from __future__ import annotations

@@ -1,1 +1,6 @@
-"""Scores of a model and how alike two models are."""
+"""Scores of a model and how alike two models are.
+
+classes.py      which output of a model a class folder belongs to
+correlation.py  how alike the outputs of two models' layers are
+scores.py       what an evaluation found, as data
+"""

@@ -1,1 +1,6 @@
-"""The float model beside the binary one."""
+"""The float model beside the binary one.
+
+distances.py  losses that compare the binary model with a teacher: its output, or its features on the way
+find.py       who teaches: the float model that was converted, unless another is named, or none
+teacher.py    the float model beside the binary one
+"""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from binarize.claim import claimed, held
 from binarize.errors import UsageError
+from binarize.file_name import check_name
 from binarize.leftovers import draft_file, draft_folder, is_leftover, place_of
 from binarize.replacement import must_stay, put, recover, sync
 
@@ -19,6 +20,7 @@ __all__ = ["check_place", "recover", "sync", "whole_file", "whole_folder"]
 
 def check_place(target: Path) -> None:
     """Raises: UsageError, where no file or folder of this name could ever be made."""
+    check_name(target)
     if target.name in ("", ".."):
         raise UsageError(f"{str(target)!r} is no name for something new; give one, as in -o my-model")
     above = next((path for path in target.absolute().parents if path.exists()), None)

@@ -40,6 +40,7 @@ from binarize.errors import (
     did_you_mean,
     way,
 )
+from binarize.file_name import check_name
 from binarize.fingerprint import (
     is_permuted,
     machine,
@@ -252,6 +253,7 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
 
 
 def _check_target(target: Path, force: bool) -> None:
+    check_name(target)
     if not target.exists() and not target.is_symlink():
         return
     ours = (target / RECORD).is_file()

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from binarize.file_name import check_name
 from binarize.owner import is_owned, lock, token
 
 __all__ = [
@@ -47,7 +48,11 @@ _MAKING = threading.Lock()
 
 
 def place_of(target: Path) -> Path:
-    """Where a file or folder really lies: what links name, without "." and ".."."""
+    """Where a file or folder really lies: what links name, without "." and "..".
+
+    Raises: UsageError, where no file can have this name.
+    """
+    check_name(target)
     return Path(os.path.realpath(target))
 
 

@@ -20,6 +20,7 @@ from torch import nn
 from binarize.atomic import whole_file
 from binarize.conversion import conversion_of, forget
 from binarize.errors import CheckError, SourceError, UsageError, way
+from binarize.file_name import is_folder
 from binarize.liveness import arguments_of
 from binarize.packed.file import read_file
 from binarize.packed.freeze import Example, frozen_record, remember_frozen
@@ -131,7 +132,7 @@ def open_or_make(
 
     Raises: what `load_packed` raises.
     """
-    file, folder = (path / PACKED, path) if path.is_dir() else (path, path.parent)
+    file, folder = (path / PACKED, path) if is_folder(path) else (path, path.parent)
     contents, found = read_packed(file)
     if not has_record(folder):
         record = None if stands_alone(contents, model, source) else read_record(folder)

@@ -15,6 +15,7 @@ import binarize
 from binarize.atomic import recover
 from binarize.conversion import Conversion
 from binarize.errors import CheckError, SourceError
+from binarize.file_name import is_file, is_folder
 from binarize.fingerprint import (
     is_permuted,
     machine,
@@ -71,7 +72,7 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
 
 def has_record(folder: Path) -> bool:
     """Whether a model was saved into this folder."""
-    return (folder / RECORD).is_file()
+    return is_file(folder / RECORD)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -81,7 +82,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     wanted = "expected a folder that binarize convert or binarize.save wrote"
     recover(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise SourceError(f"{folder}: no such folder; {wanted}")
     path = folder / RECORD
     if not path.is_file():

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from binarize.exchange import exchange
+from binarize.file_name import why_no_name
 from binarize.leftovers import LIST, NEW, is_leftover, place_of, set_aside
 from binarize.owner import is_alive, is_owned, token
 
@@ -66,6 +67,8 @@ def put(draft: Path, place: Path, kept: Sequence[str]) -> None:
 
 def recover(target: Path) -> None:
     """End or undo what a killed process has begun at the place of a folder; nothing where nothing was begun."""
+    if why_no_name(target) is not None:
+        return
     place = place_of(target)
     with suppress(OSError):  # who may not write here reads what there is
         if place.is_dir():

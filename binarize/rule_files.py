@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from binarize.errors import RuleError, did_you_mean
+from binarize.file_name import is_there
 from binarize.rule_document import Document, Fault
 from binarize.rule_schema import check_file
 from binarize.rule_set import Rule, RuleSet, make_rule
@@ -92,7 +93,7 @@ class Loader:
             return text
         path = folder / text
         is_path = text.endswith((".yaml", ".yml")) or "/" in text or os.sep in text
-        if not is_path and not os.path.exists(path):
+        if not is_path and not is_there(path):
             raise RuleError(
                 f"there is no rule set and no file {found(text)}{hint(text, builtin_rule_sets())}"
             )

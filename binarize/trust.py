@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 
 from binarize.errors import UntrustedSourceError
+from binarize.file_name import check_name
 
 __all__ = [
     "Word",
@@ -115,6 +116,7 @@ def _normal(word: Word) -> str:
     if isinstance(word, ModuleType):
         return word.__name__
     text = os.fspath(word)
+    check_name(text)
     is_module = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", text) and not text.endswith(".py")
     return text if is_module and not os.path.isdir(text) else os.path.realpath(text)
 

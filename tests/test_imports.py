@@ -43,6 +43,7 @@ PART_OF = {
     "edit_schema": "checkpoint",
     "exchange": "errors",
     "failures": "errors",
+    "file_name": "errors",
     "fingerprint": "checkpoint",
     "float_twin": "convert",
     "float_weights": "convert",

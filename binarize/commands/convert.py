@@ -17,6 +17,7 @@ from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError, did_you_mean, refuse_warnings
+from binarize.file_name import is_there
 
 if TYPE_CHECKING:
     from torch import nn
@@ -168,10 +169,8 @@ def convert(
 
 def model_name(src: str) -> str:
     """What the model is called in file names: vgg11.pt, torchvision:vgg11 and models.py:vgg11() are vgg11."""
-    last = (
-        src.rstrip("/").rpartition("/")[2] if Path(src).exists() else re.split(r"[:/]", src.split("(")[0])[-1]
-    )
-    stem = Path(last).stem if Path(src).exists() else last
+    last = src.rstrip("/").rpartition("/")[2] if is_there(src) else re.split(r"[:/]", src.split("(")[0])[-1]
+    stem = Path(last).stem if is_there(src) else last
     return re.sub(r"[^\w.-]+", "_", stem) or "model"
 
 

@@ -13,6 +13,7 @@ from binarize.commands import complete, data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError
+from binarize.file_name import is_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,7 +88,7 @@ def evaluate(
         from binarize.training.folder import TrainingFolder
     with screen.stage("loading the model"):
         trained_on = TrainingFolder(model).record().get("data")
-        if Path(model).is_dir():
+        if is_folder(model):
             loaded: nn.Module = checkpoint.load(model, source=source)
         else:
             found = load_source(
@@ -95,7 +96,7 @@ def evaluate(
             )
             loaded = found.module
             screen.note(f"{model} is a float model; `convert` makes it binary")
-    reference = _reference(screen, loaded, float_model, is_folder=Path(model).is_dir())
+    reference = _reference(screen, loaded, float_model, is_folder=is_folder(model))
     shown = data_options.preprocessing(loaded, mean, std, _image_size(input_shape))
     data_options.show_images(screen, loaded, shown)
     with screen.stage("evaluating"):

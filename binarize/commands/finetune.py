@@ -12,6 +12,7 @@ from binarize.commands import data_options, options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import UsageError
+from binarize.file_name import is_folder
 from binarize.report.units import plural
 from binarize.trust import check_data, is_teacher
 
@@ -206,7 +207,7 @@ def _resume(folder: Path, out: Path | None, source: str | None, teachers: list[s
     """What goes on with this training, as it is typed. What no file may name is named in it once more."""
     words = ["finetune", str(folder), *([] if out is None else ["-o", str(out)]), "--resume"]
     words += [] if source is None else ["--source", source]
-    if not all(is_teacher(name) or Path(name).is_dir() for name in teachers or ()):
+    if not all(is_teacher(name) or is_folder(name) for name in teachers or ()):
         words += [word for name in teachers or () for word in ("--teacher", name)]
     return f"{options.program()} {shlex.join(words)}"
 

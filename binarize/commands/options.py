@@ -19,6 +19,7 @@ import typer
 from binarize.commands import complete
 from binarize.commands.screen import Screen
 from binarize.errors import CaptureError, UsageError
+from binarize.file_name import is_there
 from binarize.trust import trusting
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ TrustPickle = Annotated[
 def _trusting(context: typer.Context, words: list[str] | None) -> list[str] | None:
     """The user's word, for as long as this command runs."""
     for word in words or ():
-        if (os.sep in word or word.endswith(".py")) and not os.path.exists(word):
+        if (os.sep in word or word.endswith(".py")) and not is_there(word):
             raise typer.BadParameter(f"{word}: no such file; expected a module, a Python file or a folder")
     context.with_resource(trusting(*words or ()))
     return words

@@ -13,6 +13,7 @@ from binarize.commands import options
 from binarize.commands.command import command
 from binarize.commands.screen import Screen
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.file_name import is_file, is_folder
 
 if TYPE_CHECKING:
     from binarize.report.model import Report
@@ -69,8 +70,8 @@ def read_report(path: Path) -> Report:
     from binarize.record import read_json
     from binarize.report.model import Report
 
-    file = path / "report.json" if path.is_dir() else path
-    if not file.is_file():
+    file = path / "report.json" if is_folder(path) else path
+    if not is_file(file):
         raise SourceError(
             f"{path}: no report.json here; `binarize convert` writes one into the folder it makes"
         )

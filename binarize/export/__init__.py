@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from binarize.atomic import sync
 from binarize.claim import Claim, claimed
 from binarize.errors import UsageError, did_you_mean, way
+from binarize.file_name import check_name, is_folder
 from binarize.leftovers import draft_folder, place_of
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def export(
     """
     check_format(format)
     target = place_of_export(model, format, path)
+    check_name(target)
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; {way('--force', 'force=True')} replaces it")
     writer = _writer(format)
@@ -142,7 +144,7 @@ def place_of_export(model: nn.Module | str | Path, format: str, path: str | Path
         return Path(path)
     if not isinstance(model, (str, Path)):
         raise UsageError(f'export: a model in memory needs a path; expected export(model, "{format}", path)')
-    folder = Path(model) if Path(model).is_dir() else Path(model).parent
+    folder = Path(model) if is_folder(model) else Path(model).parent
     return folder / f"{folder.resolve().name}{FORMATS[format]}"
 
 

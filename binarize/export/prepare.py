@@ -17,6 +17,7 @@ from binarize.agreement import answers_of, are_equal
 from binarize.checkpoint import load
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import CheckError, SourceError, UsageError, way
+from binarize.file_name import is_file, is_there
 from binarize.liveness import arguments_of
 from binarize.packed.contents import contents_of
 from binarize.packed.freeze import Example, Frozen, frozen_record, pack_layers
@@ -55,7 +56,7 @@ def compared(model: nn.Module | str | Path, example_input: Any, source: str | No
     """
     if isinstance(model, (str, Path)):
         path = Path(model)
-        if path.is_file() or (path / PACKED).exists():
+        if is_file(path) or is_there(path / PACKED):
             return _from_file(path, example_input, source)
         record = SourceRecord.from_json(read_record(path)["source"])
         return _from_trained(load(path, source=source), example_input, record.example)

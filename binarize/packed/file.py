@@ -29,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from binarize.errors import CheckError, SourceError, UsageError
+from binarize.file_name import is_file
 from binarize.packed.layers import PackedLayer
 from binarize.packed.schema import check_index
 from binarize.packed.tables import (
@@ -119,7 +120,7 @@ def read_file(path: str | Path) -> PackedModel:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """(metadata, tensors) of a safetensors file."""
-    if not path.is_file():
+    if not is_file(path):
         raise SourceError(f"{path}: no such file; expected one that binarize pack wrote")
     try:
         with safe_open(path, framework="pt") as file:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from binarize.errors import REFUSALS, SourceError, UsageError
+from binarize.file_name import is_file
 from binarize.sources.calls import Call, parse_call
 from binarize.sources.on_disk import require_torchvision, timm_file
 
@@ -234,7 +235,7 @@ def _timm(
             f"{name} is fetched from the network: add --weights default to allow that, "
             "or download the folder yourself and name it local-dir:PATH"
         )
-    elif library == "local-dir" and not Path(call.name, "config.json").is_file():
+    elif library == "local-dir" and not is_file(Path(call.name, "config.json")):
         raise SourceError(f"{name}: expected a folder with timm's config.json and weights")
 
     # A folder on this disk is wanted for its weights; everything else gives them only when asked.

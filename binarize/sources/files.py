@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from binarize.errors import SourceError, UntrustedSourceError
+from binarize.file_name import why_no_name
 
 __all__ = [
     "FileKind",
@@ -199,6 +200,8 @@ def record_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
 def missing_file(path: Path) -> str:
     """`net.pt: no such file; nearest: nets.pt, model.pt in DIR`."""
     folder = path.parent
+    if (why := why_no_name(path)) is not None:
+        return f"{str(path)[:80]!r}: not a name that a file can have: {why}"
     try:
         if path.exists():
             return f"{path}: not a regular file"

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
+from binarize.file_name import is_file, is_folder, is_there
 from binarize.sources import (
     architectures,
     files,
@@ -170,7 +171,7 @@ def load_file(file: str | Path, *, arch: str | None = None, num_classes: int | N
     name.
     """
     path = Path(file)
-    if "\0" in str(path) or not path.is_file():
+    if not is_file(path):
         raise SourceError(f"{shown(str(path))}: no such file any more\n  {_SAY_TEACHER}")
     if arch is not None:
         check_builder(arch, "source.arch of the saved model", _SAY_TEACHER)
@@ -263,9 +264,9 @@ def _moved(module: nn.Module, device: str | torch.device) -> nn.Module:
 def _from_file(
     path: Path, arch: str | None, num_classes: int | None, trust_pickle: bool, meta: bool
 ) -> _Found:
-    if path.is_dir():
+    if is_folder(path):
         raise files.refuse_directory(path)
-    if not path.is_file():
+    if not is_file(path):
         raise SourceError(files.missing_file(path) + _meant_builder(str(path)))
     kind = files.kind_of(path, trust_pickle=trust_pickle)
     background = ThreadPoolExecutor(1)
@@ -363,12 +364,10 @@ def _meant_builder(name: str) -> str:
 
 
 def _exists(spec: str) -> bool:
-    if "\0" in spec:
-        raise SourceError(f"{spec!r}: not a name that a file can have")
     try:
-        return Path(spec).exists()
+        return is_there(spec)
     except OSError as error:
-        raise SourceError(f"{spec[:80]!r}: not a name that a file can have: {error.strerror}") from error
+        raise SourceError(f"{shown(spec)}: cannot be read: {error.strerror}") from error
 
 
 def _refuse(name: str, why: str, **given: object) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from torch import nn
 
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.file_name import is_file
 from binarize.sources.architectures import LIBRARIES
 from binarize.sources.calls import parse_call
 from binarize.sources.files import missing_file
@@ -98,7 +99,7 @@ def import_place(place: str) -> ModuleType:
     if not place.endswith(".py"):
         return _package(place)
     path = Path(place)
-    if not path.is_file():
+    if not is_file(path):
         raise SourceError(missing_file(path))
     path = path.resolve()
     # Under its own name, as if it had been imported from its folder; another one if that name is taken.

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from binarize.file_name import is_file, is_there
+
 __all__ = ["Files"]
 
 # Settings that may name a file whose contents decide the result.
@@ -33,7 +35,7 @@ class Files:
             return Path(name)
         roots = [self.folder, Path.cwd()]
         for root in reversed(roots) if key in self.first_here else roots:
-            if (root / name).exists():
+            if is_there(root / name):
                 return (root / name).absolute()
         return Path(name)
 
@@ -43,7 +45,7 @@ class Files:
         for key in _READ:
             if key in settings:
                 path = self.path(key, _file_in(settings[key])[0])
-                if path.is_file():
+                if is_file(path):
                     found[key] = self._digest(path)
         return found
 

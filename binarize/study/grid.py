@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from binarize.errors import BinarizeError, RuleError, UsageError, did_you_mean
+from binarize.file_name import is_file
 from binarize.rule_document import Document, Fault
 from binarize.rule_document import Path as Place
 from binarize.rule_text import parse, parse_value, plain, read_text
@@ -203,7 +204,7 @@ def _check_scheme(name: str, folder: Path) -> None:
     from binarize.rules import builtin_rule_sets
 
     known = builtin_rule_sets()
-    if name in known or (folder / name).is_file() or Path(name).is_file():
+    if name in known or is_file(folder / name) or is_file(name):
         return
     if name.endswith((".yaml", ".yml")):
         raise RuleError(f"scheme {name}: no such file, neither in {folder} nor here")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from binarize.errors import UntrustedSourceError
+from binarize.file_name import is_there
 from binarize.trust import check_data, is_builder, is_teacher, is_trusted, shown
 
 __all__ = ["NAMED", "check_names"]
@@ -62,6 +62,6 @@ def _place(text: str) -> str:
 
 def _found(name: str, folder: Path) -> Path | None:
     """The file of a name, beside the grid or from here, the way that a trial looks for it."""
-    if not name or "\0" in name:
+    if not name:
         return None
-    return next((root / name for root in (folder, Path.cwd()) if os.path.exists(root / name)), None)
+    return next((root / name for root in (folder, Path.cwd()) if is_there(root / name)), None)

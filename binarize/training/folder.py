@@ -24,6 +24,7 @@ from binarize import checkpoint
 from binarize.atomic import recover, whole_file, whole_folder
 from binarize.conversion import conversion_of
 from binarize.errors import CheckError, SourceError, UsageError, way
+from binarize.file_name import check_name, is_file
 from binarize.leftovers import is_empty, is_leftover
 from binarize.seal import is_sealed
 from binarize.sources import load_pickle_safely
@@ -67,6 +68,7 @@ class TrainingFolder:
         Raises: UsageError where there is nothing to resume, or a training or other files would be lost; CheckError,
         where the checkpoint is damaged.
         """
+        check_name(self.path)
         recover(self.path)
         if resume:
             record = self.record()
@@ -132,7 +134,7 @@ class TrainingFolder:
 
     def record(self) -> dict[str, Any]:
         """finetune.json, empty where there is none."""
-        if not self._record.is_file():
+        if not is_file(self._record):
             return {}
         try:
             found = json.loads(self._record.read_text("utf-8"))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from binarize import checkpoint
 from binarize.conversion import SourceRecord, conversion_of
 from binarize.errors import SourceError, UsageError, way
+from binarize.file_name import is_folder
 from binarize.sources import load as load_source
 from binarize.sources import load_file
 from binarize.sources.architectures import split as split_builder
@@ -136,7 +137,7 @@ def _from_file(record: SourceRecord, said: bool) -> nn.Module:
 
 def _named(name: str | Path, fetch: bool) -> nn.Module:
     text = str(name)
-    if Path(text).is_dir():
+    if is_folder(text):
         return checkpoint.load(text)
     published = split_builder(text) is not None
     return load_source(text, weights="default" if published else None, fetch=fetch).module

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import Dataset
 
 from binarize.errors import UsageError
+from binarize.file_name import is_folder
 from binarize.special_file import why_special
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def is_test(name: str) -> bool:
 
 def split_folder(root: Path, split: str, exists: Callable[[Path], bool] = Path.is_dir) -> Path | None:
     """The subfolder of a split; the folder itself for "train" where it has no such subfolders; else None."""
-    if not root.is_dir():
+    if not is_folder(root):
         raise UsageError(f"{root}: no such folder")
     for name in SPLITS[split]:
         if exists(root / name):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
+from binarize.file_name import is_folder
 from binarize.special_file import why_special
 
 __all__ = ["find_idx", "read_idx"]
@@ -80,7 +81,7 @@ def find_idx(folder: str | Path, split: str) -> tuple[Path, Path]:
     Raises: UsageError where there is none, or there are several.
     """
     root = Path(folder)
-    if not root.is_dir():
+    if not is_folder(root):
         raise UsageError(f"idx:{folder}: no such folder")
     files = sorted(path for path in root.iterdir() if path.is_file())
     words = _SPLITS[split]

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from binarize.demo_data.digits import load_digits
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.file_name import is_there
 from binarize.training.data.folders import FolderImages, class_names, is_test, split_folder
 from binarize.training.data.idx import find_idx, read_idx
 from binarize.training.data.seeds import generator
@@ -139,9 +140,9 @@ def _named(
     if word == "idx" and rest:
         return _idx(name, rest, split)
     prefix, slash, _ = name.partition("/")
-    if slash and prefix.lower() in _PREFIXES and not Path(name).exists():
+    if slash and prefix.lower() in _PREFIXES and not is_there(name):
         return _through_timm(name, prefix.lower(), split, size, root, download)
-    if not Path(name).exists():
+    if not is_there(name):
         hint = did_you_mean(name, [*_NAMES, *(f"{p}/" for p in _PREFIXES)])
         raise UsageError(
             f"data {name}: no such folder, and no name of data{hint}\n"

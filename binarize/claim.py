@@ -114,8 +114,10 @@ class Claim:
             self._path.unlink(missing_ok=True)
         self.forget()
         for folder in self._made:
-            with suppress(OSError):  # something is in it now
-                folder.rmdir()
+            with suppress(OSError):
+                # Looked at first: nothing may be left to do, and to be killed at, once the name is free.
+                if not os.listdir(folder):
+                    folder.rmdir()
 
     def forget(self) -> None:
         """In a process that was forked, where it is the other one's."""

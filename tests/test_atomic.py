@@ -334,6 +334,20 @@ def test_the_same_words_after_a_kill_know_what_was_written(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+def test_nothing_is_left_to_do_once_a_written_name_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever is killed in between would repeat words that had ended well.
+    removed: list[Path] = []
+    monkeypatch.setattr(Path, "rmdir", lambda folder: removed.append(folder))
+    with claimed(tmp_path / "deep" / "er" / "model", "convert", "words", parents=True):
+        (tmp_path / "deep" / "er" / "model").write_text("new")
+    assert removed == []
+    with claimed(tmp_path / "other" / "model", "convert", "words", parents=True):
+        pass
+    assert removed == [tmp_path / "other"]
+
+
 def test_a_file_system_without_locks_tells_owners_by_their_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,8 @@ _STATISTICS = ("running_mean", "running_var")
 
 # What every module holds: parameters that are tensors, buffers that are tensors, modules that are modules.
 TABLES: dict[str, type] = {"_parameters": Tensor, "_buffers": Tensor, "_modules": nn.Module}
+# What classes of torch, torchvision and timm raise where attributes are missing or odd.
+_DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def quantizer_of(name: str) -> str | None:
@@ -69,7 +71,8 @@ def unwrap(module: nn.Module, spec: str) -> tuple[nn.Module, tuple[str, ...]]:
 def check_whole(module: nn.Module, spec: str) -> None:
     """Raises SourceError where a module from a file lacks what its constructor would have given it.
 
-    Unpickling fills modules with whatever attributes the file has.
+    Unpickling fills modules with whatever attributes the file has. Some classes do something of their own when they are
+    moved or change their mode, with attributes that nobody else knows: whether they can is tried out.
     """
     usual = vars(nn.Module())
     waiting, seen = [module], {id(module)}
@@ -82,6 +85,18 @@ def check_whole(module: nn.Module, spec: str) -> None:
         inner = [child for child in part._modules.values() if child is not None and id(child) not in seen]
         seen.update(map(id, inner))
         waiting.extend(inner)
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module._apply(lambda tensor: tensor)
+        for mode in (True, False):
+            module.train(mode)
+    except _DAMAGE as error:
+        reason = str(error).partition("\n")[0]
+        raise SourceError(
+            f"{spec}: damaged: its {type(module).__name__} cannot be moved: {reason}"
+        ) from error
+    for part, mode in modes:
+        part.training = mode
 
 
 def _is_like(name: str, found: object, usual: object) -> bool:

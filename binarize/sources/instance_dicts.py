@@ -20,6 +20,8 @@ from torch.nn.utils.spectral_norm import (
 )
 from torch.nn.utils.weight_norm import WeightNorm
 
+from binarize.sources.recurrent import check_recurrent
+
 __all__ = ["HostileObject", "check_attributes", "check_hook_object", "check_module", "is_name"]
 
 NAME_LENGTH = 256
@@ -92,7 +94,8 @@ def check_module(kind: type[nn.Module], state: object) -> dict[str, Any]:
     for table, known in HOOKS.items():
         for hook in attributes.get(table, {}).values():
             _check_hook(kind, attributes, table, hook, known)
-    _check_recurrent(kind, attributes)
+    if issubclass(kind, nn.RNNBase):
+        check_recurrent(kind, attributes)
     return attributes
 
 
@@ -166,17 +169,6 @@ def _check_hook(
     if not proper:
         raise HostileObject(f"a {kind.__name__} in it has a hook for {name!r}, which it does not hold so")
     _check_place(kind, name, attributes.get(name))
-
-
-def _check_recurrent(kind: type, attributes: Mapping[str, Any]) -> None:
-    """The names of weights, from which a recurrent layer makes its list again."""
-    if not issubclass(kind, nn.RNNBase):
-        return
-    for name in ("_all_weights", "all_weights"):
-        rows = attributes.get(name, [["weight"]])
-        flat = [item for row in rows for item in row] if isinstance(rows, list) else [None]
-        if not rows or not all(isinstance(item, str) for item in flat):
-            raise ValueError(f"a {kind.__name__} in it has no proper {name}")
 
 
 def _is_within(value: object, limit: int) -> bool:

@@ -8,7 +8,7 @@ from torch import nn
 
 from binarize.errors import SourceError
 from binarize.sources import load
-from binarize.sources.float_check import quantizer_of
+from binarize.sources.float_check import check_whole, quantizer_of
 
 
 def poisoned(value: float) -> nn.Module:
@@ -130,3 +130,34 @@ def test_a_norm_with_infinite_statistics_is_refused(statistic: str, value: float
         SourceError, match=rf"1\.{statistic} holds 1 (NaN|infinite) values among 2: the model is broken"
     ):
         load(model)
+
+
+class Cached(nn.Module):
+    """What some classes of timm do when they are moved, or change their mode."""
+
+    def __init__(self, *missing: str) -> None:
+        super().__init__()
+        self.moved, self.trained = [torch.ones(1)], {"x": 1}
+        for name in missing:
+            delattr(self, name)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        self.moved.clear()
+        return super()._apply(fn, recurse)
+
+    def train(self, mode=True):  # type: ignore[no-untyped-def]
+        self.trained.clear()
+        return super().train(mode)
+
+
+@pytest.mark.parametrize("missing", ["moved", "trained"])
+def test_a_class_that_cannot_do_its_own_is_damaged(missing: str) -> None:
+    with pytest.raises(SourceError, match=f"net.pt: damaged: its Sequential cannot be moved: .*'{missing}'"):
+        check_whole(nn.Sequential(Cached(missing)), "net.pt")
+
+
+def test_trying_out_a_module_leaves_its_mode() -> None:
+    module = nn.Sequential(nn.Dropout(), Cached())
+    module[0].eval()
+    check_whole(module, "net.pt")
+    assert (module.training, module[0].training, module[1].training) == (True, False, True)

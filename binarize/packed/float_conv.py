@@ -20,9 +20,11 @@ from torch.nn import functional
 from binarize.errors import UsageError
 from binarize.packed import kernels, native
 from binarize.packed.arguments import check_tensor
+from binarize.packed.buffers import check_device, check_there
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import Variant
 from binarize.packed.kernels.memory import NOTHING, aligned, extent
+from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.reference import piecewise
 
 __all__ = ["FloatConv", "suits"]
@@ -54,6 +56,9 @@ class FloatConv(nn.Module):
         self.register_buffer("activation", None)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not is_recorded():
+            check_there(self, ("weight", "bias"), ("activation",))
+            check_device(self, x)
         y: Tensor = torch.ops.binarize.float_conv(
             x, self.weight, self.bias, self.stride, self.padding, self.relu, self.pool, self.activation
         )

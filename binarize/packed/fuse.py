@@ -225,6 +225,7 @@ def _pass_words(traced: GraphModule) -> None:
             continue
         threshold = torch.zeros(len(producer.shift)) if layer.threshold is None else layer.threshold
         producer.next_threshold, layer.threshold = threshold, None
+        producer.gives_words = True
         source = cast(Node, before)
         with traced.graph.inserting_after(source):
             words = traced.graph.call_function(operator.getitem, (source, 1))

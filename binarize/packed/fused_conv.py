@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from binarize.packed import kernels, native, ops
 from binarize.packed.arguments import check_image
+from binarize.packed.buffers import check_device, check_there
 from binarize.packed.kernels import Variant
 from binarize.packed.kernels.memory import place
 from binarize.packed.kernels.recording import is_recorded
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FusedConv"]
 
+# Without these buffers there is nothing to compute.
+_NEEDED = ("bits", "scale", "shift")
+_MAY_LACK = ("threshold", "window_scale", "border", "activation")
 # Input sizes that a layer remembers.
 _MOST_SIZES = 16
 
@@ -51,7 +55,7 @@ class FusedConv(nn.Module):
         geometry = window.geometry(like, int(layer.pad_value))
         self.sizes = ops.sizes_of(geometry)
         self.zero_one = layer.zero_one
-        self.activation_first = self.overwrites = False
+        self.activation_first = self.overwrites = self.gives_words = False
         self.flat = window.kind == "linear"
         self.register_buffer("bits", layer.bits)
         self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
@@ -70,7 +74,7 @@ class FusedConv(nn.Module):
         return {**self.__dict__, "_ready": {}}  # addresses are no copy's
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
-        if not self.flat:
+        if not self.flat or not isinstance(x, Tensor) or x.layout != torch.strided:
             return self._image(x, residual)
         # The words of a layer before are taken, and those for the next one given, as they are.
         pixels = x[:, :, None, None] if x.dim() == 2 else x
@@ -98,7 +102,15 @@ class FusedConv(nn.Module):
             return self._by_operator(x, residual)
         return self._directly(ready, x, residual)
 
+    def _check_there(self) -> None:
+        """Raises: UsageError, where a buffer is none that it can compute with."""
+        words = ("next_threshold",)
+        check_there(self, _NEEDED + words * self.gives_words, _MAY_LACK + words * (not self.gives_words))
+
     def _by_operator(self, x: Tensor, residual: Tensor | None) -> Any:
+        if not is_recorded():
+            self._check_there()
+            check_device(self, x)
         layer = x, self.bits, self.sizes, self.scale, self.shift
         options = {"threshold": self.threshold, "zero_one": self.zero_one, **self._epilogue()}
         call = torch.ops.binarize
@@ -132,6 +144,7 @@ class FusedConv(nn.Module):
         return result if words is None else (result, words)
 
     def _prepare(self, variant: Variant, x: Tensor, last: bool) -> _Ready:
+        self._check_there()
         geometry = ops.geometry_of(self.bits, self.sizes)
         weight = native.kernel_weight(self.bits, geometry, variant)
         check_image(x, geometry, self.threshold)

@@ -15,6 +15,7 @@ Both give the same bits. They are made for inference: nothing here has a gradien
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,9 +25,10 @@ from torch import Tensor, nn
 from binarize.errors import CheckError, UsageError
 from binarize.layers import BinaryLayer, run_parts
 from binarize.packed import ops, reference
+from binarize.packed.buffers import check_device, check_input, check_numbers, check_there, table_shapes
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.kernels.digest import digest_of
-from binarize.packed.kernels.memory import check_readable, place
+from binarize.packed.kernels.memory import place
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.pack import lower_of, pack_bits, stream_bytes
 from binarize.packed.window import Window
@@ -35,6 +37,7 @@ __all__ = ["PARTS", "Form", "FrozenLayer", "PackedLayer", "check_stream"]
 
 # The numbers of a layer; the last follows from others.
 _TABLES = ("scale", "shift", "window_scale", "threshold", "border")
+_MAY_LACK = ("window_scale", "threshold", "border")
 # What a layer may hold beside its numbers.
 PARTS = ("front", "norm", "shortcut", "activation")
 
@@ -61,15 +64,10 @@ class Form:
     float_input: bool = False
 
     def __post_init__(self) -> None:
-        out_channels, planes = self.window.out_channels, self.planes
-        expected = {
-            "scale": (planes, out_channels),
-            "shift": (out_channels,),
-            "window_scale": (out_channels,),
-            "threshold": (planes, self.window.in_channels),
-        }
-        for name, shape in expected.items():
-            tensor = getattr(self, name)
+        planes = self.planes
+        shapes = table_shapes(self.window, planes)
+        for name in _TABLES[:-1]:
+            tensor, shape = getattr(self, name), shapes[name]
             if tensor is not None and (tensor.dtype != torch.float32 or tuple(tensor.shape) != shape):
                 raise UsageError(
                     f"{name} is {tensor.dtype} {tuple(tensor.shape)}; expected torch.float32 {shape}"
@@ -99,6 +97,8 @@ class Form:
 class FrozenLayer(nn.Module):
     """A layer in its frozen form, computed in plain torch. Shapes: those of the layer it was made from."""
 
+    # Without these buffers there is nothing to compute.
+    _needed: tuple[str, ...] = ("signs", "scale", "shift")
     scale: Tensor
     shift: Tensor
     window_scale: Tensor | None
@@ -132,6 +132,7 @@ class FrozenLayer(nn.Module):
         """Make the border again where the numbers that it follows from hold something else by now."""
         if not self.outside or is_recorded():
             return
+        check_there(self, self._needed, _MAY_LACK)
         now = digest_of(self.scale, self.window_scale) if self.scale.is_cpu else None
         if now is None or now != self.__dict__.get("_border_of"):
             self.border = self.form.border
@@ -160,13 +161,25 @@ class FrozenLayer(nn.Module):
         self.shortcut_inside, self.activation_inside = layer.shortcut_inside, layer.activation_inside
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise UsageError(
+                f"{type(self).__name__}: the input is of type {type(x).__name__}; expected a tensor"
+            )
         self.keep_border()
         read = x if self.front is None else self.front(x)
         y = _laid_out_like(x, self.product(self.window.mirrored(read), output_size)).to(x.dtype)
         return run_parts(self, x, y)
 
     def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """The formula of this module on an input with its own padding around it, in float32."""
+        """The formula of this module on an input with its own padding around it, in float32.
+
+        Raises: UsageError, where a buffer, or the input, is none that it can compute with.
+        """
+        if not is_recorded():
+            check_there(self, self._needed, _MAY_LACK)
+            check_device(self, x)
+            check_numbers(self, self.window)
+            check_input(x, self.window)
         signs, linear = self.float_signs(), self.window.kind == "linear"
         flat = x.reshape(-1, x.shape[-1]) if linear else x
 
@@ -187,7 +200,7 @@ class FrozenLayer(nn.Module):
             border = self.border, counts[0], counts[1]
         columns = [_column(dot) for dot in dots]
         y = reference.affine(columns, self.scale, self.shift, window=window, border=border)
-        return y.reshape(*x.shape[:-1], -1) if linear else y.reshape(dots[0].shape)
+        return y.reshape(*x.shape[:-1], self.window.out_channels) if linear else y.reshape(dots[0].shape)
 
     def planes_of(self, x: Tensor) -> list[Tensor]:
         """The input's bit planes as float32: +1 / -1, or 1 / 0."""
@@ -237,6 +250,7 @@ _NATIVE_PLANES = 8
 class PackedLayer(FrozenLayer):
     """A frozen layer with its signs as the canonical bit stream, computed by the kernels where they know its kind."""
 
+    _needed = ("bits", "scale", "shift")
     bits: Tensor
 
     @classmethod
@@ -259,17 +273,23 @@ class PackedLayer(FrozenLayer):
         return 1 - 2 * self.lower.float()
 
     def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        native = self.window.native and self.scale.shape[0] <= _NATIVE_PLANES
-        if self.float_input or not native or x.dtype not in _NATIVE_TYPES:
+        if self.float_input or not self.window.native or x.dtype not in _NATIVE_TYPES:
             return super().product(x, output_size)
+        recorded = is_recorded()
         linear, line = self.window.kind == "linear", len(self.window.kernel) == 1
+        plain = type(x) is Tensor and x.layout == torch.strided
+        if not recorded and not (plain and x.dim() == (2 if linear else 3 if line else 4)):
+            check_input(x, self.window)
+        call = self._direct(x) if type(x) is Tensor and not recorded else None
+        if self.scale.shape[0] > _NATIVE_PLANES:
+            return super().product(x, output_size)
         image = x.unsqueeze(2) if line else x
-        if type(x) is Tensor and not is_recorded():
+        if call is not None:
             # Beside a small product the way through an operator is long.
             if linear:
-                y: Tensor = self._direct(x).forward(x.reshape(-1, x.shape[-1]))
+                y: Tensor = call.forward(x.reshape(-1, x.shape[-1]))
                 return y.reshape(*x.shape[:-1], self.window.out_channels)
-            y = self._direct(x).forward(image)
+            y = call.forward(image)
             return y.squeeze(2) if line else y
         options = {
             "threshold": _single(self.threshold),
@@ -290,9 +310,9 @@ class PackedLayer(FrozenLayer):
         key = side, [(id(table), place(table)) for table in tables]
         known, _, call = self.__dict__.get("_made") or (None, None, None)
         if call is None or known != key:
-            for name in (*_TABLES, "bits"):
-                if (table := self._buffers.get(name)) is not None:
-                    check_readable(name, table)
+            check_there(self, self._needed, _MAY_LACK)
+            check_device(self, x)
+            check_numbers(self, self.window)
             call = FusedConv(self, x)
             # The tables themselves are kept, so that no other can come to have the same number.
             self.__dict__["_made"] = (key, tables, call)
@@ -320,7 +340,7 @@ def _single(table: Tensor | None) -> Any:
 
 def _column(y: Tensor) -> Tensor:
     """(N, O, ...) -> (N, O, positions, 1)."""
-    return y.reshape(*y.shape[:2], -1, 1)
+    return y.reshape(*y.shape[:2], math.prod(y.shape[2:]), 1)
 
 
 def _laid_out_like(x: Tensor, y: Tensor) -> Tensor:

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from binarize.errors import UsageError
 from binarize.packed.geometry import Geometry
-from binarize.packed.pack import pack_words, signs, unpack_bits, unpack_words
+from binarize.packed.kernels.recording import is_recorded
+from binarize.packed.pack import WORD, pack_words, signs, unpack_bits, unpack_words
 
 __all__ = ["affine", "below", "conv_affine", "dot", "input_masks", "inside_sums", "piecewise", "window_sum"]
 
@@ -35,8 +37,12 @@ def input_masks(x: Tensor, geometry: Geometry, threshold: Tensor | None = None) 
 
     Shapes: x float (N, C, H, W) and threshold (C,) or (planes, C), or x packed int32 (N, H, W, ceil(C / 32))
     -> bool (N, C, H, W) each.
+    Raises: UsageError, where a bit beyond the channels is set.
     """
     if x.dtype == torch.int32:
+        filling = geometry.in_channels % WORD
+        if filling and not is_recorded() and bool((x[..., -1] >> filling).any()):
+            raise UsageError("a bit of a packed image beyond its channels is set")
         return [unpack_words(x, geometry.in_channels).permute(0, 3, 1, 2)]
     if threshold is None:
         return [x < 0]

@@ -185,16 +185,91 @@ def test_a_number_that_is_repeated_beyond_memory_is_refused(name: str) -> None:
         layer(x)
 
 
-@pytest.mark.parametrize("name", ["bits", "scale", "shift"])
-@pytest.mark.parametrize("made", ["sparse", "zeros", "meta"])
-def test_a_buffer_without_numbers_is_refused_by_name(name: str, made: str) -> None:
-    layer, x = layer_of("conv")
-    table = getattr(layer, name)
-    zeros = torch._efficientzerotensor(table.shape, dtype=table.dtype)
-    other = {"sparse": table.to_sparse(), "zeros": zeros, "meta": table.to("meta")}[made]
-    setattr(layer, name, other)
-    with pytest.raises(UsageError, match=f"{name} is .*; expected a "):
-        layer(x)
+def quantized(tensor: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.quint8)
+
+
+def nested(tensor: Tensor) -> Tensor:
+    return torch.nested.as_nested_tensor([tensor, tensor], layout=torch.jagged)
+
+
+# What no layer can compute with -> what is said of it, and of an input.
+BAD: dict[str, tuple[Callable[[Tensor], object], str]] = {
+    "None": (lambda t: None, "None"),
+    "a word": (lambda t: "signs", "of type str"),
+    "meta": (lambda t: t.to("meta"), "without memory|on meta"),
+    "zeros": (lambda t: torch._efficientzerotensor(t.shape, dtype=t.dtype), "without memory"),
+    "sparse": (lambda t: t.to_sparse(), "sparse"),
+    "nested": (nested, "nested"),
+    "old nested": (lambda t: torch.nested.nested_tensor([t, t]), "nested"),
+    "quantized": (quantized, "quantized|quint8"),
+    "mkldnn": (lambda t: t.float().to_mkldnn(), "mkldnn"),
+    "complex": (lambda t: t.to(torch.complex64), "complex"),
+    "one number": (lambda t: t.flatten()[0], r"\(\)"),
+    "more": (lambda t: torch.stack([t, t]), r"\(2, |several"),
+}  # fmt: skip
+
+
+def of_kind(kind: str) -> tuple[nn.Module, nn.Module, Tensor]:
+    """(a model, the layer in it whose buffers are spoilt, what the model reads)."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 32, 5, 5)
+    if kind == "float convolution":
+        made = FloatConv(nn.Conv2d(32, 8, 1))
+        return made, made, image
+    layer = conv(32, 6, pad=1, two_levels=True, thresholds=True, outside=0.3)
+    if kind == "packed linear":
+        layer, image = linear(64, 5), torch.randn(2, 64)
+    if kind == "frozen":
+        layer = FrozenLayer.of(layer.form, layer.lower).eval()
+    if kind == "fused":
+        fused = fuse(nn.Sequential(layer, conv(6, 4)), image)
+        return fused, fused.fused__0, image
+    return layer, layer, image
+
+
+@pytest.mark.parametrize("kind", ["packed", "packed linear", "frozen", "fused", "float convolution"])
+@pytest.mark.parametrize("bad", BAD)
+def test_a_buffer_without_numbers_is_refused_by_name(kind: str, bad: str) -> None:
+    model, layer, x = of_kind(kind)
+    make, told = BAD[bad]
+    model(x)
+    # Tables that are None stand for what has no such term.
+    may_lack = ("threshold", "window_scale", "border", "activation") if bad == "None" else ()
+    for name, buffer in list(layer._buffers.items()):
+        if buffer is None or name in may_lack or (name == "border" and kind != "fused"):  # made of others
+            continue
+        layer._buffers[name] = make(buffer)  # type: ignore[assignment]
+        with pytest.raises((UsageError, CheckError), match=f"{name}.* (is|are|has) .*({told})"):
+            model(x)
+        layer._buffers[name] = buffer
+    model(x)
+
+
+@pytest.mark.parametrize("kind", ["packed", "packed linear", "frozen", "fused", "float convolution"])
+def test_a_buffer_that_was_deleted_is_refused_by_name(kind: str) -> None:
+    model, layer, x = of_kind(kind)
+    for name, buffer in list(layer._buffers.items()):
+        del layer._buffers[name]
+        with pytest.raises(UsageError, match=f"{name} of {type(layer).__name__} was deleted"):
+            model(x)
+        layer._buffers[name] = buffer
+    model(x)
+
+
+@pytest.mark.parametrize("kind", ["packed", "packed linear", "frozen"])
+@pytest.mark.parametrize("bad", [name for name in BAD if name not in ("zeros", "more")])
+def test_an_input_without_numbers_is_refused(kind: str, bad: str) -> None:
+    model, _, x = of_kind(kind)
+    make, told = BAD[bad]
+    with pytest.raises(UsageError, match=f"(is|are) .*({told})"):
+        model(make(x))
+
+
+@pytest.mark.parametrize("kind", ["packed", "packed linear", "frozen"])
+def test_an_empty_batch_gives_an_empty_result(kind: str) -> None:
+    model, _, x = of_kind(kind)
+    assert model(x[:0]).shape == (0, *model(x).shape[1:])
 
 
 def test_a_storage_that_was_made_shorter_is_refused() -> None:

@@ -11,7 +11,7 @@ from packed_layers import conv
 from torch import Tensor, nn
 
 from binarize.errors import BinarizeError, UsageError
-from binarize.packed import kernels, native, ops
+from binarize.packed import kernels, native, ops, reference
 from binarize.packed.fuse import fuse
 from binarize.packed.geometry import Geometry
 from binarize.packed.kernels import training
@@ -154,7 +154,7 @@ def test_parameters_of_a_prepared_call_keep_their_memory(variants: object) -> No
     torch.testing.assert_close(layer(x), expected + 1)
     direct = layer._direct(x)
     direct.shift = direct.shift.to_sparse()
-    with pytest.raises(UsageError, match=r"shift is torch\.sparse_coo"):
+    with pytest.raises(UsageError, match=r"shift of FusedConv is torch\.sparse_coo"):
         direct(x)
 
 
@@ -281,3 +281,24 @@ def test_a_fused_model_on_other_sizes_says_what_it_expected(variants: object) ->
     for wrong in (torch.randn(2, 7, 5, 7), torch.zeros(2, 6, 5, 7, dtype=torch.int64)):
         with pytest.raises(BinarizeError, match="expected"):
             fused(wrong)
+
+
+@pytest.mark.parametrize("channels", [1, 31, 33, 40])
+@pytest.mark.parametrize("native_kernels", [True, False])
+def test_a_bit_beyond_the_channels_of_a_packed_image_is_refused(channels: int, native_kernels: bool) -> None:
+    geometry = Geometry(channels, 4)
+    bits = pack_bits(torch.zeros(geometry.weight_shape) < 0)
+    words = torch.zeros(2, 3, 3, -(-channels // 32), dtype=torch.int32)
+    dots = call.conv_dot if native_kernels else reference_dots
+    assert bool((dots(words, bits, ops.sizes_of(geometry)) == channels).all())
+    for beyond in range(channels % 32, 32):
+        wrong = words.clone()
+        wrong[1, 2, 2, -1] = -(1 << 31) if beyond == 31 else 1 << beyond
+        with pytest.raises(UsageError, match="a bit of a packed image beyond its channels is set"):
+            dots(wrong, bits, ops.sizes_of(geometry))
+
+
+def reference_dots(x: Tensor, bits: Tensor, sizes: list[int]) -> Tensor:
+    geometry = ops.geometry_of(bits, sizes)
+    (lower,) = reference.input_masks(x, geometry)
+    return reference.dot(lower, bits, geometry)

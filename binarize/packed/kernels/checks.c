@@ -174,6 +174,19 @@ static const char *check_buffers(const ConvCall *call)
     return NULL;
 }
 
+/* A packed pixel's bits beyond its channels would be counted as channels. */
+static const char *check_filling(const ConvCall *call)
+{
+    const int64_t words = words_of(call->channels), pixels = call->batch * call->height * call->width;
+    if (call->input_kind != INPUT_WORDS || call->channels % 32 == 0)
+        return NULL;
+    const uint32_t *last = (const uint32_t *)(intptr_t)call->input + words - 1;
+    uint32_t set = 0;
+    for (int64_t i = 0; i < pixels; i++)
+        set |= last[i * words];
+    return set >> call->channels % 32 ? "a bit of a packed image beyond its channels is set" : NULL;
+}
+
 const char *refuse_conv(const Variant *variant, const ConvCall *call)
 {
     const char *wrong = check_image(call);
@@ -184,7 +197,9 @@ const char *refuse_conv(const Variant *variant, const ConvCall *call)
     wrong = check_parts(call);
     if (!wrong)
         wrong = check_weight(variant, call);
-    return wrong ? wrong : check_buffers(call);
+    if (!wrong)
+        wrong = check_buffers(call);
+    return wrong ? wrong : check_filling(call);
 }
 
 const char *refuse_pack(const ConvCall *call)

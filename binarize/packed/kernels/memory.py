@@ -31,20 +31,33 @@ def place(tensor: Tensor | None) -> object:
         return None
     try:
         return tensor.data_ptr(), tensor.shape, tensor.is_contiguous() or tensor.stride(), tensor.dtype
-    except RuntimeError:
+    except (AttributeError, RuntimeError):
         return object()  # no memory of its own: it is looked at anew each time, and refused
 
 
-def check_readable(name: str, tensor: Tensor | None) -> None:
-    """Raises: UsageError, where a tensor has no numbers in memory: a sparse, nested or fake one, or None."""
-    if tensor is None or tensor.is_nested or tensor.layout != torch.strided:
-        told = "nested" if tensor is not None and tensor.is_nested else getattr(tensor, "layout", None)
+def check_readable(name: str, tensor: object) -> None:
+    """Raises: UsageError, where this is no tensor with plain numbers in memory: a sparse, nested, fake one, or None."""
+    if not isinstance(tensor, Tensor):
+        raise UsageError(f"{name} is {_told(tensor)}; expected a dense tensor")
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized:
+        told = "nested" if tensor.is_nested else "quantized" if tensor.is_quantized else tensor.layout
         raise UsageError(f"{name} is {told}; expected a dense tensor")
-    if tensor.nbytes and not tensor.data_ptr():
+    if tensor.nbytes and not _address(tensor):
         raise UsageError(
             f"{name} is {tensor.dtype} {tuple(tensor.shape)} on {tensor.device} without memory behind it; expected "
             "a tensor with numbers"
         )
+
+
+def _address(tensor: Tensor) -> int:
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:
+        return 0  # one that only stands for a shape
+
+
+def _told(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 def aligned(tensor: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from binarize.errors import UsageError
-from binarize.leftovers import hidden, place_of
+from binarize.leftovers import hidden, place_of, sweep
 from binarize.owner import is_alive, lock, token
 
 __all__ = ["Claim", "claimed", "held"]
@@ -87,6 +87,9 @@ class Claim:
                 _number(self._place.parent / name) == list(number) for name, number in before.put.items()
             )
             note = replace(note, put=before.put, found=before.found)
+            if self.written:
+                # A repetition that finds all done makes no draft, which would sweep.
+                sweep(self._place)
         self._write(note)
 
     def _write(self, note: _Note) -> None:

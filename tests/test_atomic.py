@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from binarize import atomic, claim, replacement
+from binarize import atomic, claim, leftovers, replacement
 from binarize.atomic import recover, whole_file, whole_folder
 from binarize.claim import claimed
 from binarize.errors import UsageError
@@ -346,6 +346,22 @@ def test_nothing_is_left_to_do_once_a_written_name_is_free(
     with claimed(tmp_path / "other" / "model", "convert", "words", parents=True):
         pass
     assert removed == [tmp_path / "other"]
+
+
+def test_what_a_killed_process_did_not_remove_any_more_goes_with_the_same_words(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    fill(target, OLD)
+
+    def die() -> None:
+        leftovers.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        with claimed(target, "calibrate", "words"):
+            write(target, True)
+
+    killed_in(tmp_path, die)
+    assert len(list(tmp_path.iterdir())) == 3  # the model, the old one, the claim
+    with claimed(target, "calibrate", "words") as claim:
+        assert claim.written
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_file_system_without_locks_tells_owners_by_their_process(

@@ -56,7 +56,10 @@ def _weights(attributes: Mapping[str, Any], gates: int) -> Iterator[tuple[str, t
     ends = ("", "_reverse") if attributes["bidirectional"] else ("",)
     for layer in range(attributes["num_layers"]):
         inputs = attributes["input_size"] if layer == 0 else (projected or hidden) * len(ends)
-        shapes = {"weight_ih": (gates * hidden, inputs), "weight_hh": (gates * hidden, projected or hidden)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (gates * hidden, inputs),
+            "weight_hh": (gates * hidden, projected or hidden),
+        }
         if attributes["bias"]:
             shapes |= {"bias_ih": (gates * hidden,), "bias_hh": (gates * hidden,)}
         if projected:

@@ -13,6 +13,7 @@ from binarize.packed import kernels, native, ops
 from binarize.packed.arguments import check_image
 from binarize.packed.buffers import check_device, check_there
 from binarize.packed.kernels import Variant
+from binarize.packed.kernels.digest import watched
 from binarize.packed.kernels.memory import place
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layout import KernelWeight
@@ -92,8 +93,8 @@ class FusedConv(nn.Module):
         if (
             ready is None
             or ready.variant is not variant
-            or ready.version != native.version(*ready.watched)
             or any(place(buffers.get(name)) != known for name, known in ready.places)
+            or ready.version != ready.version_now()
         ):
             ready = self._prepare(variant, x, last)
         if residual is not None and (
@@ -166,15 +167,17 @@ class FusedConv(nn.Module):
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
         tables = (one for name, one in self._buffers.items() if name != "bits" and one is not None)
-        watched = (self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one))
+        version_now = watched(
+            self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one)
+        )
         module = kernels.native()
         assert module is not None
         ready = _Ready(
             variant,
             module.conv,
             weight,
-            native.version(*watched),
-            watched,
+            version_now(),
+            version_now,
             call,
             [(name, place(buffer)) for name, buffer in self._buffers.items()],
             like.shape,
@@ -203,8 +206,8 @@ class _Ready:
     conv: Callable[..., None]
     weight: KernelWeight
     version: int
-    # What the call has copies of: the signs laid out, and tables that do not lie in one piece.
-    watched: tuple[Tensor, ...]
+    # Of what the call has copies of: the signs laid out, and tables that do not lie in one piece.
+    version_now: Callable[[], int]
     call: Call
     # Of the buffers it was made of.
     places: list[tuple[str, object]]

@@ -240,7 +240,8 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
         calibrated=is_fitted(conversion.plan),
         trained=report.training is not None,
         seen=conversion.seen,
-        source=conversion.named_source or conversion.source.code,
+        source=conversion.source_to_say,
+        trust_pickle=conversion.source.trusted_pickle,
     )
     report = replace(report, files=files, next_commands=commands)
     (folder / "report.json").write_text(json.dumps(report.to_json(), indent=1), "utf-8")

@@ -27,7 +27,6 @@ __all__ = [
     "forget",
     "remember",
     "remember_images",
-    "source_to_say",
 ]
 
 _ATTRIBUTE = "_binarize"
@@ -49,9 +48,15 @@ class SourceRecord:
     example: Arguments | None = None
     # Of the Python file of the user's own that makes the model or its architecture.
     code_sha256: str | None = None
+    # A digest of the float model's weights, where the user's own code makes them anew.
+    float_weights: str | None = None
+    # Whether the user let the file run what it holds: `--trust-pickle`, to be said again in each call.
+    trusted_pickle: bool = False
 
     @classmethod
-    def of(cls, source: Source, images: tuple[tuple[Any, ...], Any]) -> SourceRecord:
+    def of(
+        cls, source: Source, images: tuple[tuple[Any, ...], Any], float_weights: str | None = None
+    ) -> SourceRecord:
         """The record of a loaded source and the example it was captured on."""
         args, kwargs = images
         floats = (p.dtype for p in source.module.parameters() if p.is_floating_point())
@@ -67,6 +72,8 @@ class SourceRecord:
             source.sha256,
             Arguments.of(args, kwargs, precision),
             source.code_sha256,
+            float_weights,
+            source.trusted_pickle,
         )
 
     @property
@@ -141,6 +148,12 @@ class Conversion:
     # Whether the source stands here as the user said it in this process, and was not read from a file.
     said: bool = field(default=False, compare=False)
 
+    @property
+    def source_to_say(self) -> str | None:
+        """What `--source` has to name when the model is loaded again: as said in this call, or at the conversion."""
+        own_pickle = self.source.kind == "pickle" and self.source.trusted_pickle
+        return self.named_source or self.source.code or (self.source.spec if own_pickle else None)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "original": None, "said": False}
 
@@ -170,14 +183,6 @@ def forget(model: nn.Module) -> None:
     vars(model).pop(_ATTRIBUTE, None)
     if isinstance(vars(model).get("report"), Report):
         del model.report
-
-
-def source_to_say(model: nn.Module) -> str | None:
-    """What `--source` has to name when this model is loaded again: as said in this call, or at the conversion."""
-    conversion = conversion_of(model)
-    if conversion is None:
-        return None
-    return conversion.named_source or conversion.source.code
 
 
 def remember_images(model: nn.Module, preprocessing: Preprocessing | None, by: Verb) -> None:

@@ -233,6 +233,7 @@ class PlannedConversion:
         model = float_model if inplace else copy_model(float_model)
         expected = self._answer(model)
         names = list(float_model.state_dict())
+        made = None if self.source.num_classes is not None else float_mark(float_model, names)
         torch.manual_seed(self.seed)
         hashes = rewrite(model, plan)
         moved = float_names(model)
@@ -249,7 +250,7 @@ class PlannedConversion:
                 "\n".join(f"self-check failed: {check.name}: {check.detail}" for check in failed)
             )
         refuse_warnings(strict, report.warnings)
-        record = SourceRecord.of(self.source, self.images)
+        record = SourceRecord.of(self.source, self.images, made)
         # A function among the rules has no file form; what it said about these layers has.
         rules = self.rules.bind(self.analysis.layers)
         original = None if inplace else weakref.ref(float_model)

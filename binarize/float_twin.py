@@ -32,7 +32,8 @@ def float_mark(model: nn.Module, names: list[str]) -> str:
 
 def _bits(tensor: Tensor) -> int:
     words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-    found = tensor.detach().contiguous().view(words[tensor.element_size()])
+    plain = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
+    found = plain.contiguous().view(words[plain.element_size()])
     # A sum of narrow integers makes wide ones of all it is given first.
     return sum(int(piece.sum(dtype=torch.int64)) for piece in found.flatten().split(_PIECE))
 

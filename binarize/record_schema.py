@@ -145,7 +145,7 @@ _Plan = data_model(
         "capture": _Capture,
     },
 )
-_Source = data_model(SourceRecord, {"example": _Example | None})
+_Source = data_model(SourceRecord, {"example": _Example | None, "float_weights": _SHA256 | None})
 
 
 _Seen = data_model(Seen, {"preprocessing": Preprocessing | None})

@@ -35,16 +35,19 @@ __all__ = [
     "is_builder",
     "is_teacher",
     "is_trusted",
+    "pickles_trusted",
     "shown",
     "trusted_file",
     "trusted_words",
     "trusting",
+    "trusting_pickles",
 ]
 
 # A module by its name or itself, a Python file, or a folder or file of a model.
 Word = str | os.PathLike[str] | ModuleType
 
 _SAID: ContextVar[frozenset[str]] = ContextVar("trusted", default=frozenset())
+_PICKLES: ContextVar[bool] = ContextVar("pickles", default=False)
 
 _BUILDER = re.compile(r"(torchvision|timm):([A-Za-z0-9][A-Za-z0-9_.-]{0,99})(\(.{0,400}\))?")
 # Networks of this package.
@@ -104,6 +107,21 @@ def trusting(*words: Word) -> Iterator[None]:
         yield
     finally:
         _SAID.reset(token)
+
+
+@contextmanager
+def trusting_pickles() -> Iterator[None]:
+    """Inside, the files of models that the user names may run what they hold, and the one that a folder was made from."""
+    token = _PICKLES.set(True)
+    try:
+        yield
+    finally:
+        _PICKLES.reset(token)
+
+
+def pickles_trusted() -> bool:
+    """Whether the user said so in this call: `--trust-pickle`."""
+    return _PICKLES.get()
 
 
 def trusted_words() -> tuple[str, ...]:

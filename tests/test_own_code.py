@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import pickle
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ import binarize
 from binarize.conversion import conversion_of
 from binarize.report.next_steps import next_command, next_commands
 from binarize.seen import DataUse, Seen
+from binarize.sources.user_code import call_user_code
 
 NET = """
 import torch
@@ -51,7 +55,7 @@ def printed(result: Result) -> list[list[str]]:
     assert result.exit_code == 0, result.stderr
     lines = re.findall(r"^ *next: (.*)$", result.stdout + result.stderr, re.MULTILINE)
     commands = [shlex.split(line) for line in lines]
-    verbs = ("calibrate", "eval", "finetune", "pack")
+    verbs = ("calibrate", "eval", "export", "finetune", "pack")
     return [words[next(i for i, word in enumerate(words) if word in verbs) :] for words in commands]
 
 
@@ -122,3 +126,83 @@ def test_data_is_named_where_it_can_be_opened_again() -> None:
     rooted = DataUse("finetune", "torch/cifar10", 9, root="/my data")
     assert next_command("eval", "net", data=rooted).endswith("--data torch/cifar10 --data-root '/my data'")
     assert next_command("pack", "net", data=rooted) == "binarize pack net"
+
+
+def test_a_pickled_model_of_ones_own_is_trusted_again_in_every_printed_command(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(net.parent)
+    made, file = importlib.import_module(net.stem), net.with_suffix(".pt")
+    torch.save(made.build(), file)
+    images, folder = pictures(tmp_path / "my images", ["ant", "bee", "cat", "dog"]), tmp_path / "a net"
+    said = ["--source", str(file), "--trust-pickle"]
+    assert "--trust-pickle" in run("convert", file, "-i", "1,3,8,8", "-o", folder).stderr
+    result = run("convert", file, "-i", "1,3,8,8", "-o", folder, "--trust-pickle", "--calibrate", images)
+    finetune, pack = printed(result)
+    assert finetune == ["finetune", str(folder), "--data", str(images), *said] and pack[2:] == said
+    assert run(*finetune[:-1], "-e", "1").exit_code == 4
+    result = run(*finetune, "-e", "1")
+    assert "teacher  source" in result.stdout
+    (evaluate,) = printed(result)
+    assert evaluate[-3:] == said and run(*evaluate).exit_code == 0
+    (export,) = printed(run(*pack))
+    assert export == ["export", str(folder), "--format", "onnx", *said]
+    assert run("calibrate", folder, "--data", images, "--force", *said).exit_code == 0
+
+
+def test_weights_in_a_trusted_file_beside_a_function_are_those_of_the_record(
+    net: Path, tmp_path: Path
+) -> None:
+    file, marker = tmp_path / "weights.pt", tmp_path / "ran"
+    images, folder = pictures(tmp_path / "images", ["ant", "bee", "cat", "dog"]), tmp_path / "net"
+    torch.save(call_user_code(f"{net}:build").state_dict(), file)
+    said = ["--source", f"{net}:build", "--trust-pickle"]
+    arch = ("--arch", f"{net}:build", "--trust-pickle")
+    finetune = printed(run("convert", file, *arch, "-i", "1,3,8,8", "-o", folder))[1]
+    assert finetune[-3:] == said
+    words = ("eval", folder, "--data", images, *said)
+    assert "says the same as the float model" in run(*words).stdout
+    file.write_bytes(pickle.dumps(Touch(marker)))
+    result = run(*words, "--float", "source")
+    assert result.exit_code == 4 and "sha256 differs" in result.stderr and not marker.exists()
+
+
+class Touch:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+OTHER = ("torch.manual_seed(0)", "torch.manual_seed(int(open(__file__ + '.seed').read()))")
+SAID = "gives other float weights than at the conversion"
+
+
+def test_a_function_that_gives_other_weights_is_told_wherever_it_makes_the_float_model(
+    net: Path, tmp_path: Path
+) -> None:
+    images, folder = pictures(tmp_path / "images", ["ant", "bee", "cat", "dog"]), tmp_path / "net"
+    spec, seed = f"{net}:build", Path(f"{net}.seed")
+    net.write_text(NET.replace(*OTHER))
+    seed.write_text("0")
+    run("convert", spec, "-i", "1,3,8,8", "-o", folder)
+    commands: list[tuple[str | Path, ...]] = [
+        ("eval", folder, "--data", images, "--source", spec),
+        ("eval", folder, "--data", images, "--source", spec, "--float", spec),
+        ("finetune", folder, "--data", images, "--source", spec, "-e", "1", "-o", tmp_path / "a"),
+    ]
+    for words in commands:
+        same = run(*words)
+        assert same.exit_code == 0 and SAID not in same.stderr, same.stderr
+    seed.write_text("1")
+    commands[-1] = (*commands[-1][:-1], tmp_path / "b")
+    for words in commands:
+        other = run(*words)
+        assert other.exit_code == 0 and SAID in " ".join(other.stderr.split()), (words, other.stderr)
+    # Fitted once, its weights are the float model's no longer, and only the function makes those.
+    run("calibrate", folder, "--data", images, "--source", spec)
+    again = run("calibrate", folder, "--data", images, "--source", spec)
+    assert SAID in " ".join(again.stderr.split()), again.stderr

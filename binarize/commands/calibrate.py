@@ -102,6 +102,7 @@ def calibrate(
     ] = False,
     source: data_options.Source = None,
     trust: options.Trust = None,
+    trust_pickle: options.TrustSource = False,
 ) -> None:
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):

@@ -230,7 +230,8 @@ def _write(
             options.program(),
             calibrated=fitted,
             seen=conversion.seen,
-            source=conversion.source.code,
+            source=conversion.source_to_say,
+            trust_pickle=conversion.source.trusted_pickle,
         )
         report = replace(read_report(folder), next_commands=commands)
     if "pt" in emitted:

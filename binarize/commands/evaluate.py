@@ -68,7 +68,7 @@ def evaluate(
     input_shape: options.InputShape = None,
     weights: options.Weights = None,
     num_classes: options.NumClasses = None,
-    trust_pickle: options.TrustPickle = False,
+    trust_pickle: options.TrustSource = False,
     device: options.Device = "cpu",
     all_rows: options.AllRows = False,
     out: Annotated[

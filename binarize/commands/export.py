@@ -41,6 +41,7 @@ def export(
     force: options.Force = False,
     source: data_options.Source = None,
     trust: options.Trust = None,
+    trust_pickle: options.TrustSource = False,
 ) -> None:
     """Write the model for another runtime, check what was written, and say what it takes."""
     check_format(format, "--format")

@@ -115,6 +115,7 @@ def finetune(
     ] = 5.0,
     source: data_options.Source = None,
     trust: options.Trust = None,
+    trust_pickle: options.TrustSource = False,
 ) -> None:
     """Train a converted model by its scheme's recipe, with the float model as its teacher."""
     with screen.stage("importing"):
@@ -177,7 +178,7 @@ def finetune(
         channels_last=channels_last,
         loggers=tuple(log.split(",")),
         checkpoint_minutes=checkpoint_minutes,
-        how_to_resume=_resume(folder, out, source, teacher),
+        how_to_resume=_resume(folder, out, source, teacher, trust_pickle),
         listen=listen,
         tick=lambda epoch, done, batches: bar.at(done, batches, f"  epoch {epoch:3}"),
     )
@@ -203,10 +204,13 @@ def finetune(
     )
 
 
-def _resume(folder: Path, out: Path | None, source: str | None, teachers: list[str] | None) -> str:
+def _resume(
+    folder: Path, out: Path | None, source: str | None, teachers: list[str] | None, trust_pickle: bool
+) -> str:
     """What goes on with this training, as it is typed. What no file may name is named in it once more."""
     words = ["finetune", str(folder), *([] if out is None else ["-o", str(out)]), "--resume"]
     words += [] if source is None else ["--source", source]
+    words += ["--trust-pickle"] * trust_pickle
     if not all(is_teacher(name) or is_folder(name) for name in teachers or ()):
         words += [word for name in teachers or () for word in ("--teacher", name)]
     return f"{options.program()} {shlex.join(words)}"

@@ -20,7 +20,7 @@ from binarize.commands import complete
 from binarize.commands.screen import Screen
 from binarize.errors import CaptureError, UsageError
 from binarize.file_name import is_there
-from binarize.trust import trusting
+from binarize.trust import trusting, trusting_pickles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,6 +79,24 @@ Weights = Annotated[
 NumClasses = Annotated[int | None, typer.Option(min=1, help="A new float head.", rich_help_panel=_MODEL)]
 TrustPickle = Annotated[
     bool, typer.Option("--trust-pickle", help="Load a file that may run code.", rich_help_panel=_MODEL)
+]
+
+
+def _trusting_pickles(context: typer.Context, said: bool) -> bool:
+    """The user's word, for as long as this command runs."""
+    if said:
+        context.with_resource(trusting_pickles())
+    return said
+
+
+TrustSource = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="Let the float model's file run code.",
+        callback=_trusting_pickles,
+        rich_help_panel=_MODEL,
+    ),
 ]
 
 
@@ -297,13 +315,20 @@ def program() -> str:
 
 def next_command(verb: str, folder: Path, model: nn.Module) -> str:
     """A command that goes on with a folder, with the data that its model was fitted on and the source it needs."""
-    from binarize.conversion import conversion_of, source_to_say
+    from binarize.conversion import conversion_of
     from binarize.report import next_steps
 
     conversion = conversion_of(model)
     assert conversion is not None, "only converted models come here"
     data = conversion.seen.to_open(labelled=verb == "finetune")
-    return next_steps.next_command(verb, folder, program(), data=data, source=source_to_say(model))
+    return next_steps.next_command(
+        verb,
+        folder,
+        program(),
+        data=data,
+        source=conversion.source_to_say,
+        trust_pickle=conversion.source.trusted_pickle,
+    )
 
 
 def report_of(model: nn.Module) -> Report:

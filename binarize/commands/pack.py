@@ -37,6 +37,7 @@ def pack(
     force: options.Force = False,
     source: data_options.Source = None,
     trust: options.Trust = None,
+    trust_pickle: options.TrustSource = False,
 ) -> None:
     """Write DIR/packed.safetensors: one bit a binary weight, BatchNorm folded; checked bit for bit."""
     if rest not in _REST:
@@ -44,6 +45,7 @@ def pack(
     with screen.stage("importing"):
         from binarize.packing import PACKED
         from binarize.packing import pack as pack_folder
+        from binarize.report.next_steps import next_command
     force = screen.hold(folder / PACKED).written or force
     # Nobody else replaces the folder meanwhile.
     screen.hold(folder)
@@ -64,6 +66,9 @@ def pack(
         screen.note(f"replaced {packing.path}, which {packing.replaced}")
     else:
         screen.note(f"wrote {packing.path}")
+    # The model is loaded again with what was said here.
+    words = {"source": source, "trust_pickle": trust_pickle}
+    screen.next(next_command("export", folder, options.program(), **words))  # type: ignore[arg-type]
     screen.document(packing.to_json())
 
 

@@ -22,18 +22,22 @@ def next_command(
     *,
     data: DataUse | None = None,
     source: str | None = None,
+    trust_pickle: bool = False,
 ) -> str:
-    """One command on a folder. `source` is the user's own code: it runs because it stands in the command that is typed.
+    """One command on a folder. `source` is the user's own code, or a file that was trusted: it runs because it stands in the
+    command that is typed.
 
     eval, calibrate and finetune look at images: at those of `data`, or at DIR where there are none to name.
     """
-    words = [verb, str(folder)]
+    words = [verb, str(folder), *(["--format", "onnx"] if verb == "export" else [])]
     if verb in ("calibrate", "eval", "finetune"):
         words += ["--data", _ANY_DATA if data is None else data.name]
         if data is not None and data.root not in ("", _ROOT) and data.name.lower().startswith(_ROOTED):
             words += ["--data-root", data.root]
     if source is not None:
         words += ["--source", source]
+    if trust_pickle:
+        words.append("--trust-pickle")
     return f"{program} {shlex.join(words)}"
 
 
@@ -45,6 +49,7 @@ def next_commands(
     trained: bool = False,
     seen: Seen | None = None,
     source: str | None = None,
+    trust_pickle: bool = False,
 ) -> tuple[str, ...]:
     """What to type to fit the model in `folder` without labels, to train it, and to make it small; not what is done."""
     verbs = ["eval"] if trained else ["finetune"]
@@ -52,6 +57,13 @@ def next_commands(
         verbs.insert(0, "calibrate")
     known = Seen() if seen is None else seen
     return tuple(
-        next_command(verb, folder, program, data=known.to_open(labelled=verb == "finetune"), source=source)
+        next_command(
+            verb,
+            folder,
+            program,
+            data=known.to_open(labelled=verb == "finetune"),
+            source=source,
+            trust_pickle=trust_pickle,
+        )
         for verb in (*verbs, "pack")
     )

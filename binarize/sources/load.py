@@ -29,7 +29,7 @@ from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, code_digest, is_user_code
-from binarize.trust import check_builder, is_builder, shown
+from binarize.trust import check_builder, is_builder, pickles_trusted, shown
 
 __all__ = ["Kind", "Source", "build", "load", "load_file"]
 
@@ -67,6 +67,8 @@ class Source:
     digest: Callable[[], str] | None = field(default=None, repr=False, compare=False)
     # Of the Python file of the user's own that made the module or its architecture.
     code_sha256: str | None = None
+    # Whether the file ran code of its own, on the user's word.
+    trusted_pickle: bool = False
 
     @property
     def sha256(self) -> str | None:
@@ -101,6 +103,7 @@ class _Found:
     num_classes: int | None = None
     digest: Callable[[], str] | None = None
     notes: tuple[str, ...] = ()
+    trusted_pickle: bool = False
 
 
 def load(
@@ -144,7 +147,7 @@ def load(
         found = _Found(kind, built, builder, num_classes=num_classes, notes=random)
     elif _exists(spec) or not is_user_code(spec):
         _refuse(name, "is a file", weights=weights)
-        found = _from_file(Path(spec), arch, num_classes, trust_pickle, meta)
+        found = _from_file(Path(spec), arch, num_classes, trust_pickle or pickles_trusted(), meta)
     else:
         _refuse(name, "is your own code", arch=arch, weights=weights)
         module = call_user_code(spec, num_classes=num_classes)
@@ -164,8 +167,12 @@ def build(builder: str, *, num_classes: int | None = None, meta: bool = False) -
     return architectures.build(builder, num_classes=num_classes, meta=meta).module
 
 
-def load_file(file: str | Path, *, arch: str | None = None, num_classes: int | None = None) -> Source:
+def load_file(
+    file: str | Path, *, arch: str | None = None, num_classes: int | None = None, sha256: str | None = None
+) -> Source:
     """The float model in a file that a record names: whatever its name reads like, it is opened and nothing else.
+
+    Where the user trusts pickles in this call, it may run what it holds, if it is the file of this digest.
 
     Raises: SourceError, where there is no such file; UntrustedSourceError, where the architecture is more than a file may
     name.
@@ -176,7 +183,12 @@ def load_file(file: str | Path, *, arch: str | None = None, num_classes: int | N
     if arch is not None:
         check_builder(arch, "source.arch of the saved model", _SAY_TEACHER)
     _check_classes(num_classes)
-    found = _from_file(path, arch, num_classes, trust_pickle=False, meta=False)
+    trusted = pickles_trusted() and sha256 is not None
+    if trusted and files.sha256(path.open("rb")) != sha256:
+        raise SourceError(
+            f"{path}: is another file than the one that was converted (sha256 differs)\n  {_SAY_TEACHER}"
+        )
+    found = _from_file(path, arch, num_classes, trust_pickle=trusted, meta=False)
     return _source(str(path), found, None, "cpu", False)
 
 
@@ -217,6 +229,7 @@ def _source(
         notes=(*found.notes, *unwrapped),
         digest=found.digest,
         code_sha256=_code_digest(spec, found),
+        trusted_pickle=found.trusted_pickle,
     )
     known = found.built.input_shape or architectures.known_shape(module)
     if isinstance(input_shape, Arguments):
@@ -286,7 +299,7 @@ def _from_file(
             arch, checkpoint = guessed.arch, replace(checkpoint, notes=(*checkpoint.notes, guessed.note))
         found = _filled(path, checkpoint, arch, num_classes)
         found = replace(found, kind="safetensors" if kind == "safetensors" else "state_dict")
-    return replace(found, digest=digest)
+    return replace(found, digest=digest, trusted_pickle=checkpoint.trusted)
 
 
 def _refuse_shapes(checkpoint: Checkpoint, path: Path) -> None:
@@ -310,7 +323,9 @@ def _read(path: Path, kind: files.FileKind, arch: str | None, trust_pickle: bool
         content, trusted = safe_pickle.load_trusted(path)
     else:
         content, foreign = safe_pickle.load_with_stand_ins(path, mmap=meta)
-    checkpoint = state_dicts.find_weights(content, str(path))
+    checkpoint = replace(
+        state_dicts.find_weights(content, str(path)), trusted=trust_pickle and kind != "safetensors"
+    )
     notes = checkpoint.notes
     if trusted:
         notes = (*notes, f"trusted the code that the file names: {', '.join(trusted)}")

@@ -125,7 +125,8 @@ def load_trusted(path: str | Path) -> tuple[object, list[str]]:
             file.seek(0)
             content = pickle.load(file) if plain else torch.load(file, map_location="cpu", weights_only=False)
         except Exception as error:  # code from the file: it may raise anything
-            raise SourceError(f"{path}: cannot be unpickled: {first_line(error)}") from error
+            way = "\n  name its folder in PYTHONPATH" if isinstance(error, ModuleNotFoundError) else ""
+            raise SourceError(f"{path}: cannot be unpickled: {first_line(error)}{way}") from error
     return content, [
         name for name in sorted(found.names) if not _is_known(name) and not allow_list.resolve(name)
     ]

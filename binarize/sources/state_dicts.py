@@ -55,6 +55,8 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     archs: tuple[str, ...] = ()
     modules: frozenset[str] = frozenset()
+    # Whether reading it ran what the file says, on the user's word.
+    trusted: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shlex
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from binarize import checkpoint
 from binarize.conversion import SourceRecord, conversion_of
-from binarize.errors import SourceError, UsageError, way
+from binarize.errors import BinarizeWarning, SourceError, UsageError, way
 from binarize.file_name import is_folder
+from binarize.float_twin import float_mark
 from binarize.sources import load as load_source
 from binarize.sources import load_file
 from binarize.sources.architectures import split as split_builder
@@ -73,6 +76,8 @@ def find_teachers(
                 continue
         else:
             module = _named(one, fetch) if isinstance(one, (str, Path)) else one
+            if (record := _made_by(one, model)) is not None:
+                _compare_weights(record, str(one), module)
         if module is model:
             raise UsageError("the model cannot be its own teacher; give the float model, or a copy")
         # The model's own source was trained on what the user says the images are like, whatever its configuration says.
@@ -85,6 +90,16 @@ def _is_source(name: TeacherName, module: nn.Module, model: nn.Module) -> bool:
     conversion = conversion_of(model)
     original = None if conversion is None or conversion.original is None else conversion.original()
     return name == "source" or module is original
+
+
+def _made_by(name: TeacherName, model: nn.Module) -> SourceRecord | None:
+    """The record of a model that was converted from what this function or class of the user's made; else None."""
+    conversion = conversion_of(model)
+    code = None if conversion is None or not isinstance(name, str) else conversion.source.code
+    if conversion is None or code is None or conversion.source.kind != "factory":
+        return None
+    same = Path(code.rpartition(":")[0]).name == Path(str(name).rpartition(":")[0]).name
+    return conversion.source if same and code.rpartition(":")[2] == str(name).rpartition(":")[2] else None
 
 
 def _source(model: nn.Module) -> tuple[nn.Module | None, str]:
@@ -120,13 +135,33 @@ def _named_source(record: SourceRecord, named: str) -> nn.Module:
     if record.kind in _FILES and record.code is not None:
         with trusting(named.partition(":")[0]):
             return _from_file(replace(record, arch=named), said=False)
-    return checkpoint.named_float(record, named)
+    module = checkpoint.named_float(record, named)
+    _compare_weights(record, named, module)
+    return module
+
+
+def _compare_weights(record: SourceRecord, named: str, module: nn.Module) -> None:
+    """Warn where the user's code makes the same float model with other weights than at the conversion."""
+    if record.float_weights is None:
+        return
+    now = float_mark(module, list(module.state_dict()))
+    if now != record.float_weights:
+        warnings.warn(
+            f"{named} gives other float weights than at the conversion (their digests differ): what is fitted to or "
+            "compared with is not the model that was converted\n  a function that loads its weights, or seeds them, gives "
+            "the same ones each time",
+            BinarizeWarning,
+            stacklevel=2,
+        )
 
 
 def _from_file(record: SourceRecord, said: bool) -> nn.Module:
     """The float model from its file, if that is still the same. What the user said in this process may name code."""
-    read = load_source if said else load_file
-    source = read(record.spec, arch=record.arch, num_classes=record.num_classes)
+    options: dict[str, Any] = {"arch": record.arch, "num_classes": record.num_classes}
+    if said:
+        source = load_source(record.spec, trust_pickle=record.trusted_pickle, **options)
+    else:
+        source = load_file(record.spec, sha256=record.sha256, **options)
     if source.sha256 != record.sha256:
         raise SourceError(
             f"{record.spec} is another file than the one that was converted (sha256 differs), so it cannot teach\n"

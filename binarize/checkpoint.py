@@ -66,7 +66,7 @@ from binarize.sources import load as load_source
 from binarize.sources.structure import load_structure, save_structure
 from binarize.sources.user_code import code_digest
 from binarize.tensor_file import save_tensors
-from binarize.trust import Word, shown, trusting
+from binarize.trust import Word, quoted, trusting
 
 __all__ = [
     "float_model_of",
@@ -286,7 +286,7 @@ def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:
         if not may_be_named(name):
             module = name.rpartition(".")[0]
             raise UntrustedSourceError(
-                f"{folder}: uses {shown(name)}, which is no part of binarize or torch.nn\n"
+                f"{folder}: uses {quoted(name)}, which is no part of binarize or torch.nn\n"
                 f"  where you trust it, say so: --trust {module} (trust=[{module!r}])"
             )
 

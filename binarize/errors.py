@@ -24,6 +24,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from binarize.shown_text import shown
+
 __all__ = [
     "REFUSALS",
     "BinarizeError",
@@ -58,13 +60,19 @@ REFUSALS = (
 
 
 class BinarizeError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose. Its message is printable, whatever names of files and layers stand in it."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class BinarizeWarning(UserWarning):
     """Something that may be wrong, where the work goes on; the command line shows it as its own warning."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class UsageError(BinarizeError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binarize.errors import REFUSALS, RuleError, UntrustedSourceError, did_you_mean
-from binarize.trust import are_part_arguments, is_trusted, shown, trusted_file
+from binarize.trust import are_part_arguments, is_trusted, quoted, trusted_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -211,7 +211,7 @@ def _trusted_module(path: str, name: str) -> Any:
     file = trusted_file(path)
     if file is None and not is_trusted(path):
         raise UntrustedSourceError(
-            f"part {shown(name)} is of no module of binarize.binarizers or torch.nn, and nobody said that {path} may be "
+            f"part {quoted(name)} is of no module of binarize.binarizers or torch.nn, and nobody said that {path} may be "
             f"imported\n  where you trust it, say so: --trust {path} (trust=[{path!r}])"
         )
     from binarize.sources.user_code import import_place

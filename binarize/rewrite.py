@@ -16,7 +16,7 @@ from binarize.attention import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.capture.shadow import HOOK_TABLES, computed_tensors, silenced_hooks
-from binarize.errors import CheckError, RewriteError
+from binarize.errors import REFUSALS, CheckError, RewriteError
 from binarize.generated import give_forward, printed_hash, source_hash
 from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
 from binarize.plan import Edit, Plan
@@ -25,8 +25,7 @@ __all__ = ["copy_model", "rewrite"]
 
 
 # What a pass raises on a model, or a plan, that the other was not made for.
-_MISFITS = (AssertionError, AttributeError, LookupError, OverflowError, RuntimeError, StopIteration, SyntaxError,
-            TypeError, ValueError)  # fmt: skip
+_MISFITS = (*REFUSALS, StopIteration, SyntaxError)
 
 
 def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:

@@ -25,6 +25,7 @@ from types import ModuleType
 
 from binarize.errors import UntrustedSourceError
 from binarize.file_name import check_name
+from binarize.shown_text import one_line
 
 __all__ = [
     "Word",
@@ -36,7 +37,7 @@ __all__ = [
     "is_teacher",
     "is_trusted",
     "pickles_trusted",
-    "shown",
+    "quoted",
     "trusted_file",
     "trusted_words",
     "trusting",
@@ -196,7 +197,9 @@ def check_builder(text: object, where: str, say: str = "say it yourself") -> str
     """
     if isinstance(text, str) and (is_builder(text) or _is_trusted_code(text)):
         return text
-    raise UntrustedSourceError(f"{where}: names {shown(text)}; {_ANYTHING_SAID}\n  where you trust it, {say}")
+    raise UntrustedSourceError(
+        f"{where}: names {quoted(text)}; {_ANYTHING_SAID}\n  where you trust it, {say}"
+    )
 
 
 def _is_trusted_code(text: str) -> bool:
@@ -213,7 +216,7 @@ def check_teacher(text: object, where: str, say: str = "name it yourself: --teac
     if isinstance(text, str) and is_teacher(text):
         return text
     raise UntrustedSourceError(
-        f"{where}: the teacher {shown(text)}; a file may name source, none, torchvision:NAME or timm:NAME\n"
+        f"{where}: the teacher {quoted(text)}; a file may name source, none, torchvision:NAME or timm:NAME\n"
         f"  where you trust it, {say}"
     )
 
@@ -235,7 +238,7 @@ def check_data(text: object, where: str) -> str:
         if not through_others or _TORCH_DATA.fullmatch(text) or os.path.isdir(text):
             return text
     raise UntrustedSourceError(
-        f"{where}: the data {shown(text)}; a file may name digits, fake, idx:PATH, torch/NAME or a folder\n"
+        f"{where}: the data {quoted(text)}; a file may name digits, fake, idx:PATH, torch/NAME or a folder\n"
         "  where you trust it, name it yourself: --data, or --set data=... of a study (data=...)"
     )
 
@@ -256,8 +259,7 @@ def _is_part_argument(key: str, value: object) -> bool:
     return value is None or type(value) is bool or bool(word)
 
 
-def shown(value: object) -> str:
-    """What a message says of a value that a file holds: printable, and not longer than a line."""
+def quoted(value: object) -> str:
+    """What a message says of a value that a file holds: in quotation marks, printable, and not longer than a line."""
     text = value if isinstance(value, str) else type(value).__name__
-    plain = "".join(c if c.isprintable() else "\ufffd" for c in text[:_SHOWN])
-    return f'"{plain}{"..." * (len(text) > _SHOWN)}"'
+    return f'"{one_line(text[:_SHOWN])}{"..." * (len(text) > _SHOWN)}"'

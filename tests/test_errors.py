@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from torch._utils import ExceptionWrapper
 
-from binarize.errors import SourceError, UsageError, without_traceback
+from binarize.errors import BinarizeWarning, SourceError, UsageError, without_traceback
 
 
 @pytest.mark.parametrize("words", ["a/0.png: truncated", "one line\n  and a way out"])
@@ -24,3 +26,10 @@ def test_an_error_of_a_worker_says_what_it_said_there(words: str) -> None:
 def test_an_error_of_this_process_stays_itself() -> None:
     error = UsageError("binarize.errors.UsageError: of a user")
     assert without_traceback(error) is error
+
+
+@pytest.mark.parametrize("kind", [UsageError, SourceError, BinarizeWarning])
+def test_a_message_steers_no_terminal(kind: type[Exception]) -> None:
+    error = kind("net\x1b]0;owned\x07.pt:\r\u202e a\n  a way out")
+    assert str(error) == "net\\x1b]0;owned\\x07.pt:\\r\\u202e a\n  a way out"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == str(kind(str(error)))

@@ -160,7 +160,7 @@ def test_weights_in_a_trusted_file_beside_a_function_are_those_of_the_record(
     arch = ("--arch", f"{net}:build", "--trust-pickle")
     finetune = printed(run("convert", file, *arch, "-i", "1,3,8,8", "-o", folder))[1]
     assert finetune[-3:] == said
-    words = ("eval", folder, "--data", images, *said)
+    words: tuple[str | Path, ...] = ("eval", folder, "--data", images, *said)
     assert "says the same as the float model" in run(*words).stdout
     file.write_bytes(pickle.dumps(Touch(marker)))
     result = run(*words, "--float", "source")

@@ -29,7 +29,7 @@ from binarize.sources.examples import Arguments, TensorKind
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.state_dicts import Checkpoint
 from binarize.sources.user_code import call_user_code, code_digest, is_user_code
-from binarize.trust import check_builder, is_builder, pickles_trusted, shown
+from binarize.trust import check_builder, is_builder, pickles_trusted, quoted
 
 __all__ = ["Kind", "Source", "build", "load", "load_file"]
 
@@ -179,7 +179,7 @@ def load_file(
     """
     path = Path(file)
     if not is_file(path):
-        raise SourceError(f"{shown(str(path))}: no such file any more\n  {_SAY_TEACHER}")
+        raise SourceError(f"{quoted(str(path))}: no such file any more\n  {_SAY_TEACHER}")
     if arch is not None:
         check_builder(arch, "source.arch of the saved model", _SAY_TEACHER)
     _check_classes(num_classes)
@@ -194,7 +194,7 @@ def load_file(
 
 def _check_classes(number: object) -> None:
     if number is not None and (type(number) is bool or not is_builder(f"timm:name(num_classes={number!r})")):
-        raise SourceError(f"source.num_classes of the saved model: {shown(number)} is no number of classes")
+        raise SourceError(f"source.num_classes of the saved model: {quoted(number)} is no number of classes")
 
 
 def _written(spec: str) -> str | None:
@@ -382,7 +382,7 @@ def _exists(spec: str) -> bool:
     try:
         return is_there(spec)
     except OSError as error:
-        raise SourceError(f"{shown(spec)}: cannot be read: {error.strerror}") from error
+        raise SourceError(f"{quoted(spec)}: cannot be read: {error.strerror}") from error
 
 
 def _refuse(name: str, why: str, **given: object) -> None:

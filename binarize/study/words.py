@@ -7,7 +7,7 @@ from typing import Any
 
 from binarize.errors import UntrustedSourceError
 from binarize.file_name import is_there
-from binarize.trust import check_data, is_builder, is_teacher, is_trusted, shown
+from binarize.trust import check_data, is_builder, is_teacher, is_trusted, quoted
 
 __all__ = ["NAMED", "check_names"]
 
@@ -37,7 +37,7 @@ def _refused(key: str, text: str, folder: Path, also: str) -> UntrustedSourceErr
     place = _place(text)
     found = _found(place, folder) or place
     return UntrustedSourceError(
-        f"{key} names {shown(text)}; a grid file may name torchvision:NAME or timm:NAME with plain numbers, or {also}\n"
+        f"{key} names {quoted(text)}; a grid file may name torchvision:NAME or timm:NAME with plain numbers, or {also}\n"
         f"  where you trust it, say so: --trust {found} (trust=[{str(found)!r}]), or --set {key}=..."
     )
 

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from binarize.errors import BinarizeError, SourceError, UsageError, without_traceback
+from binarize.errors import REFUSALS, BinarizeError, SourceError, UsageError, without_traceback
 from binarize.layers import BinaryLayer
 from binarize.liveness import evaluating
 from binarize.training.callbacks import Checkpoints, Rows
@@ -34,8 +34,6 @@ from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet
 
 __all__ = ["Settings", "fit"]
 
-# What putting back a checkpoint of something else raises.
-_MISFITS = (AssertionError, AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError)
 # More processes than this rarely read faster.
 _MOST_WORKERS = 4
 
@@ -189,7 +187,7 @@ class _Part:
                     ckpt_path=self.begins_at,
                     weights_only=True,
                 )
-            except _MISFITS as error:
+            except REFUSALS as error:  # what putting back a checkpoint of something else raises
                 # Before the first step nothing but the checkpoint was read.
                 if self.begins_at is None or self.task.has_begun:
                     raise

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from binarize.study.results_schema import check_result
 from binarize.study.trial import Trial
 
 __all__ = ["Results", "Row", "rows_of"]
@@ -22,17 +23,21 @@ class Results:
         self.path = path
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Trial's id -> what it came to. A line that a killed process left unfinished is none."""
+        """Trial's id -> what it came to. A line that a killed process left unfinished is none.
+
+        Raises: SourceError, where a line holds something else than a result.
+        """
         if not self.path.is_file():
             return {}
         found = {}
-        for line in self.path.read_text("utf-8", errors="replace").splitlines():
+        lines = self.path.read_bytes().decode("utf-8", errors="replace").split("\n")
+        for number, line in enumerate(lines, 1):
             try:
                 result = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
-            if isinstance(result, dict) and "id" in result:
-                found[str(result["id"])] = result
+            check_result(result, f"{self.path}: line {number}")
+            found[result["id"]] = result
         return found
 
     def append(self, result: Mapping[str, Any]) -> None:
@@ -107,18 +112,20 @@ def rows_of(trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]]) -
 
 
 def _row(name: str, trials: Sequence[Trial], results: Mapping[str, Mapping[str, Any]]) -> Row:
-    there = [results[trial.id] for trial in trials if trial.id in results]
-    done = [result for result in there if result["state"] == "finished"]
+    states = {trial.id: results.get(trial.id, {}).get("state") for trial in trials}
+    finished = [trial for trial in trials if states[trial.id] == "finished"]
+    done = [results[trial.id] for trial in finished]
+    failed = sum(state == "failed" for state in states.values())
     top1 = _numbers(done, "top1")
-    seconds = [value for result in done for value in result["seconds"]]
-    costs = [result["costs"] for result in done]
+    seconds = [value for result in done for value in result.get("seconds", ())]
+    costs = [result.get("costs", {}) for result in done]
     return Row(
         name=name,
         kind=trials[0].kind,
         labels=dict(trials[0].labels),
-        seeds=tuple(result["seed"] for result in done),
-        failed=len(there) - len(done),
-        missing=len(trials) - len(there),
+        seeds=tuple(trial.seed for trial in finished),
+        failed=failed,
+        missing=len(trials) - len(done) - failed,
         top1=_mean(top1),
         spread=statistics.stdev(top1) if len(top1) > 1 else None,
         top1_min=min(top1, default=None),

@@ -30,6 +30,7 @@ from binarize.study.network import (
     with_weights,
     without_dropout,
 )
+from binarize.study.results_schema import check_result
 from binarize.study.trial import Resources, Trial
 from binarize.training.data import ImageData
 from binarize.training.evaluate import evaluate
@@ -52,7 +53,9 @@ def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]
     folder = TrainingFolder(trial.home(study))
     record = folder.record()
     if record.get("finished"):
-        found: dict[str, Any] = record["result"]["study"]
+        told: Any = (record.get("result") or {}).get("study")
+        check_result(told, f"{folder.path / 'finetune.json'}: result.study")
+        found: dict[str, Any] = told
         return found
     # With another number of threads sums have other last digits.
     torch.set_num_threads(resources.threads)

@@ -63,7 +63,7 @@ class Study:
         """Trial's name -> why it failed."""
         results = self.results
         found = [(trial.name, results.get(trial.id, {})) for trial in self.trials]
-        return {name: result["reason"] for name, result in found if result.get("state") == "failed"}
+        return {name: result.get("reason", "") for name, result in found if result.get("state") == "failed"}
 
     def unfinished(self, retry: bool = False) -> list[Trial]:
         """The trials that are to be run; those that failed only with `retry`, or where another one needs them."""

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import binarize
 from binarize.cli import app
-from binarize.errors import UsageError
+from binarize.errors import SourceError, UsageError
 from binarize.study.results import Results, rows_of
 from binarize.study.study import Study
 
@@ -140,6 +140,54 @@ def test_a_line_that_was_cut_short_is_no_result(tmp_path: Path) -> None:
         file.write('{"id": "b", "sta')
     results.append({"id": "a", "state": "finished"})
     assert results.read() == {"a": {"id": "a", "state": "finished"}}
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"id": 3}, "id: expected text, found 3"),
+        ({"state": "lost"}, "state: expected 'finished' or 'failed', found \"lost\""),
+        ({"seconds": 7}, "seconds: expected a list, found 7"),
+        ({"seconds": [1.0, "x"]}, 'seconds.1: expected a number, found "x"'),
+        ({"costs": None}, "costs: expected a mapping, found empty"),
+        ({"costs": {"flops": -1}}, "costs.flops: "),
+        ({"top1": "high"}, 'top1: expected a number, found "high"'),
+        ({"top1": float("nan")}, "top1: "),
+        ({"memory": [1]}, "memory: expected a whole number"),
+        ({"reason": {}}, "reason: expected text"),
+        ({"settings": 1 << 70}, "result.settings"),
+    ],
+)
+def test_a_line_that_is_no_result_is_named(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    results.append({"id": "a", "state": "finished"})
+    results.append({"id": "b", "state": "finished", **changes})
+    with pytest.raises(SourceError) as raised:
+        results.read()
+    assert str(raised.value).startswith(f"{results.path}: line 2: {words}")
+    assert "remove it" in str(raised.value)
+
+
+@pytest.mark.parametrize("missing", ["seed", "seconds", "costs", "state", "minutes", "top1", "reason"])
+def test_a_result_that_lacks_something_still_has_a_row(missing: str, file: Path, tmp_path: Path) -> None:
+    found = binarize.study(file, tmp_path / "study", dry_run=True, trust=NETWORK, only="Tiny/float")
+    [trial] = found.trials
+    whole = {
+        "state": "finished",
+        "seed": 0,
+        "seconds": [1.0],
+        "costs": {},
+        "minutes": 1.0,
+        "top1": 0.5,
+        "reason": "",
+    }
+    found.folder.mkdir()
+    Results(found.folder / "results.jsonl").append(
+        {"id": trial.id, **{k: v for k, v in whole.items() if k != missing}}
+    )
+    [row] = found.rows
+    is_done = missing != "state"
+    assert (row.seeds, row.failed, row.missing) == ((trial.seed,) * is_done, 0, not is_done)
 
 
 def test_rows_are_means_and_spreads_over_seeds(file: Path) -> None:

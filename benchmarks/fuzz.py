@@ -3,9 +3,10 @@
     python benchmarks/fuzz.py records --count 20000 --seed 0 [--workers 2] [--results fuzz.jsonl] [--show]
 
 Kinds: records (binarize.json, sealed anew or not), rules, recipes, studies, trainings (finetune.json),
-packed, pickles. Cases of a kind and seed are always the same; what is done stands in the results file, a line a case as it
-comes, and is not done again. Children are forked from a process that has imported everything: a signal ends one child, a
-case that takes longer than ten seconds is killed, and the next child goes on behind it.
+checkpoints (of trainings and calibrations, and results of studies), packed, pickles. Cases of a kind and seed are always
+the same; what is done stands in the results file, a line a case as it comes, and is not done again. Children are forked
+from a process that has imported everything: a signal ends one child, a case that takes longer than ten seconds is killed,
+and the next child goes on behind it.
 
 The summary counts outcomes: "read", the project's errors by class, and what must not be: other exceptions with the line
 that raised them, signals, cases that took too long. Exit code 1 where there was any of these.
@@ -42,6 +43,7 @@ KINDS: dict[str, tuple[str, dict[str, str]]] = {
     "recipes": ("fuzz_rules", {"kind": "recipe"}),
     "studies": ("fuzz_rules", {"kind": "study"}),
     "trainings": ("fuzz_trainings", {}),
+    "checkpoints": ("fuzz_checkpoints", {}),
     "packed": ("fuzz_packed", {}),
     "pickles": ("fuzz_pickles", {}),
 }

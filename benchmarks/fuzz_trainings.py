@@ -14,9 +14,9 @@ from fuzz_mutations import mutated_bytes, mutated_tree
 from binarize.training.folder import TrainingFolder
 from binarize.training.recipe import Recipe
 
-__all__ = ["cases", "read"]
+__all__ = ["RECORD", "cases", "read"]
 
-_RECORD: dict[str, Any] = {
+RECORD: dict[str, Any] = {
     "data": "digits",
     "images": 1500,
     "classes": ["0", "1"],
@@ -36,12 +36,12 @@ _RECORD: dict[str, Any] = {
 def cases(seed: int) -> Iterator[tuple[str, bytes]]:
     """(what was changed, content of a finetune.json), without end."""
     draw = random.Random(seed)
-    raw = json.dumps(_RECORD).encode()
+    raw = json.dumps(RECORD).encode()
     while True:
         if draw.random() < 0.2:
             yield mutated_bytes(raw, draw)
         else:
-            what, changed = mutated_tree(_RECORD, draw)
+            what, changed = mutated_tree(RECORD, draw)
             yield what, json.dumps(changed).encode()
 
 

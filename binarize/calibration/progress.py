@@ -44,7 +44,7 @@ class Progress:
         self._written, self._pause = time.monotonic(), SECONDS
         found = self._read()
         if found is not None:
-            self._layers, self._joint = found["layers"], found["joint"]
+            self._layers, self._joint = found["layers"], found.get("joint")
 
     def layer(
         self,
@@ -138,10 +138,20 @@ def _is_layer(found: object) -> bool:
     return (
         isinstance(found, dict)
         and isinstance(found.get("parameters"), list)
-        and all(isinstance(value, Tensor) for value in found["parameters"])
+        and all(_is_plain(value) for value in found["parameters"])
         and _are_numbers(found.get("errors"))
         and len(found["errors"]) == 2
         and _is_state(found.get("generator"))
+    )
+
+
+def _is_plain(found: object) -> bool:
+    """Whether a parameter takes its numbers."""
+    return (
+        isinstance(found, Tensor)
+        and found.device.type == "cpu"
+        and found.layout == torch.strided
+        and found.is_floating_point()
     )
 
 

@@ -142,6 +142,9 @@ LAYER = {"parameters": [torch.zeros(2)], "generator": GENERATOR, "errors": [1.0,
         {"layers": [LAYER]},
         {"layers": {"a": None}},
         {"layers": {"a": {**LAYER, "parameters": [None]}}},
+        {"layers": {"a": {**LAYER, "parameters": [torch.zeros(2, device="meta")]}}},
+        {"layers": {"a": {**LAYER, "parameters": [torch.zeros(2).to_sparse()]}}},
+        {"layers": {"a": {**LAYER, "parameters": [torch.zeros(2, dtype=torch.complex64)]}}},
         {"layers": {"a": {**LAYER, "generator": torch.zeros(3, dtype=torch.uint8)}}},
         {"layers": {"a": {**LAYER, "errors": ["x", "y"]}}},
         {"joint": {"model": {}, "optimizer": {}, "generator": GENERATOR, "losses": [None]}},
@@ -159,3 +162,8 @@ def test_what_no_calibration_would_have_written_is_left(change: dict[str, Any], 
     kept = progress.Progress(tmp_path / "kept", "k")
     assert kept.layer("a", [parameter], torch.Generator(), lambda: (9.0, 9.0)) == (9.0, 9.0)
     assert kept.joint() is None
+
+
+def test_a_file_without_joint_steps_has_none(tmp_path: Path) -> None:
+    save_sealed({"format": 1, "key": "k", "layers": {}}, tmp_path / "kept")
+    assert progress.Progress(tmp_path / "kept", "k").joint() is None

@@ -8,15 +8,37 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 from binarize.errors import UsageError
 
-__all__ = ["check_name", "is_file", "is_folder", "is_there", "why_no_name"]
+__all__ = ["as_text", "check_name", "is_file", "is_folder", "is_there", "why_no_name"]
 
 _NEVER = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 # Of a name that is too long, so much is told.
 _SHOWN = 80
+# Python shows the byte 0xff of a name, where it is no UTF-8, as the half character U+DCFF.
+_HALVES, _BYTES = re.compile("[\ud800-\udfff]"), 0xDC00
+
+
+def as_text(value: Any) -> Any:
+    """The JSON value with `\\xff` for each byte of a name that is no UTF-8: Python holds it as half a character,
+    which no record may hold.
+    """
+    if isinstance(value, str):
+        return _HALVES.sub(_escaped, value)
+    if isinstance(value, (list, tuple)):
+        return [as_text(item) for item in value]
+    if isinstance(value, dict):
+        return {as_text(key): as_text(item) for key, item in value.items()}
+    return value
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code - _BYTES:02x}" if code - _BYTES in range(0x80, 0x100) else f"\\u{code:04x}"
 
 
 def why_no_name(path: str | Path) -> str | None:

@@ -15,7 +15,7 @@ import binarize
 from binarize.atomic import recover
 from binarize.conversion import Conversion
 from binarize.errors import CheckError, SourceError
-from binarize.file_name import is_file, is_folder
+from binarize.file_name import as_text, is_file, is_folder
 from binarize.fingerprint import (
     is_permuted,
     machine,
@@ -61,6 +61,7 @@ def make_record(model: nn.Module, conversion: Conversion) -> dict[str, Any]:
             if is_permuted(value.shape, value.stride())
         },
     }
+    record = as_text(record)
     record["fingerprint"] = {
         "record": record_digest(record),
         "tensors": tensor_digest(unique_tensors(model)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import binarize
 from binarize.commands.convert import model_name
 from binarize.commands.report import read_report
 from binarize.errors import BinarizeError
-from binarize.file_name import is_file, is_folder, is_there, why_no_name
+from binarize.file_name import as_text, is_file, is_folder, is_there, why_no_name
 from binarize.rules import load_rule_set
 from binarize.sources import load as load_source
 from binarize.study.expand import trials_of
@@ -113,3 +114,26 @@ def test_a_call_may_be_longer_than_a_files_name(tmp_path: Path, monkeypatch: pyt
     spec = f"nets.py:make(widths={[1000] * 60})"
     assert len(spec) > 255 and model_name(spec) == "make"
     assert run("plan", spec, "-s", "bireal", "-i", "1,3,4,4").exit_code == 0
+
+
+def test_names_that_are_no_utf8_are_written_as_text() -> None:
+    name = b"caf\xe9/\xf0\x9f\x8c\xb1".decode("utf-8", "surrogateescape")
+    assert as_text({name: [name, 1, None], "a": ("b",)}) == {
+        "caf\\xe9/\U0001f331": ["caf\\xe9/\U0001f331", 1, None],
+        "a": ["b"],
+    }
+    assert as_text("\ud800") == r"\ud800"
+
+
+def test_a_model_from_a_file_whose_name_is_no_utf8_is_saved_and_read(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"n\xff.pt")
+    torch.save(net(), file)
+    converted = binarize.convert(str(file), "bireal", example_input=torch.zeros(2, 3, 8, 8))
+    binarize.save(converted, tmp_path / "saved")
+    again = binarize.load(tmp_path / "saved", model=net())
+    assert again.report.to_json() is not None
+    assert r"n\xff.pt" in (tmp_path / "saved" / "binarize.json").read_text().replace("\\\\", "\\")
+
+
+def test_errors_repeat_no_control_characters() -> None:
+    assert str(BinarizeError("a \x1b[31m\nb")) == "a \\x1b[31m\nb"

@@ -81,11 +81,11 @@ class TrainingFolder:
                 )
             # One that was killed before its first checkpoint begins anew, as it was meant to be.
             return self.stored() if self.checkpoint.is_file() else {"record": record, "stage": 1, "step": 0}
-        if self.checkpoint.is_file() and not self.record().get("finished") and not force:
+        if not force and self.checkpoint.is_file() and not self.record().get("finished"):
             if repeat:
                 return self.stored()
             raise UsageError(f"{self.path}: holds an unfinished training\n{_ways()}")
-        if self.record().get("finished") and not force:
+        if not force and self.record().get("finished"):
             raise UsageError(
                 f"{self.path}: holds a finished training, which would be lost\n"
                 f"  another folder ({way('-o', 'out=...')}) keeps it, {way('--force', 'force=True')} begins a new one over it"

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from binarize.conversion import conversion_of
 from binarize.errors import UsageError, way
+from binarize.file_name import as_text
 from binarize.fingerprint import tensor_digest, unique_tensors
 from binarize.liveness import evaluating
 from binarize.record import has_record
@@ -117,8 +118,8 @@ class Run:
             "recipe": self.recipe.to_json(),
             "options": self.options.to_json(),
         }
-        # As it will be read again: tuples are lists.
-        found: dict[str, Any] = json.loads(json.dumps(record))
+        # As it will be read again: tuples are lists, and names are text.
+        found: dict[str, Any] = json.loads(json.dumps(as_text(record)))
         return found
 
 

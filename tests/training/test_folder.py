@@ -47,3 +47,13 @@ def test_the_trainer_reads_without_the_unpickler_of_torch(tmp_path: Path) -> Non
     checkpoint = written({**WHOLE, "state_dict": net}, tmp_path).checkpoint
     with pytest.raises(UntrustedSourceError, match="a Linear in it has its own 'train'"):
         SealedCheckpoints().load_checkpoint(checkpoint)
+
+
+def test_force_begins_anew_over_a_record_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "finetune.json").write_text("{")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_text("x")
+    folder = TrainingFolder(tmp_path)
+    assert folder.open(resume=False, force=True) is None
+    with pytest.raises(SourceError, match="damaged"):
+        folder.open(resume=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch.utils.data import Dataset
 
 from binarize.errors import UsageError
-from binarize.file_name import is_folder
+from binarize.file_name import as_text, is_folder
 from binarize.special_file import why_special
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
         # As PIL calls it: "RGB", "L".
         self.mode = mode
         self.classes = class_names(root)
+        folders = _class_folders(root)
         self.files: list[tuple[Path, int]] = []
         self.others = 0
         empty = []
-        for label, name in enumerate(self.classes):
+        for label, (name, folder) in enumerate(zip(self.classes, folders)):
             # A link that leads nowhere is an image that cannot be read.
-            paths = sorted(path for path in (root / name).rglob("*") if not path.is_dir())
+            paths = sorted(path for path in folder.rglob("*") if not path.is_dir())
             images = [path for path in paths if path.suffix.lower() in _EXTENSIONS]
             self.others += len(paths) - len(images)
             self.files += [(path, label) for path in images]
@@ -130,7 +131,12 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
 
 def class_names(root: Path) -> tuple[str, ...]:
     """The names of the class folders, in the order of their numbers; hidden folders are none."""
-    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    return tuple(as_text(folder.name) for folder in _class_folders(root))
+
+
+def _class_folders(root: Path) -> list[Path]:
+    found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(found, key=lambda path: path.name)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

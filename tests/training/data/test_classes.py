@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,11 @@ def test_a_flat_folder_has_images_where_no_labels_are_asked_for(tmp_path: Path) 
         open_data(str(flat))
     both = open_data(str(tmp_path / "x"), labelled=False)
     assert both is not None and both.labelled
+
+
+def test_a_folder_whose_name_is_no_utf8_is_a_class_of_text(tmp_path: Path) -> None:
+    opened(tmp_path / "x", "ant", "cat")
+    (tmp_path / "x" / "cat").rename(os.fsdecode(os.fsencode(tmp_path / "x") + b"/\xff\xfe"))
+    data = open_data(str(tmp_path / "x"))
+    assert data is not None and data.classes == ("ant", r"\xff\xfe")
+    assert list(labels(data).values()) == [0, 1]

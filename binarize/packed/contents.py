@@ -16,8 +16,7 @@ from binarize.layers import BinaryLayer
 from binarize.packed.file import PackedModel
 from binarize.packed.fold import folds, without_norm
 from binarize.packed.freeze import Frozen, MadeOf, frozen_record, remember_frozen
-from binarize.packed.graph.build import build
-from binarize.packed.graph.rehearse import check_memory
+from binarize.packed.graph.build import build, rehearse
 from binarize.packed.layers import PackedLayer
 from binarize.packed.tables import Rest, narrowed, rest_bytes
 from binarize.packed.window import Window
@@ -114,7 +113,7 @@ def alone(contents: PackedModel) -> nn.Module:
         tensors[name] = tensors[first]
     model = build(contents.about.get("graph"), contents.layers, tensors)
     held = sum(layer.packed_bytes() for layer in contents.layers.values())
-    check_memory(model, about.shapes, held + sum(value.nbytes for value in contents.rest.values()))
+    rehearse(model, about.shapes, held + sum(value.nbytes for value in contents.rest.values()))
     remember_frozen(model, about.record(origin_of(contents)))
     return model
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_graph import CONTENTS, X
 
 import binarize
-from binarize.errors import CheckError, SourceError
+from binarize.errors import CheckError, SourceError, UsageError
 from binarize.packed.file import FORMAT, _digest, read_file, write_file
 from binarize.packed.layers import Form, PackedLayer
 from binarize.packed.window import Window
@@ -52,6 +52,7 @@ def put(*way: Any) -> Callable[[Any], Callable[[dict[str, Any]], object]]:
     return with_value
 
 
+TENSOR = "gain"
 WINDOW = ("layers", "conv1", "window")
 
 
@@ -112,9 +113,75 @@ def test_honest_wide_layers_are_read(tmp_path: Path) -> None:
 )
 def test_a_graph_that_asks_for_memory_is_refused(step: list[Any], path: Path) -> None:
     change(path, lambda index: index["about"]["graph"]["nodes"].append(step))
-    with pytest.raises(
-        SourceError, match=r"brings its results to [\d,]+ bytes on the recorded input; at most"
-    ):
+    with pytest.raises(SourceError, match=r"brings its results to [\d,]+ bytes on its input; at most"):
+        binarize.load_packed(path)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ["function", "operator.pow", [10**9, 10**9], {}],
+        ["function", "operator.mul", ["a" * 200, 10**12], {}],
+        ["function", "operator.mul", [[1], 10**12], {}],
+        ["function", "operator.imul", [{"tuple": [1]}, 10**12], {}],
+        ["function", "operator.add", [[[{"node": 1}]], []], {}],
+        ["function", "torch.tensor_split", [{"node": 1}, 10**9], {}],
+        ["method", "chunk", [{"node": 1}, 10**9], {}],
+    ],
+)
+@pytest.mark.parametrize("first", [[], [["function", "torch.where", [{"node": 1}], {}]]])
+def test_numbers_and_lists_that_no_tensor_shows_are_counted(
+    step: list[Any], first: list[Any], path: Path
+) -> None:
+    change(
+        path,
+        lambda index: index["about"]["graph"]["nodes"].extend([*first, ["tensor", TENSOR, [], {}], step]),
+    )
+    with pytest.raises(SourceError, match="graph: "):
+        binarize.load_packed(path)
+
+
+def test_many_pieces_of_one_number_are_refused(path: Path) -> None:
+    steps: list[Any] = [
+        ["tensor", TENSOR, [], {}],
+        ["method", "sum", [{"node": 1}], {}],
+        ["method", "expand", [{"node": 1}, 10**9], {}],
+        ["method", "split", [{"node": 1}, 1], {}],
+    ]
+    change(path, lambda index: index["about"]["graph"]["nodes"].extend(steps))
+    with pytest.raises(SourceError, match="cuts a tensor into 1,000,000,000 pieces"):
+        binarize.load_packed(path)
+
+
+def test_shapes_that_are_missing_are_made_up_for_by_the_first_input(path: Path) -> None:
+    def edit(index: dict[str, Any]) -> None:
+        index["about"]["shapes"] = []
+        index["about"]["graph"]["nodes"].append(
+            ["method", "repeat", [{"node": 1}, 1, 1, 1 << 15, 1 << 15], {}]
+        )
+
+    change(path, edit)
+    model = binarize.load_packed(path)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"brings its results to [\d,]+ bytes on its input"):
+            model(X)
+
+
+def test_a_step_that_fails_prints_nothing(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    change(
+        path, lambda index: index["about"]["graph"]["nodes"].append(["method", "repeat", [{"node": 1}], {}])
+    )
+    with pytest.raises(CheckError, match="its step"):
+        binarize.load_packed(path)(X)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_layers_that_repeat_their_input_do_so_within_bounds(path: Path) -> None:
+    change(
+        path,
+        put("about", "graph", "modules", "stem")(["RepeatChannels", {"times": 1 << 30, "channel_dim": 1}]),
+    )
+    with pytest.raises(SourceError, match="RepeatChannels is not made with times="):
         binarize.load_packed(path)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,12 +23,12 @@ from binarize.errors import CheckError, RewriteError, UsageError
 from binarize.packed.freeze import frozen_record, remember_frozen
 from binarize.packed.graph.modules import make, may_hold, own_tensors
 from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY, is_path
-from binarize.packed.graph.rehearse import FOREIGN
+from binarize.packed.graph.rehearse import FOREIGN, check_memory, check_recorded
 from binarize.packed.graph.values import decode
 from binarize.packed.kernels.recording import is_recorded
 from binarize.packed.layers import PARTS, PackedLayer
 
-__all__ = ["build"]
+__all__ = ["build", "rehearse"]
 
 _MOST_STEPS = 1 << 15
 
@@ -65,12 +65,27 @@ def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Te
     return model.eval().requires_grad_(False)
 
 
+def rehearse(model: nn.Module, shapes: Sequence[Sequence[int]], held: int) -> None:
+    """Find out on shapes alone what a built model would take of memory: now, or where it meets its first input.
+
+    Raises: TooLarge, where it takes too much.
+    """
+    assert isinstance(model, _Packed)
+    model.unrehearsed = None if check_recorded(model, shapes, held) else held
+
+
 class _Packed(GraphModel):
     """Copies keep what is known of the model. A step that fails is named: the graph may be anybody's."""
+
+    # The bytes of the file, where the model could not be run on the shapes that it records.
+    unrehearsed: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_recorded():
             return super().__call__(*args, **kwargs)
+        if self.unrehearsed is not None:
+            check_memory(self, [*args, *kwargs.values()], self.unrehearsed)
+            self.unrehearsed = None
         try:
             return super().__call__(*args, **kwargs)
         except FOREIGN as error:

@@ -81,7 +81,7 @@ _NUMBERS = (
 _SIZES = """
 channels dilation divisor_override downscale_factor embed_dim embedding_dim groups hidden_size in_channels in_features
 input_size kdim kernel_size normalized_shape num_channels num_embeddings num_features num_groups num_heads
-num_parameters out_channels out_features output_padding output_size proj_size size stride times unflattened_size
+num_parameters out_channels out_features output_padding output_size proj_size size stride unflattened_size
 upscale_factor vdim
 """
 # Argument -> whether a value may be given for it.
@@ -95,6 +95,8 @@ _ARGUMENTS: dict[str, Callable[[Any], bool]] = {
     "nonlinearity": _one_of("tanh", "relu"),
     # Each is a step of the constructor.
     "num_layers": lambda value: _is_integer(value) and 1 <= value <= 1000,
+    # Each is an item of a list.
+    "times": lambda value: _is_integer(value) and 1 <= value <= 1 << 16,
     "padding": _is_padding,
     "padding_mode": _one_of("zeros", "reflect", "replicate", "circular"),
 }

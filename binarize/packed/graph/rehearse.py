@@ -6,18 +6,24 @@ of what the file and its recorded input hold.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import torch._subclasses.fake_tensor
+import torch.fx
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import GraphModule, Node
 from torch.utils import _pytree as pytree
 
-from binarize.errors import BinarizeError, UsageError
+from binarize.errors import BinarizeError
+from binarize.packed.graph.bounds import TooLarge, check_plain
 
-__all__ = ["FOREIGN", "check_memory"]
+__all__ = ["FOREIGN", "check_memory", "check_recorded"]
 
 # What torch and Python raise where an operator does not take its arguments.
 FOREIGN = (
@@ -33,10 +39,8 @@ FOREIGN = (
 )
 # All results of one forward pass: of the bytes of the file and the input, and beside that.
 _TIMES, _BESIDE = 1024, 1 << 30
-
-
-class TooLarge(UsageError):
-    """The steps of a graph would take more memory than the file explains."""
+# What a step gives that was not run.
+_UNKNOWN = object()
 
 
 class _Counting(FakeTensorMode):
@@ -58,7 +62,7 @@ class _Counting(FakeTensorMode):
             self.bytes += _padded_bytes(args[0], args[4])
         if self.bytes > self.most:
             raise TooLarge(
-                f"graph: {func} brings its results to {self.bytes:,} bytes on the recorded input; at most "
+                f"graph: {func} brings its results to {self.bytes:,} bytes on its input; at most "
                 f"{self.most:,} are expected of such a file"
             )
         return result
@@ -70,23 +74,63 @@ def _padded_bytes(x: Tensor, padding: Sequence[int]) -> int:
     return x.itemsize * math.prod((*x.shape[:2], *sides))
 
 
-def check_memory(model: nn.Module, shapes: Sequence[Sequence[int]], held: int) -> None:
-    """Run a model of a file on inputs of these shapes, without numbers; `held` is what the file holds, in bytes.
+class _Rehearsal(torch.fx.Interpreter):
+    """Runs a graph step by step. What a step gives that cannot be run is unknown, as is what needs it."""
 
-    The file does not say of which type its inputs are. Where they are of none that is tried, nothing is found out here:
-    the model then says in its own forward what is wrong.
+    def __init__(self, model: GraphModule) -> None:
+        super().__init__(model)
+        self.complete = True
 
-    Raises: UsageError, where its results would take more than `1024 x (file + input) + 1 GiB` bytes.
-    """
-    floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    for dtype in (floats, torch.int64):
-        given = sum(dtype.itemsize * torch.Size(shape).numel() for shape in shapes)
-        counting = _Counting(_TIMES * (held + given) + _BESIDE)
+    def run_node(self, n: Node) -> Any:
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if n.op == "output" or any(leaf is _UNKNOWN for leaf in pytree.tree_leaves([args, kwargs])):
+            return _UNKNOWN
         try:
-            with torch.no_grad(), counting:
-                model(*(torch.empty(tuple(shape), dtype=dtype) for shape in shapes))
+            if n.op in ("call_function", "call_method"):
+                check_plain(n.target, args, kwargs)
+            return super().run_node(n)
         except TooLarge:
             raise
         except (BinarizeError, *FOREIGN):
-            continue
-        return
+            self.complete = False
+            return _UNKNOWN
+
+
+def check_memory(model: GraphModule, inputs: Sequence[Any], held: int) -> bool:
+    """Run a model of a file without numbers, on inputs like these; `held` is what the file holds, in bytes.
+
+    Gives whether all of it was run: a step that needs numbers, or another input, cannot be.
+
+    Raises: TooLarge, where its results would take more than `1024 x (file + input) + 1 GiB` bytes.
+    """
+    given = sum(one.nbytes for one in inputs if isinstance(one, Tensor))
+    log = logging.getLogger(torch._subclasses.fake_tensor.__name__)
+    with torch.no_grad(), _silent(log), _Counting(_TIMES * (held + given) + _BESIDE):
+        rehearsal = _Rehearsal(model)
+        rehearsal.run(
+            *(torch.empty(one.shape, dtype=one.dtype) if isinstance(one, Tensor) else one for one in inputs),
+            enable_io_processing=False,
+        )
+    return rehearsal.complete
+
+
+def check_recorded(model: GraphModule, shapes: Sequence[Sequence[int]], held: int) -> bool:
+    """The same on inputs of recorded shapes. The file does not say of which type they are: two are tried.
+
+    Raises: TooLarge, as above.
+    """
+    floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return any(
+        check_memory(model, [torch.empty(tuple(shape), dtype=dtype, device="meta") for shape in shapes], held)
+        for dtype in (floats, torch.int64)
+    )
+
+
+@contextmanager
+def _silent(log: logging.Logger) -> Iterator[None]:
+    """torch writes down, with a traceback, each step that cannot be run on shapes."""
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before

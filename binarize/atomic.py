@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,15 +29,16 @@ def check_place(target: Path) -> None:
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def whole_file(target: Path, *, follow: bool = False) -> Iterator[Path]:
     """A path to write to, which becomes `target` when the block ends without an exception, replacing what is there.
 
-    Where `target` is a link, what it names is replaced.
+    Where `target` is a link, it is replaced, so that a folder of somebody else's leads nowhere. `follow` is for a name
+    that the user gave: what the link names is then replaced.
 
     Raises: UsageError, where there is something else than a file.
     """
-    place = place_of(target)
-    if place.exists() and not stat.S_ISREG(place.stat().st_mode):
+    place = place_of(target) if follow else place_of(target.parent) / target.name
+    if place.exists() and not place.is_symlink() and not stat.S_ISREG(place.stat().st_mode):
         what = "a folder" if place.is_dir() else "no plain file"
         raise UsageError(f"{target} is {what}, which is not replaced by a file; give another name")
     with draft_file(place) as draft, _said_of(draft, target):
@@ -51,12 +52,12 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
+def whole_folder(target: Path, *, keep: bool = False, but: Collection[str] = ()) -> Iterator[Path]:
     """An empty folder to fill, which becomes `target` when the block ends without an exception.
 
     A folder that stands there is exchanged for it, and then removed. With `keep`, the new one takes over what else that
-    folder holds. What a killed process left of an earlier attempt is removed. Where `target` is a link, what it names
-    is replaced.
+    folder holds, without the names in `but`. What a killed process left of an earlier attempt is removed. Where `target`
+    is a link, what it names is replaced.
 
     Raises: UsageError, where another process writes the same folder.
     """
@@ -72,9 +73,8 @@ def whole_folder(target: Path, *, keep: bool = False) -> Iterator[Path]:
             yield draft
             _settle(draft)
             claim.puts(draft)
-            kept = (
-                [path for path in place.iterdir() if not is_leftover(path)] if keep and place.is_dir() else []
-            )
+            there = place.iterdir() if keep and place.is_dir() else ()
+            kept = [path for path in there if not is_leftover(path) and path.name not in but]
             for path in () if stays else kept:
                 if not os.path.lexists(draft / path.name):
                     _link(path, draft / path.name)

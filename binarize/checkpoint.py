@@ -80,6 +80,11 @@ __all__ = [
 ]
 
 _WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
+# What the commands write under names of their own about one model: gone where another takes its place.
+_REPLACED = (
+    RECORD, _WEIGHTS, _STRUCTURE, "rules.yaml", "report.json", "report.md", "report.html", "packed.safetensors",
+    "finetune.json", "metrics.csv", "unreadable.txt", "checkpoints",
+)  # fmt: skip
 # The float weights take no more than so many times the file of weights, and this much.
 _TIMES, _MORE = 4, 1 << 26
 REPORTS = ("json", "md", "html")
@@ -101,7 +106,8 @@ def save(
     check_place(target)
     recover(target)
     _check_target(target, force)
-    with whole_folder(target) as draft:
+    # A folder may hold the user's own files too: those stay.
+    with whole_folder(target, keep=True, but=_REPLACED) as draft:
         _write(model, conversion, draft)
         _write_reports(conversion, draft, target, reports)
     return target

@@ -381,10 +381,24 @@ def test_what_a_link_names_is_replaced_and_the_link_stays(tmp_path: Path) -> Non
     (tmp_path / "model").symlink_to("real/model")
     (tmp_path / "file").symlink_to("real/file")
     write(tmp_path / "model", False)
-    with whole_file(tmp_path / "file") as draft:
+    with whole_file(tmp_path / "file", follow=True) as draft:
         draft.write_text("new")
     assert (tmp_path / "model").is_symlink() and (tmp_path / "file").is_symlink()
     assert tree(tmp_path / "real") == {"file": "new"} | {f"model/{name}": NEW[name] for name in NEW}
+
+
+@pytest.mark.parametrize("target", ["precious", "missing", "loop"])
+def test_a_link_that_nobody_named_is_replaced_and_what_it_names_stays(target: str, tmp_path: Path) -> None:
+    fill(tmp_path, {"precious": "old"})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "loop").symlink_to("loop")
+    file = tmp_path / "model" / ("loop" if target == "loop" else "metrics.csv")
+    if target != "loop":
+        file.symlink_to(f"../{target}")
+    with whole_file(file) as draft:
+        draft.write_text("new")
+    assert not file.is_symlink() and file.read_text() == "new"
+    assert (tmp_path / "precious").read_text() == "old" and not (tmp_path / "missing").exists()
 
 
 @pytest.mark.parametrize("name", [".", "", "../model", "inner/.."])

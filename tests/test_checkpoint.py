@@ -333,6 +333,21 @@ def test_a_float_model_cannot_be_saved(tmp_path: Path) -> None:
 # --- all or nothing
 
 
+def test_force_replaces_the_model_and_leaves_files_of_the_user(converted: Converted, tmp_path: Path) -> None:
+    folder = binarize.save(converted("ConvRelu"), tmp_path / "model")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "images" / "cat").mkdir(parents=True)
+    (folder / "images" / "cat" / "1.png").write_text("picture")
+    for stale in ("packed.safetensors", "finetune.json", "metrics.csv"):
+        (folder / stale).write_text("of the model before")
+    binarize.save(converted("Mlp"), folder, force=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "images" / "cat" / "1.png").read_text() == "picture"
+    assert not any(
+        (folder / stale).exists() for stale in ("packed.safetensors", "finetune.json", "metrics.csv")
+    )
+
+
 def test_a_folder_is_replaced_only_by_force(converted: Converted, tmp_path: Path) -> None:
     folder = binarize.save(converted("ConvRelu"), tmp_path / "net")
     with pytest.raises(UsageError, match="exists already"):

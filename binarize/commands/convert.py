@@ -235,7 +235,7 @@ def _write(
         )
         report = replace(read_report(folder), next_commands=commands)
     if "pt" in emitted:
-        with whole_file(_targets(folder, emitted)[-1]) as draft:
+        with whole_file(_targets(folder, emitted)[-1], follow=True) as draft:
             torch.save(model, draft)
     return report
 

@@ -125,7 +125,7 @@ def evaluate(
         screen.warn(f"{len(result.unreadable)} images could not be read, the first: {result.unreadable[0]}")
     if out is not None:
         text = json.dumps(result.to_json(), indent=1) if out.suffix == ".json" else result.to_markdown()
-        with whole_file(out) as draft:
+        with whole_file(out, follow=True) as draft:
             draft.write_text(text, encoding="utf-8")
         screen.note(f"wrote {out}")
     screen.document(result.to_json())

@@ -57,7 +57,7 @@ def report(
     force = screen.hold(out).written or force
     if out.exists() and not force:
         raise UsageError(f"{out} exists; --force overwrites it")
-    with whole_file(out) as draft:
+    with whole_file(out, follow=True) as draft:
         draft.write_text(text, encoding="utf-8")
     screen.note(f"wrote {out}")
 

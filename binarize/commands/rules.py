@@ -178,7 +178,7 @@ def new_rules(
     force = screen.hold(file).written or force
     if file.exists() and not force:
         raise UsageError(f"{file} exists; --force overwrites it")
-    with whole_file(file) as draft:
+    with whole_file(file, follow=True) as draft:
         draft.write_text(_STARTER.format(name=file.stem, base=base), encoding="utf-8")
     screen.show(f"wrote {file}")
     screen.next(f"{options.program()} rules validate {shlex.quote(str(file))}")

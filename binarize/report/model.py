@@ -319,7 +319,7 @@ def _row(decision: Decision, scheme: Scheme | None, live: LiveShare | None, judg
 
 def _written(text: str, path: str | Path | None) -> str:
     if path is not None:
-        with whole_file(Path(path)) as draft:
+        with whole_file(Path(path), follow=True) as draft:
             draft.write_text(text, "utf-8")
     return text
 

@@ -22,6 +22,8 @@ __all__ = ["Loader", "builtin_rule_sets", "find_scheme", "join", "rule_file", "s
 
 # More rules than any file has, fewer than files that extend each other twice over can reach.
 _MOST_RULES = 2000
+# Files one below the other: deeper than anybody builds them, far from the end of Python's stack.
+_MOST_FILES = 64
 
 
 def _folder() -> Path:
@@ -102,6 +104,8 @@ class Loader:
         if key in self._open:
             circle = [*self._open[self._open.index(key) :], key]
             raise RuleError(f"extends goes round in a circle: {' -> '.join(map(os.path.basename, circle))}")
+        if len(self._open) >= _MOST_FILES:
+            raise RuleError(f"more than {_MOST_FILES} files extend each other in a row")
         # A name may not hold what `--set id.field=value` is taken apart by.
         name = "".join("-" if c in ".=" or c.isspace() else c for c in path.stem)
         return _Found(key, content, name, path.parent)

@@ -103,6 +103,15 @@ def test_extends_in_a_circle_is_shown(tmp_path: Path) -> None:
         load_rule_set(rules=write(tmp_path, "c.yaml", "extends: c.yaml"))
 
 
+def test_a_long_row_of_files_is_stopped(tmp_path: Path) -> None:
+    for i in range(80):
+        write(tmp_path, f"f{i}.yaml", f"extends: f{i + 1}.yaml")
+    with pytest.raises(RuleError, match="more than 64 files extend each other in a row"):
+        load_rule_set(rules=tmp_path / "f0.yaml")
+    write(tmp_path, "f40.yaml", "extends: bireal")
+    assert load_rule_set(rules=tmp_path / "f0.yaml").rules
+
+
 def test_files_that_multiply_are_stopped(tmp_path: Path) -> None:
     write(tmp_path, "f0.yaml", "rules: [{match: {kind: conv}, use: keep}]")
     for i in range(1, 30):

@@ -23,6 +23,8 @@ SPLITS = {"train": ("train", "training"), "validation": ("val", "valid", "valida
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 _NO_LABEL = -1
+# A file of a few kilobytes can hold so many pixels of one colour; and the shorter side is resized to the network's.
+_MOST_PIXELS, _LONGEST = 90_000_000, 1000
 
 
 class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
@@ -107,6 +109,7 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
             raise ValueError(special)
         try:
             with Image.open(path) as image:
+                _check_size(image.size)
                 shown = image.convert(self.mode)
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from error
@@ -127,6 +130,12 @@ class FolderImages(Dataset["tuple[Image, int] | tuple[Image]"]):
                 "a model trained with timm numbers them naturally"
             )
         return tuple(found)
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    """Raises: ValueError, where an image would take more memory than its file explains, as it is or resized."""
+    if size[0] * size[1] > _MOST_PIXELS or max(size) > _LONGEST * min(size):
+        raise ValueError(f"is of {size[0]:,} x {size[1]:,} pixels, which no image to learn from is")
 
 
 def class_names(root: Path) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ class _Rehearsal(torch.fx.Interpreter):
 
     def __init__(self, model: GraphModule) -> None:
         super().__init__(model)
+        self.extra_traceback = False
         self.complete = True
 
     def run_node(self, n: Node) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from binarize.errors import UsageError
 from binarize.study.results_schema import check_result
 from binarize.study.trial import Trial
 
@@ -41,7 +42,12 @@ class Results:
         return found
 
     def append(self, result: Mapping[str, Any]) -> None:
-        """Write a line; it is on the disk when this returns."""
+        """Write a line; it is on the disk when this returns.
+
+        Raises: UsageError, where the file is a link: a folder of somebody else's leads nowhere.
+        """
+        if self.path.is_symlink():
+            raise UsageError(f"{self.path} is a link; expected a file of its own")
         with self.path.open("a+b") as file:
             file.seek(0, os.SEEK_END)
             if file.tell():

@@ -190,6 +190,16 @@ def test_a_result_that_lacks_something_still_has_a_row(missing: str, file: Path,
     assert (row.seeds, row.failed, row.missing) == ((trial.seed,) * is_done, 0, not is_done)
 
 
+def test_results_go_through_no_link_and_a_line_of_many_lists_is_none(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("[" * 200_000 + "\n")
+    (tmp_path / "results.jsonl").symlink_to("mine")
+    results = Results(tmp_path / "results.jsonl")
+    assert results.read() == {}
+    with pytest.raises(UsageError, match="is a link"):
+        results.append({"id": "a", "state": "failed"})
+    assert (tmp_path / "mine").stat().st_size == 200_001
+
+
 def test_rows_are_means_and_spreads_over_seeds(file: Path) -> None:
     found = binarize.study(file, dry_run=True, trust=NETWORK, only="Tiny/float", changes=["seeds=[0, 1, 2]"])
     common = {"state": "finished", "loss": 1.0, "memory": 5, "costs": {"flops": 3}, "minutes": 2.0}

@@ -40,13 +40,13 @@ CASES ?= 300
 FUZZ ?= 1000
 
 sanitize: $(VENV)/.has-test
-	CASES=$(CASES) sh tests/packed/check_kernels.sh
-	CASES=$(CASES) sh tests/packed/check_kernels.sh thread
-	CASES=20 FUZZ=$(FUZZ) PYTHON=$(CURDIR)/$(BIN)/python sh tests/packed/check_extension.sh
-	PYTHON=$(CURDIR)/$(BIN)/python sh tests/packed/check_extension.sh thread
+	CASES=$(CASES) sh tests/kernels/check_kernels.sh
+	CASES=$(CASES) sh tests/kernels/check_kernels.sh thread
+	CASES=20 FUZZ=$(FUZZ) PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernels/check_extension.sh
+	PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernels/check_extension.sh thread
 
 neon:
-	CASES=$(CASES) sh tests/packed/check_kernels.sh aarch64
+	CASES=$(CASES) sh tests/kernels/check_kernels.sh aarch64
 
 # One stamp an extra: repeats cost nothing; what changes the installation (or its compiled part) installs again.
 $(VENV)/.has-run: $(INSTALLED) | $(BIN)/python

@@ -1,8 +1,10 @@
-"""One thread a process, and conversions that many tests share."""
+"""One thread a process; conversions and kernels that many tests share."""
 
 from __future__ import annotations
 
 import copy
+import shutil
+import warnings
 from collections.abc import Callable
 from functools import cache
 
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 
 import binarize
+from binarize.kernels import variants as kernel_variants
 
 torch.set_num_threads(1)
 
@@ -30,3 +33,15 @@ def converted() -> Callable[..., nn.Module]:
         return copy.deepcopy(_converted(name, scheme, shortcuts))
 
     return convert
+
+
+@pytest.fixture(scope="session")
+def variants() -> tuple[kernel_variants.Variant, ...]:
+    """Every variant of the kernels that this processor runs. Where they cannot be built, the tests say so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = kernel_variants.variants()
+    if not found and shutil.which("cc") is None:
+        pytest.skip("no C compiler, no kernels")
+    assert found, "the kernels are not built: run `python setup.py build_ext --inplace`"
+    return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_seen import pictures, run, small
+from small_images import pictures, run, small
 
 import binarize
 from binarize.checkpoint.load import read_report

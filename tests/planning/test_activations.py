@@ -7,7 +7,7 @@ from typing import Any
 import nets
 import pytest
 import torch
-from test_planner import plan_of
+from plans import plan_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_seen import pictures, run
+from small_images import pictures, run
 from torch import nn
 from typer.testing import Result
 

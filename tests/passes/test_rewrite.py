@@ -9,8 +9,9 @@ from pathlib import Path
 import nets
 import pytest
 import torch
+from odd_nets import Opened
+from plans import plan_of
 from test_laws import assert_equal, run
-from test_planner import plan_of
 from torch import nn
 
 from binarize.errors import CheckError, RewriteError
@@ -92,33 +93,6 @@ def test_a_model_that_cannot_be_opened_as_planned_is_an_error() -> None:
 def test_an_unknown_operation_is_an_error() -> None:
     with pytest.raises(RewriteError, match="unknown operation 'remove'"):
         rewrite(nets.ConvRelu(), Plan("p", "model", (), (Edit("", "remove"),)))
-
-
-class Opened(nets.Body):
-    """The block's parts are containers themselves, which an edit across them takes apart."""
-
-    class Pair(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv, self.bn = nets.conv(), nn.BatchNorm2d(16)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.bn(self.conv(x))
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = Opened.Pair(), Opened.Pair()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x + self.second(self.first(x).relu())
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Opened.Block()
-
-    def run(self, x: torch.Tensor) -> torch.Tensor:
-        return self.block(x)
 
 
 def test_hooks_do_not_fire_and_do_not_get_into_the_new_forward() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import nets
 import pytest
 import torch
+from odd_nets import Opened
 from test_laws import run
 from torch import Tensor, nn
 
@@ -210,8 +211,6 @@ def test_users_hooks_never_fire_while_converting_and_fire_afterwards() -> None:
 
 
 def test_hooks_that_cannot_fire_any_more_are_a_warning() -> None:
-    from test_rewrite import Opened
-
     model = nets.seeded(Opened)
     model.block.first.register_forward_hook(lambda *_: None)
     converted = binarize.convert(model, "adabin", shortcuts="every", example_input=nets.pictures(4))

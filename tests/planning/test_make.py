@@ -8,6 +8,7 @@ from typing import Any
 import nets
 import pytest
 import torch
+from plans import plan_of
 from torch import Tensor, nn
 
 from binarize.analysis.analyse import analyse
@@ -15,18 +16,7 @@ from binarize.capture import capture
 from binarize.conversion.convert import convert
 from binarize.errors import NothingToBinarizeError
 from binarize.planning.make import make_plan
-from binarize.planning.plan import Plan
 from binarize.rules.load import load_rule_set
-from binarize.rules.rule_set import RuleSet
-
-
-def plan_of(model: nn.Module, rules: RuleSet | None = None, args: tuple[Any, ...] | None = None) -> Plan:
-    if args is None:
-        assert isinstance(model, nets.Net)
-        graph = capture(model, model.arguments(), model.keywords())
-    else:
-        graph = capture(model, args)
-    return make_plan(analyse(graph), rules or load_rule_set("adabin"))
 
 
 def test_the_last_matching_rule_decides_and_is_named_with_its_place() -> None:

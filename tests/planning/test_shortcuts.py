@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import nets
 import pytest
-from test_planner import plan_of
+from plans import plan_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 

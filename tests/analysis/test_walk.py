@@ -9,6 +9,7 @@ from typing import Any
 import nets
 import pytest
 import torch
+from odd_nets import Broken
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -16,22 +17,6 @@ import binarize
 from binarize.cli import app
 from binarize.errors import CaptureError, NothingToBinarizeError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer
-
-
-class Broken(nn.Module):
-    """Its forward raises, whatever it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 16, 3, padding=1)
-        self.body = nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU())
-        self.tokens = nn.Embedding(20, 32)
-        self.hidden = nn.Linear(32, 48)
-        self.attention = nn.MultiheadAttention(48, 4)
-        self.out = nn.Linear(48, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        raise ValueError("out of order")
 
 
 class Mute(Broken):
@@ -145,7 +130,7 @@ def test_calibration_data_on_which_it_does_not_run_is_a_usage_error() -> None:
 
 
 def test_the_command_says_so_and_writes_the_folder(tmp_path: Path) -> None:
-    code = "from test_walk import Broken\n"
+    code = "from odd_nets import Broken\n"
     (tmp_path / "own.py").write_text(code)
     folder = tmp_path / "out"
     run = CliRunner().invoke(app, ["convert", f"{tmp_path}/own.py:Broken", "-o", str(folder), "--json"])

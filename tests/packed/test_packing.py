@@ -349,7 +349,7 @@ def test_a_full_disk_leaves_nothing_behind(converted: Converted, tmp_path: Path)
     assert hasattr(resource, "RLIMIT_FSIZE")
     folder = saved(converted("Mlp", "bnn"), tmp_path)
     before = sorted(os.listdir(folder))
-    code = FULL_DISK.format(path=[str(Path(__file__).parent)], folder=str(folder))
+    code = FULL_DISK.format(path=[str(Path(__file__).parents[1])], folder=str(folder))
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert said.stdout == "OSError\n", said.stderr
     assert sorted(os.listdir(folder)) == before

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Runs tests of the packed layers through Python with an extension built under sanitizers; not part of the test suite.
 #
-#     tests/packed/check_extension.sh                  address and undefined-behaviour sanitizers
-#     tests/packed/check_extension.sh thread           thread sanitizer: two Python threads and the pool
+#     tests/kernels/check_extension.sh                  address and undefined-behaviour sanitizers
+#     tests/kernels/check_extension.sh thread           thread sanitizer: two Python threads and the pool
 #
 # The build goes into a folder of its own under build/, beside a copy of the package; the installed one is left alone.
 # PYTHON is the interpreter, TESTS what pytest is given, CASES how many cases the drawn tests draw, FUZZ how many calls
@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 kernels=$root/binarize/kernels/c
 kind=${1:-address} python=${PYTHON:-$root/.venv/bin/python}
 compiler=${CC:-cc}
-. "$root/tests/packed/compile_checked.sh"
+. "$root/tests/kernels/compile_checked.sh"
 case $kind in
     address) library=libasan.so ;;
     thread) library=libtsan.so ;;
@@ -38,11 +38,11 @@ assert _native.__file__.startswith(sys.argv[1]), _native.__file__
 print("checking", _native.__file__)' "$folder"
 if [ "$kind" = thread ]; then
     exec setarch -R env LD_PRELOAD="$library" PYTHONPATH="$folder/package" OMP_NUM_THREADS=1 \
-        TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$python" "$root/tests/packed/two_threads.py"
+        TSAN_OPTIONS=ignore_noninstrumented_modules=1:halt_on_error=1 "$python" "$root/tests/kernels/two_threads.py"
 fi
 [ -z "${TESTS:-}" ] || TESTS=$(for test in $TESTS; do case $test in /*) echo "$test" ;; *) echo "$root/$test" ;; esac; done)
 checked "$python" -m pytest -q -p no:cacheprovider -c "$root/setup.cfg" --rootdir "$root" -o pythonpath=tests \
-    ${TESTS:-$root/tests/packed/test_any_window.py $root/tests/packed/test_refused_calls.py \
-    $root/tests/packed/test_kernels.py $root/tests/packed/test_float_conv.py $root/tests/packed/test_fuse.py \
-    $root/tests/packed/test_training.py}
+    ${TESTS:-$root/tests/packed/test_any_window.py $root/tests/kernels/buffers/test_arguments.py \
+    $root/tests/kernels/test_native.py $root/tests/packed/fused/test_float_conv.py $root/tests/packed/fused/test_fuse.py \
+    $root/tests/kernels/test_elementwise.py}
 [ "${FUZZ:-1000}" = 0 ] || checked "$python" "$root/benchmarks/fuzz_operators.py" --calls "${FUZZ:-1000}"

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_seen import pictures
+from small_images import pictures
 
 from binarize.errors import UsageError
 from binarize.training.data import ImageData, open_data

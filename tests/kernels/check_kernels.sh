@@ -1,14 +1,14 @@
 #!/bin/sh
 # Checks the kernels without Python; not part of the test suite.
 #
-#     tests/packed/check_kernels.sh                  address and undefined-behaviour sanitizers
-#     tests/packed/check_kernels.sh thread           thread sanitizer
-#     tests/packed/check_kernels.sh aarch64          NEON: needs gcc-aarch64-linux-gnu and qemu-user
+#     tests/kernels/check_kernels.sh                  address and undefined-behaviour sanitizers
+#     tests/kernels/check_kernels.sh thread           thread sanitizer
+#     tests/kernels/check_kernels.sh aarch64          NEON: needs gcc-aarch64-linux-gnu and qemu-user
 #
 # CASES and SEED choose how many convolutions are drawn and which.
 set -eu
 root=$(cd "$(dirname "$0")/../.." && pwd)
-here=$root/tests/packed kernels=$root/binarize/kernels/c
+here=$root/tests/kernels kernels=$root/binarize/kernels/c
 kind=${1:-address} compiler=${CC:-cc} runner=
 . "$here/compile_checked.sh"
 case $kind in

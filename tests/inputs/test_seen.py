@@ -8,38 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
-from typer.testing import CliRunner, Result
+from small_images import pictures, run, small
 
 import binarize
-from binarize.cli import app
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.inputs.seen import DataUse, Preprocessing, Seen
 from binarize.training.data import preprocessing_of
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 SHOWN = Preprocessing((3, 8, 8), (0.1, 0.2, 0.3), (0.5, 0.5, 0.25), 0.9, "bicubic", "mean and std as given")
-
-
-def run(*words: str | Path) -> Result:
-    return CliRunner().invoke(app, [*map(str, words), "--plain"], env={"COLUMNS": "200"})
-
-
-def small() -> nn.Module:
-    """Three convolutions on 8 x 8 images of four classes; every class is torch's."""
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1),
-        nn.BatchNorm2d(8),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(16, 4),
-    )
 
 
 @pytest.fixture
@@ -51,21 +29,6 @@ def folder(tmp_path: Path) -> Path:
 def images(tmp_path: Path) -> Path:
     """Twelve images of each of four classes, below a folder with a space in its name."""
     return pictures(tmp_path / "my images", ["ant", "bee", "cat", "dog"])
-
-
-def pictures(root: Path, classes: list[str], count: int = 12, size: int = 8) -> Path:
-    """Class folders of images whose colour tells the class."""
-    from PIL import Image
-
-    draw = torch.Generator().manual_seed(0)
-    for label, name in enumerate(classes):
-        (root / name).mkdir(parents=True)
-        for i in range(count):
-            coarse = torch.randint(0, 60, (1, 3, 3, 3), generator=draw) + 48.0 * label
-            smooth = nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=True)
-            pixels = smooth[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy()
-            Image.fromarray(pixels).save(root / name / f"{i}.png")
-    return root
 
 
 def test_all_that_is_seen_comes_back_from_json() -> None:

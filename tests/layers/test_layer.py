@@ -27,7 +27,9 @@ from binarize.layers.linear import BinaryLinear
 
 torch.set_num_threads(1)
 
-VECTORS = json.loads((Path(__file__).parent / "data" / "schemes_vectors.json").read_text(encoding="utf-8"))
+VECTORS = json.loads(
+    (Path(__file__).parents[1] / "data" / "schemes_vectors.json").read_text(encoding="utf-8")
+)
 
 
 @pytest.mark.parametrize(

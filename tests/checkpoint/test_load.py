@@ -384,7 +384,7 @@ PREPARE = """
 
 
 def python(code: str, elements: int) -> list[str]:
-    text = textwrap.dedent(PREPARE).format(path=[str(Path(__file__).parent)], elements=elements)
+    text = textwrap.dedent(PREPARE).format(path=[str(Path(__file__).parents[1])], elements=elements)
     return [sys.executable, "-c", text + textwrap.dedent(code)]
 
 
@@ -403,7 +403,7 @@ def test_a_full_disk_leaves_nothing_behind_and_the_old_folder_in_place(
                 print("refused by the disk:", error)
     """
     done = subprocess.run(
-        python(code, 100_000), capture_output=True, text=True, cwd=Path(__file__).parents[1]
+        python(code, 100_000), capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("refused by the disk:") == 2
@@ -419,7 +419,7 @@ def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) ->
             import shutil; shutil.rmtree("{tmp_path}/net")
     """
     child = subprocess.Popen(
-        python(code, 20_000_000), stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+        python(code, 20_000_000), stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
     )
     try:
         assert child.stdout is not None and child.stdout.readline() == "ready\n"

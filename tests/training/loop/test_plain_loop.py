@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "plain_loop.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "plain_loop.py"
 
 
 def test_the_loop_is_shorter_than_15_lines() -> None:

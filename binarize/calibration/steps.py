@@ -156,7 +156,7 @@ def reconstruct_jointly(
 
     Returns (mean distance of the first tenth of the steps, of the last).
     """
-    groups = _groups(model, steps)
+    groups = _groups_of_model(model, steps)
     optimizer = torch.optim.Adam(groups)
     rates = [group["lr"] for group in optimizer.param_groups]
     flags = {p: p.requires_grad for p in model.parameters()}
@@ -216,7 +216,7 @@ def reconstruct_jointly(
     return sum(losses[:few]) / few, sum(losses[-few:]) / few
 
 
-def _groups(model: nn.Module, steps: Steps) -> list[dict[str, Any]]:
+def _groups_of_model(model: nn.Module, steps: Steps) -> list[dict[str, Any]]:
     latent = [module.weight for module in model.modules() if isinstance(module, BinaryLayer)]
     ours = set(latent)
     groups: list[dict[str, Any]] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binarize.commands.console import data_options, options
+from binarize.commands.console import choices, data_options, options
 from binarize.commands.console.bar import Bar
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
@@ -106,7 +106,8 @@ def calibrate(
 ) -> None:
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):
-        from binarize.checkpoint import load
+        from binarize.checkpoint.load import load
+        from binarize.checkpoint.save import replace_model, save
         from binarize.packed.packing import PACKED
         from binarize.training.records.folder import TrainingFolder
     target, kept = out or folder, progress_file(out or folder)
@@ -128,7 +129,7 @@ def calibrate(
     if out is not None and out.exists() and not force:
         raise UsageError(f"{out} exists already; --force replaces it, -o names another")
     with screen.stage("loading the model"):
-        model = load.load(folder, source=source)
+        model = load(folder, source=source)
     shown = data_options.preprocessing(model, mean, std)
     data_options.show_images(screen, model, shown)
     found = run(
@@ -151,14 +152,14 @@ def calibrate(
     claim.keep({"calibration": found.to_json()})
     with screen.stage("writing"):
         if out is None:
-            load.replace_model(model, folder)
+            replace_model(model, folder)
         else:
-            load.save(model, out, force=force)
+            save(model, out, force=force)
     kept.unlink(missing_ok=True)
     screen.note(f"wrote {target}")
     if (target / PACKED).exists():
         screen.note(
-            f"{target / PACKED} is of the model before: {options.program()} pack {shlex.quote(str(target))} --force"
+            f"{target / PACKED} is of the model before: {choices.program()} pack {shlex.quote(str(target))} --force"
         )
     screen.next(options.next_command("eval", target, model))
     screen.document({"folder": str(target), "calibration": found.to_json(), "seconds": screen.seconds})

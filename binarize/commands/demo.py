@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.console import options
+from binarize.commands.console import choices, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.demo.train import EPOCHS, accuracy, train
@@ -63,7 +63,7 @@ def demo(
     with screen.stage("calibrating"):
         binarize.calibrate(binary, digits.train_images, network, seed=seed)
         found["calibrated"] = accuracy(binary, *held_out)
-    report = options.report_of(binary)
+    report = choices.report_of(binary)
     screen.show(render(report))
     screen.show("")
 
@@ -76,7 +76,7 @@ def demo(
         binarize.save(binary, folder, force=True)
         _require_equal(binary, binarize.load(folder), digits.held_out_images)
 
-    sizes, program = report.totals, options.program()
+    sizes, program = report.totals, choices.program()
     screen.show("\nRight on the held-out digits, as measured in this run:")
     for name, share in found.items():
         screen.show(f"  {name:15} {_percent(share)}   {_bar(share)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.console import complete, data_options, options
+from binarize.commands.console import choices, complete, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
@@ -82,14 +82,14 @@ def evaluate(
         raise UsageError(f'--split "{split}" is neither validation nor train')
     _check_out(screen, out, force)
     with screen.stage("importing"):
-        from binarize.checkpoint import load
+        from binarize.checkpoint.load import load
         from binarize.sources import load as load_source
         from binarize.training.evaluate import evaluate as run
         from binarize.training.records.folder import TrainingFolder
     with screen.stage("loading the model"):
         trained_on = TrainingFolder(model).record().get("data")
         if is_folder(model):
-            loaded: nn.Module = load.load(model, source=source)
+            loaded: nn.Module = load(model, source=source)
         else:
             found = load_source(
                 model, arch=arch, weights=weights, num_classes=num_classes, trust_pickle=trust_pickle
@@ -133,7 +133,7 @@ def evaluate(
 
 def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:
     """(C, H, W) of --input-shape, which may begin with a batch. Raises: UsageError for what is no image."""
-    shape = options.parse_shape(texts)
+    shape = choices.parse_shape(texts)
     if shape is None:
         return None
     if not isinstance(shape, tuple) or len(shape) not in (3, 4):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from binarize.commands.console import data_options, options
+from binarize.commands.console import choices, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.file_name import is_folder
@@ -119,7 +119,7 @@ def finetune(
 ) -> None:
     """Train a converted model by its scheme's recipe, with the float model as its teacher."""
     with screen.stage("importing"):
-        from binarize.checkpoint import load
+        from binarize.checkpoint.load import load
         from binarize.conversion.conversion import conversion_of
         from binarize.training.finetune import fit_module
         from binarize.training.prepare import chosen_recipe, prepare
@@ -143,7 +143,7 @@ def finetune(
             f"{target.checkpoint} is of an older version: no digest tells whether it is what was written"
         )
     with screen.stage("loading the model"):
-        model = load.load(folder, source=source)
+        model = load(folder, source=source)
     changes = {
         "epochs": epochs,
         "lr": lr,
@@ -213,7 +213,7 @@ def _resume(
     words += ["--trust-pickle"] * trust_pickle
     if not all(is_teacher(name) or is_folder(name) for name in teachers or ()):
         words += [word for name in teachers or () for word in ("--teacher", name)]
-    return f"{options.program()} {shlex.join(words)}"
+    return f"{choices.program()} {shlex.join(words)}"
 
 
 def _done(screen: Screen, target: TrainingFolder) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.console import data_options, options
+from binarize.commands.console import choices, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.errors import UsageError, did_you_mean
@@ -68,7 +68,7 @@ def pack(
         screen.note(f"wrote {packing.path}")
     # The model is loaded again with what was said here.
     words = {"source": source, "trust_pickle": trust_pickle}
-    screen.next(next_command("export", folder, options.program(), **words))  # type: ignore[arg-type]
+    screen.next(next_command("export", folder, choices.program(), **words))  # type: ignore[arg-type]
     screen.document(packing.to_json())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,19 +87,19 @@ class _BinaryConv(BinaryLayer):
 class BinaryConv1d(_BinaryConv, nn.Conv1d):
     """`nn.Conv1d` on binary weights and, with an input binarizer, binary inputs."""
 
-    replaces = nn.Conv1d
+    replaces: ClassVar[type[nn.Module] | None] = nn.Conv1d
 
 
 class BinaryConv2d(_BinaryConv, nn.Conv2d):
     """`nn.Conv2d` on binary weights and, with an input binarizer, binary inputs."""
 
-    replaces = nn.Conv2d
+    replaces: ClassVar[type[nn.Module] | None] = nn.Conv2d
 
 
 class BinaryConv3d(_BinaryConv, nn.Conv3d):
     """`nn.Conv3d` on binary weights and, with an input binarizer, binary inputs."""
 
-    replaces = nn.Conv3d
+    replaces: ClassVar[type[nn.Module] | None] = nn.Conv3d
 
 
 class _BinaryConvTranspose(BinaryLayer):
@@ -131,16 +131,16 @@ class _BinaryConvTranspose(BinaryLayer):
 class BinaryConvTranspose1d(_BinaryConvTranspose, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` on binary weights and, with an input binarizer, binary inputs."""
 
-    replaces = nn.ConvTranspose1d
+    replaces: ClassVar[type[nn.Module] | None] = nn.ConvTranspose1d
 
 
 class BinaryConvTranspose2d(_BinaryConvTranspose, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` on binary weights and, with an input binarizer, binary inputs."""
 
-    replaces = nn.ConvTranspose2d
+    replaces: ClassVar[type[nn.Module] | None] = nn.ConvTranspose2d
 
 
 class BinaryConvTranspose3d(_BinaryConvTranspose, nn.ConvTranspose3d):
     """`nn.ConvTranspose3d` on binary weights and, with an input binarizer, binary inputs."""
 
-    replaces = nn.ConvTranspose3d
+    replaces: ClassVar[type[nn.Module] | None] = nn.ConvTranspose3d

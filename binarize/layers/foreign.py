@@ -12,9 +12,9 @@ on after the input was binarized. Classes are known by name, so that neither lib
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from binarize.layers.conv import BinaryConv2d
@@ -26,7 +26,7 @@ __all__ = ["BinaryConv1D", "BinaryConv2dSame", "BinaryStdConv2d", "BinaryStdConv
 class BinaryStdConv2d(BinaryConv2d):
     """`timm.layers.StdConv2d`, `ScaledStdConv2d`: weights standardized per filter, then binarized."""
 
-    replaces = None
+    replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("timm", "StdConv2d"), ("timm", "ScaledStdConv2d")})
 
     def real_weight(self) -> Tensor:
@@ -43,7 +43,7 @@ class BinaryStdConv2d(BinaryConv2d):
 class BinaryConv2dSame(BinaryConv2d):
     """`timm.layers.Conv2dSame`: as much padding as keeps ceil(size / stride) positions, more after than before."""
 
-    replaces = None
+    replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("timm", "Conv2dSame")})
 
     def operand(self, x: Tensor) -> Tensor:
@@ -62,14 +62,14 @@ class BinaryConv2dSame(BinaryConv2d):
 class BinaryStdConv2dSame(BinaryStdConv2d, BinaryConv2dSame):
     """`timm.layers.StdConv2dSame`, `ScaledStdConv2dSame`: both of the above."""
 
-    replaces = None
+    replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("timm", "StdConv2dSame"), ("timm", "ScaledStdConv2dSame")})
 
 
 class BinaryConv1D(BinaryLinear):
     """`transformers.pytorch_utils.Conv1D`: a linear layer on (..., I), its weight kept as (I, O)."""
 
-    replaces = None
+    replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("transformers", "Conv1D")})
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ __all__ = ["BinaryLinear"]
 class BinaryLinear(BinaryLayer, nn.Linear):
     """`nn.Linear` on binary weights and, with an input binarizer, binary inputs: (..., I) -> (..., O)."""
 
-    replaces = nn.Linear
+    replaces: ClassVar[type[nn.Module] | None] = nn.Linear
     others = frozenset({("timm", "Linear")})
 
     def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:

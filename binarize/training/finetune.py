@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from binarize.checkpoint import load
+from binarize.checkpoint.load import load
 from binarize.errors import UsageError
 from binarize.training.data import Preprocessing
 from binarize.training.loop.objective import LabelLoss
@@ -83,7 +83,7 @@ def finetune(
     fit = fit_module()
     if isinstance(model, (str, Path)):
         out = model if out is None else out
-        model = load.load(model)
+        model = load(model)
     if resume and out is None:
         raise UsageError("resume: say which folder holds the training (out=...)")
     folder = None if out is None else TrainingFolder(out)

@@ -86,7 +86,7 @@ def test_converting_with_calibrate_is_both_in_one(network: str, tmp_path: Path) 
     converted(network, one)
     assert invoke("calibrate", str(one), "--data", "digits", "--limit", "100")[0] == 0
     converted(network, two, "--calibrate", "digits", "--limit", "100")
-    first, second = (binarize.checkpoint.load.load(folder) for folder in (one, two))
+    first, second = (binarize.load(folder) for folder in (one, two))
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
 

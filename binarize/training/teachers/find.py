@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.checkpoint import load
+from binarize.checkpoint.load import load, named_float
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.float_twin import float_mark
 from binarize.conversion.source_record import SourceRecord
@@ -137,7 +137,7 @@ def _named_source(record: SourceRecord, named: str) -> nn.Module:
     if record.kind in _FILES and record.code is not None:
         with trusting(named.partition(":")[0]):
             return _from_file(replace(record, arch=named), said=False)
-    module = load.named_float(record, named)
+    module = named_float(record, named)
     _compare_weights(record, named, module)
     return module
 
@@ -175,7 +175,7 @@ def _from_file(record: SourceRecord, said: bool) -> nn.Module:
 def _named(name: str | Path, fetch: bool) -> nn.Module:
     text = str(name)
     if is_folder(text):
-        return load.load(text)
+        return load(text)
     published = split_builder(text) is not None
     return load_source(text, weights="default" if published else None, fetch=fetch).module
 

@@ -106,7 +106,7 @@ def calibrate(
 ) -> None:
     """Fit a converted model to its float model on unlabelled images: no labels, no training, minutes on a CPU."""
     with screen.stage("importing"):
-        from binarize.checkpoint import load
+        from binarize.checkpoint import load, save
         from binarize.packed.packing import PACKED
         from binarize.training.records.folder import TrainingFolder
     target, kept = out or folder, progress_file(out or folder)
@@ -151,9 +151,9 @@ def calibrate(
     claim.keep({"calibration": found.to_json()})
     with screen.stage("writing"):
         if out is None:
-            load.replace_model(model, folder)
+            save.replace_model(model, folder)
         else:
-            load.save(model, out, force=force)
+            save.save(model, out, force=force)
     kept.unlink(missing_ok=True)
     screen.note(f"wrote {target}")
     if (target / PACKED).exists():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from binarize.commands import calibrate as calibration
-from binarize.commands.console import data_options, options
+from binarize.commands.console import choices, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.file_name import is_there
@@ -52,10 +52,10 @@ def plan(
     all_rows: options.AllRows = False,
 ) -> None:
     """What would become of each layer, and why. Converts nothing, writes nothing."""
-    mode = options.shortcut_mode(add_shortcuts, shortcuts)
-    choice = options.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
-    model = options.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=True)
-    planned = options.make_plan(screen, model, options.rule_set(choice))
+    mode = choices.shortcut_mode(add_shortcuts, shortcuts)
+    choice = choices.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
+    model = choices.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=True)
+    planned = choices.make_plan(screen, model, choices.rule_set(choice))
     refuse_warnings(strict, planned.plan.complaints)
     _show(screen, planned.report, all_rows)
     screen.document({"report": planned.report.to_json(), "seconds": screen.seconds})
@@ -107,16 +107,16 @@ def convert(
     """Convert a float model; write a folder with the binary model and a report on every layer."""
     formats = _several("--report", reports.split(","), _FORMATS)
     emitted = _several("--emit", emit or ["folder"], _EMIT)
-    mode = options.shortcut_mode(add_shortcuts, shortcuts)
-    choice = options.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
-    rule_set = options.rule_set(choice)
+    mode = choices.shortcut_mode(add_shortcuts, shortcuts)
+    choice = choices.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
+    rule_set = choices.rule_set(choice)
     folder = out or Path(f"{model_name(src)}-{rule_set.name}")
     if not dry_run:
         force = _may_overwrite(screen, folder, emitted, force)
     if calibrate is None and (limit or steps):
         raise UsageError("--limit and --steps belong to --calibrate DATA, which is not given")
-    model = options.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
-    planned = options.make_plan(screen, model, rule_set, seed)
+    model = choices.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
+    planned = choices.make_plan(screen, model, rule_set, seed)
     planned.command = shlex.join(["binarize", *sys.argv[1:]])
     if dry_run:
         refuse_warnings(strict, planned.plan.complaints)
@@ -147,7 +147,7 @@ def convert(
                 seed=seed,
                 progress=kept,
             )
-            refuse_warnings(strict, options.report_of(converted).warnings)
+            refuse_warnings(strict, choices.report_of(converted).warnings)
         with screen.stage("writing"):
             report = _write(converted, folder, emitted, formats, force)
         kept.unlink(missing_ok=True)
@@ -220,7 +220,7 @@ def _write(
     from binarize.disk.atomic import whole_file
     from binarize.report.words import next_commands
 
-    report = options.report_of(model)
+    report = choices.report_of(model)
     if "folder" in emitted:
         save(model, folder, force=force, reports=formats)
         conversion = conversion_of(model)

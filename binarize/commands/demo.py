@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.console import options
+from binarize.commands.console import choices, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.demo.train import EPOCHS, accuracy, train
@@ -63,7 +63,7 @@ def demo(
     with screen.stage("calibrating"):
         binarize.calibrate(binary, digits.train_images, network, seed=seed)
         found["calibrated"] = accuracy(binary, *held_out)
-    report = options.report_of(binary)
+    report = choices.report_of(binary)
     screen.show(render(report))
     screen.show("")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.console import complete, data_options, options
+from binarize.commands.console import choices, complete, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
@@ -133,7 +133,7 @@ def evaluate(
 
 def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:
     """(C, H, W) of --input-shape, which may begin with a batch. Raises: UsageError for what is no image."""
-    shape = options.parse_shape(texts)
+    shape = choices.parse_shape(texts)
     if shape is None:
         return None
     if not isinstance(shape, tuple) or len(shape) not in (3, 4):

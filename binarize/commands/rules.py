@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from binarize.commands.console import complete, options
+from binarize.commands.console import choices, complete, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
@@ -55,7 +55,7 @@ def _rule_set(name: str) -> RuleSet:
     """A shipped rule set by its name, or the one in a file."""
     from binarize.rules.load import load_rule_set
 
-    return load_rule_set(rules=options.rule_source([name]))
+    return load_rule_set(rules=choices.rule_source([name]))
 
 
 def _grid(*columns: str, whole: int = 0) -> Table:
@@ -141,9 +141,9 @@ def explain_rules(
     trust: options.Trust = None,
 ) -> None:
     """Every rule that matches a layer, in order, and which of them decides."""
-    choice = options.Choice(scheme, rules, keep=keep, binarize=binarize, overrides=overrides)
-    model = options.Model(src, arch, input_shape, trust_pickle=trust_pickle, meta=True)
-    planned = options.make_plan(screen, model, options.rule_set(choice))
+    choice = choices.Choice(scheme, rules, keep=keep, binarize=binarize, overrides=overrides)
+    model = choices.Model(src, arch, input_shape, trust_pickle=trust_pickle, meta=True)
+    planned = choices.make_plan(screen, model, choices.rule_set(choice))
     decision = planned[layer].decision
     table = _grid("", "rule", "where", "says", "why")
     matching = planned.rules.matching(decision.layer)

@@ -20,7 +20,7 @@ from typing import Any
 from safetensors.torch import save_model
 from torch import nn
 
-from binarize.checkpoint import load
+from binarize.checkpoint import save
 from binarize.conversion.conversion import conversion_of
 from binarize.disk.atomic import whole_file, whole_folder
 from binarize.disk.file_name import check_name, is_file
@@ -174,7 +174,7 @@ class TrainingFolder:
         text = _text({**record, "finished": True, "result": self.result})
         if conversion_of(model) is not None:
             # In one step: a training is finished where its model is, and nowhere else.
-            load.replace_model(model, self.path, beside={self._record.name: text})
+            save.replace_model(model, self.path, beside={self._record.name: text})
             return
         with whole_file(self.path / "model.safetensors") as draft:
             save_model(model, str(draft))

@@ -1,11 +1,11 @@
-# make demo · make test · make bench · make lint: each builds .venv and installs the package by itself when
-# that is missing or older than setup.cfg. Nothing else is needed than python3 >= 3.10 with venv, and make.
+# `make help` lists the targets. Each builds .venv and installs the package by itself when that is missing or older
+# than setup.cfg. Nothing else is needed than python3 >= 3.10 with venv, and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/kernels/c/*.[ch])
 
-.PHONY: demo test bench lint sanitize neon clean
+.PHONY: demo help check test bench lint sanitize neon clean
 .DELETE_ON_ERROR:
 
 # A .venv that was copied here from elsewhere, or whose interpreter is gone, cannot be repaired: start anew.
@@ -17,17 +17,28 @@ $(shell rm -rf $(VENV))
 endif
 endif
 
-demo: $(VENV)/.has-run
+demo: $(VENV)/.has-run ## the whole way on bundled data, offline, about a minute (ARGS=...)
 	$(BIN)/binarize demo --out results/digits-adabin --force $(ARGS)
 
-test: $(VENV)/.has-test
+help: ## this list
+	@awk -F ':.* ## ' '/^[a-z]+:.* ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What a change to rules, plan, passes, capture, layers or report breaks first; at most 90 s on two idle cores.
+CHECKED := tests/rules tests/schemes tests/planning tests/passes tests/capture tests/report tests/layers/test_layer.py \
+	tests/test_imports.py tests/test_architecture.py
+
+check: $(VENV)/.has-test $(VENV)/.has-dev ## the fast slice before a commit: tests of the core, and ruff check (ARGS=...)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m pytest -q -n 2 $(CHECKED) $(ARGS)
+
+test: $(VENV)/.has-test ## the whole test suite (ARGS="-k words")
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-bench: $(VENV)/.has-run
+bench: $(VENV)/.has-run ## seconds and memory that a conversion takes on this machine
 	$(BIN)/python benchmarks/convert.py $(ARGS)
 	$(BIN)/python benchmarks/stages.py
 
-lint: $(VENV)/.has-dev
+lint: $(VENV)/.has-dev ## ruff check, ruff format --check, mypy
 	@status=0; for check in "ruff check ." "ruff format --check ." mypy; do \
 		echo "$$check"; $(BIN)/python -m $$check || status=1; \
 	done; exit $$status
@@ -39,13 +50,13 @@ lint: $(VENV)/.has-dev
 CASES ?= 300
 FUZZ ?= 1000
 
-sanitize: $(VENV)/.has-test
+sanitize: $(VENV)/.has-test ## the compiled part under sanitizers (CASES=, FUZZ=, TESTS=)
 	CASES=$(CASES) sh tests/kernels/check_kernels.sh
 	CASES=$(CASES) sh tests/kernels/check_kernels.sh thread
 	CASES=20 FUZZ=$(FUZZ) PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernels/check_extension.sh
 	PYTHON=$(CURDIR)/$(BIN)/python sh tests/kernels/check_extension.sh thread
 
-neon:
+neon: ## the kernels for 64-bit ARM under emulation
 	CASES=$(CASES) sh tests/kernels/check_kernels.sh aarch64
 
 # One stamp an extra: repeats cost nothing; what changes the installation (or its compiled part) installs again.
@@ -61,5 +72,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV); PyTorch is the bulk of it, a few minutes the first time ..."
 
-clean:
+clean: ## remove .venv, builds and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -16,6 +16,11 @@ ROOMS = (
     "report", "calibration", "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
     "__init__", "commands", "cli", "__main__",
 )  # fmt: skip
+# What makes a command slow to begin, or need not be installed.
+HEAVY = {
+    "torch", "torchvision", "timm", "pytorch_lightning", "torchmetrics", "ray", "torch_pruning", "onnx", "onnx_ir", "onnxscript",
+    "onnxruntime", "openvino", "transformers", "matplotlib", "jinja2", "pydantic", "ruamel", "rich",
+}  # fmt: skip
 FILES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
@@ -83,6 +88,60 @@ def test_a_room_has_at_most_ten_files() -> None:
     long = {"binarizers", "commands", "exporters/c"}
     count = Counter(str(path.parent.relative_to(PACKAGE)) for path in FILES if path.name != "__init__.py")
     assert not {name: number for name, number in count.items() if number > 10 and name not in long}
+
+
+def loads() -> dict[str, set[str]]:
+    """Heavy libraries that importing a module of ours loads, by its imports outside functions and for type checkers."""
+    reads: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        reads[module] = set()
+        waiting: list[ast.stmt] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.unparse(node.test):
+                waiting += [*node.body, *node.orelse]
+            elif isinstance(node, ast.Try):
+                waiting += [*node.body, *(child for handler in node.handlers for child in handler.body)]
+            elif isinstance(node, (ast.Import, ast.ImportFrom)):
+                reads[module].update(named(node))
+    found = {module: {name.split(".")[0] for name in names} & HEAVY for module, names in reads.items()}
+    changed = True
+    while changed:
+        changed = False
+        for module, names in reads.items():
+            # A module's packages are imported with it.
+            below = {part for name in {*names, module} for part in packages(name)} & found.keys()
+            more = set().union(*(found[name] for name in below)) - found[module]
+            changed |= bool(more)
+            found[module] |= more
+    return found
+
+
+def named(node: ast.Import | ast.ImportFrom) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    return {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+
+
+def packages(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def test_functions_import_of_ours_only_what_loads_a_heavy_library() -> None:
+    found = loads()
+    light = []
+    for module, path in MODULES.items():
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                continue
+            for node in ast.walk(function):
+                if not isinstance(node, (ast.Import, ast.ImportFrom)) or not named(node) & MODULES.keys():
+                    continue
+                heavy = set().union(*(found[name] for name in named(node) & MODULES.keys()))
+                if not heavy - found[module]:
+                    light.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
+    assert not light
 
 
 def test_only_commands_and_the_terminal_report_import_typer_or_rich() -> None:

@@ -7,7 +7,7 @@ unknown, so that the code behind the check meets what it was written for.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -96,23 +96,25 @@ def of_kind(hint: Any) -> Any:
     return Annotated[list[of_kind(inner[0])], Field(max_length=_MOST_ITEMS)]  # type: ignore[misc]
 
 
-def data_model(kind: type, of: Mapping[str, Any] | None = None) -> Any:
+def data_model(kind: type, of: Mapping[str, Any] | None = None, needed: Collection[str] = ()) -> Any:
     """The model of the mapping that `asdict` gives for a dataclass; fields with a default may be missing.
 
-    `of` holds the kinds of fields of which the type says too little.
+    `of` holds the kinds of fields of which the type says too little. `needed` are fields that may not be missing though
+    they have a default: the code behind the check reads them by their key.
     """
-    if of is None and kind in _models:
+    plain = of is None and not needed
+    if plain and kind in _models:
         return _models[kind]
     hints = get_type_hints(kind)
     entries: dict[str, Any] = {}
     for f in fields(kind):
-        required = f.default is MISSING and f.default_factory is MISSING
+        required = f.name in needed or (f.default is MISSING and f.default_factory is MISSING)
         entries[f"key_{f.name}"] = (
             (of or {}).get(f.name) or of_kind(hints[f.name]),
             Field(... if required else None, alias=f.name),
         )
     model = create_model(kind.__name__, __base__=Checked, **entries)
-    return model if of else _models.setdefault(kind, model)
+    return _models.setdefault(kind, model) if plain else model
 
 
 def check_data(

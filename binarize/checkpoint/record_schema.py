@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -16,6 +17,7 @@ from binarize.inputs.arguments import DTYPES, FLOAT
 from binarize.inputs.seen import Seen
 from binarize.planning.plan import Decision, Plan
 from binarize.rules.document import Document
+from binarize.rules.rule_set import Unmatched
 from binarize.rules.schema import check_file
 from binarize.rules.text import plain
 from binarize.rules.values import fault, unexpected, words
@@ -142,13 +144,17 @@ _Plan = data_model(
         "edits": Annotated[list[EDIT], Field(max_length=1 << 18)],
         # Checked as those of a rule file.
         "schemes": dict[TEXT, dict[TEXT, JSON]],
+        "unmatched": Annotated[list[data_model(Unmatched, needed=["nearest"])], Field(max_length=1 << 17)],  # type: ignore[misc]
         "capture": _Capture,
     },
+    needed=[field.name for field in fields(Plan)],
 )
-_Source = data_model(SourceRecord, {"example": _Example | None, "float_weights": _SHA256 | None})
-
-
-_Seen = data_model(Seen, {"preprocessing": Preprocessing | None})
+_Source = data_model(
+    SourceRecord, {"example": _Example | None, "float_weights": _SHA256 | None}, needed=["example"]
+)
+_Seen = data_model(
+    Seen, {"preprocessing": Preprocessing | None}, needed=[field.name for field in fields(Seen)]
+)
 
 
 class _Fingerprint(Checked):

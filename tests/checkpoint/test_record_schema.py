@@ -14,7 +14,10 @@ from torch import nn
 import binarize
 from binarize.checkpoint.fingerprint import record_digest
 from binarize.checkpoint.record import read_record
+from binarize.conversion.source_record import SourceRecord
 from binarize.errors import CheckError, SourceError
+from binarize.inputs.seen import Seen
+from binarize.planning.plan import Plan
 
 Converted = Callable[..., nn.Module]
 DEEP: Any = 0
@@ -87,6 +90,48 @@ def test_a_value_that_no_record_holds_is_named_by_its_keys(
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{changed / 'binarize.json'}: ")
     assert str(caught.value).isprintable() or "\n" in str(caught.value)
+
+
+READ_BY_KEY = [
+    *(("plan", key) for key in ("edits", "schemes", "unmatched", "warnings", "capture", "other_params")),
+    *(("seen", key) for key in ("preprocessing", "shown_by", "classes", "data")),
+    ("source", "example"),
+]
+
+
+@pytest.mark.parametrize("keys", READ_BY_KEY, ids=".".join)
+def test_a_missing_key_that_is_read_is_named(folder: Path, tmp_path: Path, keys: tuple[str, str]) -> None:
+    with pytest.raises(SourceError, match=f"binarize.json: {keys[0]}: damaged: it has no {keys[1]!r}"):
+        read_record(sealed(folder, tmp_path / "net", keys, ...))
+
+
+def test_any_missing_key_is_an_error_that_names_it_or_has_a_default(folder: Path, tmp_path: Path) -> None:
+    """The code behind the check finds all that it reads by key: a lack gives an error of ours, or a default."""
+    record = json.loads((folder / "binarize.json").read_text())
+    lacks: list[tuple[str | int, ...]] = [(key,) for key in record]
+    for outer in ("plan", "source", "seen", "fingerprint", "rules"):
+        lacks += [(outer, key) for key in record[outer]]
+    lacks += [("plan", "decisions", 0, key) for key in record["plan"]["decisions"][0]]
+    lacks += [("plan", "decisions", 0, "layer", key) for key in record["plan"]["decisions"][0]["layer"]]
+    lacks += [("plan", "edits", 0, key) for key in record["plan"]["edits"][0]]
+    path = tmp_path / "net" / "binarize.json"
+    sealed(folder, path.parent, ("seed",), 0)
+    for keys in lacks:
+        changed = json.loads((folder / "binarize.json").read_text())
+        at = changed
+        for key in keys[:-1]:
+            at = at[key]
+        del at[keys[-1]]
+        if "fingerprint" in changed:
+            changed["fingerprint"]["record"] = record_digest(changed)
+        path.write_text(json.dumps(changed))
+        try:
+            read = read_record(path.parent)
+            Plan.from_json(read["plan"]), SourceRecord.from_json(read["source"]), Seen.from_json(read["seen"])
+        except SourceError as error:
+            assert str(keys[-1]) in str(error), keys
+        except CheckError as error:
+            assert keys == ("fingerprint", "record"), error
 
 
 @pytest.mark.parametrize(

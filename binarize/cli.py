@@ -18,6 +18,7 @@ from binarize.commands.pack import pack
 from binarize.commands.report import report
 from binarize.commands.rules import rules_app, schemes_app
 from binarize.commands.study import study
+from binarize.version import __version__
 
 __all__ = ["app"]
 
@@ -32,8 +33,6 @@ app = typer.Typer(
 
 def _print_version(asked: bool) -> None:
     if asked:
-        from binarize.version import __version__
-
         typer.echo(f"binarize {__version__}")
         raise typer.Exit
 

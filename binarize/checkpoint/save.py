@@ -23,6 +23,7 @@ from binarize.disk.replacement import recover
 from binarize.disk.tensor_file import save_tensors
 from binarize.errors import UsageError, way
 from binarize.modules.tensors import unique_tensors
+from binarize.report.drawing.html import to_html
 from binarize.report.drawing.markdown import to_markdown
 from binarize.report.words import next_commands
 
@@ -105,8 +106,6 @@ def _write_reports(conversion: Conversion, folder: Path, target: Path, forms: Co
     if "md" in forms:
         (folder / "report.md").write_text(to_markdown(report), "utf-8")
     if "html" in forms and importlib.util.find_spec("jinja2") is not None:
-        from binarize.report.drawing.html import to_html
-
         (folder / "report.html").write_text(to_html(report), "utf-8")
 
 

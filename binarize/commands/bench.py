@@ -13,6 +13,7 @@ from binarize.commands.console import data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.errors import UsageError
+from binarize.report.units import percent, shape, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,8 +79,6 @@ def _grid(*columns: str) -> Table:
 
 
 def _layers(found: Bench) -> Table:
-    from binarize.report.units import shape
-
     forms = [form for form in _FORMS if any(form in layer.seconds for layer in found.layers)]
     table = _grid("layer, microseconds", "input", *forms, "float32 / packed")
     for layer in found.layers:
@@ -99,8 +98,6 @@ def _total(found: Bench, form: str) -> float | None:
 
 
 def _whole(found: Bench) -> Table:
-    from binarize.report.units import size
-
     table = _grid("whole model", "milliseconds", "float32 / this", "memory", "weights")
     base = found.seconds["float32"]
     for form in _FORMS:
@@ -127,8 +124,6 @@ def _microseconds(seconds: float | None) -> str:
 
 
 def _facts(found: Bench) -> list[str]:
-    from binarize.report.units import percent
-
     times = "the process's time" if found.threads == 1 else "wall time"
     lines = [
         f"kernels {found.kernels}, {found.threads} thread(s), input {'×'.join(map(str, found.input_shape))}, "

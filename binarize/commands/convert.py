@@ -16,7 +16,9 @@ from binarize.commands import calibrate as calibration
 from binarize.commands.console import choices, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
+from binarize.disk.atomic import check_place, whole_file
 from binarize.disk.file_name import is_there
+from binarize.disk.leftovers import is_empty
 from binarize.errors import UsageError, did_you_mean, refuse_warnings
 
 if TYPE_CHECKING:
@@ -194,9 +196,6 @@ def _may_overwrite(screen: Screen, folder: Path, emitted: Sequence[str], force: 
 
     What the same command wrote before it was killed may.
     """
-    from binarize.disk.atomic import check_place
-    from binarize.disk.leftovers import is_empty
-
     targets = _targets(folder, emitted)
     for target in targets:
         check_place(target)
@@ -217,7 +216,6 @@ def _write(
     from binarize.checkpoint.load import read_report
     from binarize.checkpoint.save import save
     from binarize.conversion.conversion import conversion_of
-    from binarize.disk.atomic import whole_file
     from binarize.report.words import next_commands
 
     report = choices.report_of(model)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import binarize
 from binarize.commands.console import choices, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
@@ -38,7 +39,6 @@ def demo(
     with screen.stage("importing"):
         import torch
 
-        import binarize
         from binarize.demo.digits import load_digits, trained_vgg
         from binarize.report.drawing.terminal import render
 

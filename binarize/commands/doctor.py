@@ -15,6 +15,8 @@ import typer
 
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
+from binarize.errors import UsageError
+from binarize.kernels.variants import active, variants
 from binarize.version import __version__
 
 __all__ = ["Finding", "doctor", "examine", "version"]
@@ -141,9 +143,6 @@ def _devices() -> list[Finding]:
 
 
 def _kernels() -> Finding:
-    from binarize.errors import UsageError
-    from binarize.kernels.variants import active, variants
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         known = ", ".join(variant.name for variant in variants())

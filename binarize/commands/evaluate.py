@@ -13,7 +13,7 @@ from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.disk.atomic import whole_file
 from binarize.disk.file_name import is_folder
-from binarize.errors import UsageError
+from binarize.errors import BinarizeError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -168,7 +168,6 @@ def _reference(
     screen: Screen, model: nn.Module, asked: str | None, *, is_folder: bool
 ) -> nn.Module | str | None:
     """The float model to compare with. Only where nobody asked may it be missing, and that is said."""
-    from binarize.errors import BinarizeError
     from binarize.training.teachers.find import find_teachers
 
     if asked is not None:

@@ -10,7 +10,8 @@ import typer
 from binarize.commands.console import data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
-from binarize.exporters.export import FORMATS, check_format
+from binarize.exporters.export import FORMATS, check_format, place_of_export
+from binarize.exporters.export import export as export_model
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,9 +46,6 @@ def export(
 ) -> None:
     """Write the model for another runtime, check what was written, and say what it takes."""
     check_format(format, "--format")
-    with screen.stage("importing"):
-        from binarize.exporters.export import export as export_model
-        from binarize.exporters.export import place_of_export
     claim = screen.hold(place_of_export(folder, format, out), parents=out is not None)
     force = claim.written or force
     with screen.stage("exporting and checking"):

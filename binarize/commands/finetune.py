@@ -14,6 +14,7 @@ from binarize.commands.console.screen import Screen
 from binarize.disk.file_name import is_folder
 from binarize.errors import UsageError
 from binarize.report.units import plural
+from binarize.training.records.metrics import read_metrics
 from binarize.trust import check_data, is_teacher
 
 if TYPE_CHECKING:
@@ -218,8 +219,6 @@ def _resume(
 
 def _done(screen: Screen, target: TrainingFolder) -> None:
     """For a command that was killed when all was written."""
-    from binarize.training.records.metrics import read_metrics
-
     record = target.record()
     screen.note(
         f"wrote {target.path}: this command was killed after it had done so, and nothing is left to do"

@@ -11,6 +11,7 @@ from binarize.commands.console import choices, data_options, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
 from binarize.errors import UsageError, did_you_mean
+from binarize.report.units import percent, plural, size, times
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -75,8 +76,6 @@ def pack(
 def _sizes(sizes: Sizes) -> Table:
     from rich.table import Table
 
-    from binarize.report.units import percent, size, times
-
     rows = [
         ("float", sizes.float_bytes, "the source"),
         ("latent", sizes.latent_bytes, "in training"),
@@ -96,8 +95,6 @@ def _sizes(sizes: Sizes) -> Table:
 
 
 def _facts(packing: Packing) -> list[str]:
-    from binarize.report.units import percent, plural
-
     layers = plural(packing.layers, "packed layer")
     if packing.float_inputs:
         layers += f", {packing.float_inputs} of them with float inputs"

@@ -13,6 +13,7 @@ from binarize.disk.atomic import whole_file
 from binarize.planning.cost import layer_cost, totals
 from binarize.planning.plan import Decision, Plan
 from binarize.report.data import Agreement, Check, KeptGroup, ReportData, Row, UnmatchedPattern
+from binarize.report.drawing.html import to_html
 from binarize.report.drawing.markdown import to_markdown
 from binarize.report.hints import NOISE, dead_inputs, hints_of, noise_hint
 from binarize.report.live import LiveShare, MeasuredOn, complaints, finite
@@ -31,8 +32,6 @@ class Report(ReportData):
 
     def to_html(self, path: str | Path | None = None) -> str:
         """The report as one self-contained page, also written to `path`. Raises UsageError where jinja2 is missing."""
-        from binarize.report.drawing.html import to_html
-
         return _written(to_html(self), path)
 
     def _repr_html_(self) -> str | None:

@@ -11,7 +11,9 @@ from binarize.disk.file_name import is_file
 from binarize.errors import BinarizeError, RuleError, UsageError, did_you_mean
 from binarize.rules.document import Document, Fault
 from binarize.rules.document import Path as Place
+from binarize.rules.files import builtin_rule_sets
 from binarize.rules.text import parse, parse_value, plain, read_text
+from binarize.schemes.recipe import Recipe
 from binarize.studies.grid.chain import Choice, chain
 from binarize.studies.grid.keys import RECIPE_KEYS, SETTINGS, check_grid, check_settings
 from binarize.studies.grid.trial import Resources
@@ -187,7 +189,6 @@ def _faults(
 
 
 def _check_value(key: str, value: Any, folder: Path) -> None:
-    from binarize.schemes.recipe import Recipe
     from binarize.training.data import Augment
 
     if key in RECIPE_KEYS:
@@ -201,8 +202,6 @@ def _check_value(key: str, value: Any, folder: Path) -> None:
 
 
 def _check_scheme(name: str, folder: Path) -> None:
-    from binarize.rules.files import builtin_rule_sets
-
     known = builtin_rule_sets()
     if name in known or is_file(folder / name) or is_file(name):
         return

@@ -11,6 +11,7 @@ from typing import Any
 from fuzz_mutations import mutated_bytes, mutated_tree
 
 from binarize.analysis.layer import Layer
+from binarize.rules.bind import bind
 from binarize.rules.files import builtin_rule_sets, rule_file
 from binarize.rules.load import load_rule_set
 from binarize.rules.text import RuleText, parse
@@ -72,7 +73,7 @@ def read(path: Path) -> None:
     elif kind == "study":
         trials_of(read_grid(path))
     else:
-        bound = load_rule_set(rules=path).bind(_LAYERS)
+        bound = bind(load_rule_set(rules=path), _LAYERS)
         for layer in _LAYERS:
             rule = bound.decide(layer)
             if rule is not None and rule.scheme is not None:

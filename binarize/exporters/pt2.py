@@ -1,7 +1,7 @@
 """A program of torch.export: the packed model as a graph that runs without its class, saved by torch.export.save.
 
     import torch
-    import binarize.packed.ops                            # registers the operators of packed layers
+    import binarize.kernels.operators                     # registers the operators of packed layers
 
     model = torch.export.load("net.pt2").module()
     logits = model(x)
@@ -50,7 +50,7 @@ _SECONDS = 600
 _READER = """
 import sys
 import torch
-import binarize.packed.ops
+import binarize.kernels.operators
 
 file, batches, results, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))

@@ -156,7 +156,7 @@ def test_shortcuts_override_schemes_and_rules() -> None:
     rules = load_rule_set("adabin_paper", mine, shortcuts="missing")
     assert {rules.scheme(rule).shortcut for rule in rules.rules if rule.action == "binarize"} == {"missing"}
     assert {rule.shortcut for rule in rules.rules if rule.action == "keep"} == {None}
-    bound = load_rule_set(rules=lambda one: "bnn", shortcuts="missing").bind(LAYERS)
+    bound = bind(load_rule_set(rules=lambda one: "bnn", shortcuts="missing"), LAYERS)
     assert bound.rules[0].shortcut == "missing"
 
 

@@ -20,6 +20,7 @@ from binarize.disk.atomic import check_place, whole_file
 from binarize.disk.file_name import is_there
 from binarize.disk.leftovers import is_empty
 from binarize.errors import UsageError, did_you_mean, refuse_warnings
+from binarize.schemes.scheme import shortcut_mode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +55,7 @@ def plan(
     all_rows: options.AllRows = False,
 ) -> None:
     """What would become of each layer, and why. Converts nothing, writes nothing."""
-    mode = choices.shortcut_mode(add_shortcuts, shortcuts)
+    mode = shortcut_mode(add_shortcuts, shortcuts)
     choice = choices.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
     model = choices.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=True)
     planned = choices.make_plan(screen, model, choices.rule_set(choice))
@@ -109,7 +110,7 @@ def convert(
     """Convert a float model; write a folder with the binary model and a report on every layer."""
     formats = _several("--report", reports.split(","), _FORMATS)
     emitted = _several("--emit", emit or ["folder"], _EMIT)
-    mode = choices.shortcut_mode(add_shortcuts, shortcuts)
+    mode = shortcut_mode(add_shortcuts, shortcuts)
     choice = choices.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
     rule_set = choices.rule_set(choice)
     folder = out or Path(f"{model_name(src)}-{rule_set.name}")

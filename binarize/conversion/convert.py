@@ -15,11 +15,11 @@ from torch.utils import _pytree as pytree
 
 from binarize.analysis.walk import analysed
 from binarize.conversion.planned import PlannedConversion
-from binarize.errors import UsageError
 from binarize.inputs.arguments import Arguments, Images, arguments_of, parse_arguments
 from binarize.modules.modes import undisturbed
 from binarize.rules.load import load_rule_set
 from binarize.rules.rule_set import RuleSet
+from binarize.schemes.scheme import shortcut_mode
 from binarize.sources import Source, load
 from binarize.trust import Word, trusting
 
@@ -120,7 +120,7 @@ def plan(
                 keep=keep,
                 binarize=binarize,
                 overrides=overrides,
-                shortcuts=_shortcut_mode(add_shortcuts, shortcuts),
+                shortcuts=shortcut_mode(add_shortcuts, shortcuts),
                 keep_first=keep_first,
                 keep_last=keep_last,
             )
@@ -135,18 +135,6 @@ def plan(
     return PlannedConversion(
         loaded, rule_set, analysis, images or ((), {}), given is not None, seed, trust=tuple(trust)
     )
-
-
-def _shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | None:
-    if add_shortcuts is not None and shortcuts is not None:
-        raise UsageError(
-            'give add_shortcuts or shortcuts, not both (add_shortcuts=True is shortcuts="missing")'
-        )
-    if shortcuts is not None and shortcuts not in ("never", "missing", "every"):
-        raise UsageError(f'shortcuts={shortcuts!r}: expected "never", "missing" or "every"')
-    if add_shortcuts is None:
-        return shortcuts
-    return "missing" if add_shortcuts else "never"
 
 
 def _shape(

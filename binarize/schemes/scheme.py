@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
-from binarize.errors import RuleError, did_you_mean
+from binarize.errors import RuleError, UsageError, did_you_mean, way
 from binarize.schemes.part import Part, patch_part
 
-__all__ = ["PART_SLOTS", "Norm", "Scheme", "Shortcut"]
+__all__ = ["PART_SLOTS", "Norm", "Scheme", "Shortcut", "shortcut_mode"]
 
 Norm = Literal["missing", "never", "before_sign"]
 Shortcut = Literal["never", "missing", "every"]
@@ -124,3 +124,22 @@ def _plain(value: object) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return value
+
+
+def shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> Shortcut | None:
+    """The mode that was asked for: `add_shortcuts` True is short for "missing", False for "never".
+
+    Raises: UsageError, where the two contradict each other, or the mode is none of the three.
+    """
+    modes = get_args(Shortcut)
+    if shortcuts is not None and shortcuts not in modes:
+        said = way(f"--shortcuts {shortcuts}", f"shortcuts={shortcuts!r}")
+        raise UsageError(f"{said}: expected {', '.join(modes)}{did_you_mean(shortcuts, modes)}")
+    if add_shortcuts is None:
+        return cast("Shortcut | None", shortcuts)
+    short: Shortcut = "missing" if add_shortcuts else "never"
+    if shortcuts not in (None, short):
+        flag = way("--add-shortcuts" if add_shortcuts else "--no-shortcuts", f"add_shortcuts={add_shortcuts}")
+        meant, given = (way(f"--shortcuts {mode}", f'shortcuts="{mode}"') for mode in (short, shortcuts))
+        raise UsageError(f"{flag} means {meant}, but {given} is given too")
+    return short

@@ -93,8 +93,11 @@ def test_a_function_sees_the_facts_of_every_layer() -> None:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"shortcuts": "always"}, 'shortcuts=\'always\': expected "never", "missing" or "every"'),
-        ({"shortcuts": "every", "add_shortcuts": True}, "give add_shortcuts or shortcuts, not both"),
+        ({"shortcuts": "always"}, "shortcuts='always': expected never, missing, every"),
+        (
+            {"shortcuts": "every", "add_shortcuts": True},
+            """add_shortcuts=True means shortcuts="missing", but shortcuts="every" is given too""",
+        ),
         ({"example_input": "cat.png"}, "example_input is a str; expected a tensor, a tuple or a dict"),
         ({"example_input": 5}, "example_input is a int"),
         ({"scheme": "adabin", "calibrate": []}, "there is no calibration data"),

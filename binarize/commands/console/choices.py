@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from binarize.commands.console.screen import Screen
-from binarize.errors import CaptureError, UsageError
+from binarize.errors import CaptureError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,6 @@ __all__ = [
     "report_of",
     "rule_set",
     "rule_source",
-    "shortcut_mode",
 ]
 
 
@@ -160,20 +159,6 @@ def report_of(model: nn.Module) -> Report:
     conversion = conversion_of(model)
     assert conversion is not None, "only converted models come here"
     return conversion.report
-
-
-def shortcut_mode(add_shortcuts: bool | None, shortcuts: str | None) -> str | None:
-    """`--add-shortcuts` is short for `--shortcuts missing`, `--no-shortcuts` for `--shortcuts never`.
-
-    Raises: UsageError where the two contradict each other.
-    """
-    if add_shortcuts is None:
-        return shortcuts
-    short = "missing" if add_shortcuts else "never"
-    if shortcuts not in (None, short):
-        flag = "--add-shortcuts" if add_shortcuts else "--no-shortcuts"
-        raise UsageError(f"{flag} means --shortcuts {short}, but --shortcuts {shortcuts} is given too")
-    return short
 
 
 def parse_shape(texts: Sequence[str] | None) -> tuple[int, ...] | Arguments | None:

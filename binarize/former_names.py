@@ -1,4 +1,4 @@
-"""Modules by the names they had when models were pickled that people still have.
+"""Modules by the names they had when models were pickled, and programs written, that people still have.
 
 A pickle names the module of each class. Where a module has moved, a stand-in answers for its old name and hands on what
 the new ones hold. Saved folders and packed files name no module.
@@ -23,6 +23,8 @@ FORMER: Mapping[str, tuple[str, ...]] = {
     "binarize.foreign_layers": ("binarize.layers.foreign",),
     "binarize.generated": ("binarize.passes.generated",),
     "binarize.packed.float_conv": ("binarize.packed.fused.float_conv",),
+    # Programs that read a .pt2 file import it for its operators, which `binarize.packed` registers.
+    "binarize.packed.ops": ("binarize.kernels.operators",),
     "binarize.parts": ("binarize.schemes.part",),
     "binarize.plan": ("binarize.planning.plan",),
     "binarize.report.model": ("binarize.report.report", "binarize.report.data"),

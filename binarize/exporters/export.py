@@ -36,6 +36,7 @@ FORMATS: Mapping[str, str] = {
     "pt2": ".pt2",
     "c": ".c",
 }
+"""Format -> how the file's name ends where the user names none."""
 # Format -> the file in this folder that writes it.
 _WRITERS = {
     "c": "c.write",
@@ -44,7 +45,6 @@ _WRITERS = {
     "pt2": "pt2",
     "qonnx": "onnx.qonnx",
 }
-"""Format -> how the file's name ends where the user names none."""
 
 # Formats whose modules need more than torch -> the extra that installs it.
 _EXTRAS = {"onnx": "onnx", "qonnx": "onnx", "openvino": "openvino"}

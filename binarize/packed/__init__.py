@@ -14,3 +14,5 @@ file/          the file packed.safetensors
 fused/         the fast form of a packed model
 graph/         a packed model's graph as data: operators and modules of closed lists, made into a model without its class
 """
+
+import binarize.kernels.operators  # noqa: F401  registers the operators of packed layers

@@ -21,6 +21,7 @@ from binarize.bench.timing import interleaved, peak_bytes
 from binarize.errors import CaptureError, UsageError
 from binarize.kernels import variants as kernels
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.modes import torch_threads
 from binarize.packed.freeze import Example, freeze, pack_layers
 from binarize.packed.fused.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
@@ -99,13 +100,8 @@ def bench(
 
     Raises: UsageError, where the model has no layer that can be packed.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode(False), torch.no_grad():
-            return _bench(model, float_model.eval(), x, threads, rounds, seconds)
-    finally:
-        torch.set_num_threads(before)
+    with torch_threads(threads), torch.inference_mode(False), torch.no_grad():
+        return _bench(model, float_model.eval(), x, threads, rounds, seconds)
 
 
 def _bench(

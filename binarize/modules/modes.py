@@ -1,4 +1,4 @@
-"""A model in evaluation mode for a while, and left as it was."""
+"""A model in evaluation mode, or torch on other threads, for a while; then all is as it was."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["evaluating", "undisturbed"]
+__all__ = ["evaluating", "torch_threads", "undisturbed"]
 
 
 @contextmanager
@@ -29,3 +29,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
     devices = {p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices)), torch.inference_mode(False):
         yield
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """torch on so many threads for a while, and on as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

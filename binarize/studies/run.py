@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.convert import convert
 from binarize.errors import UsageError
+from binarize.modules.modes import torch_threads
 from binarize.schemes.recipe import Recipe
 from binarize.studies.grid.keys import RECIPE_KEYS
 from binarize.studies.grid.trial import Resources, Trial
@@ -58,12 +58,19 @@ def run_trial(trial: Trial, study: Path, resources: Resources) -> dict[str, Any]
         found: dict[str, Any] = told
         return found
     # With another number of threads sums have other last digits.
-    torch.set_num_threads(resources.threads)
+    with torch_threads(resources.threads):
+        return _carried_out(trial, study, resources, folder, again=bool(record))
+
+
+def _carried_out(
+    trial: Trial, study: Path, resources: Resources, folder: TrainingFolder, again: bool
+) -> dict[str, Any]:
+    """The result of a trial that is begun, or gone on with `again` where a checkpoint is there."""
     started = _Started(trial, study, resources)
     model, recipe, teachers = started.floating() if trial.kind == "float" else started.binary()
     images = started.images
     fit = fit_module()
-    stored = folder.open(bool(record) and folder.checkpoint.is_file(), force=True)
+    stored = folder.open(again and folder.checkpoint.is_file(), force=True)
     run = prepare(
         model,
         images.train,

@@ -75,7 +75,9 @@ def test_the_same_trial_gives_the_same_result_wherever_it_runs(
 
 def test_a_finished_trial_is_not_run_again(tmp_path: Path) -> None:
     [found] = trials(axes={"train": ["float"]}).values()
-    first = run_trial(found, tmp_path, Resources())
+    before = torch.get_num_threads()
+    first = run_trial(found, tmp_path, Resources(cpus=before + 1))
+    assert torch.get_num_threads() == before
     folder = found.home(tmp_path)
     assert not (folder / "checkpoints").exists()
     (folder / "model.safetensors").unlink()

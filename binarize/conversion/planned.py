@@ -190,6 +190,8 @@ class PlannedConversion:
             state = "none: not asked for"
         elif not self.images_given:
             state = "none: no images were given"
+        elif self.walked:
+            state = "none: the model was not run"
         else:
             state = f"none: the example input is {self.noise}"
         return replace(plan, capture={**plan.capture, "calibration": state})

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import binarize
 from binarize.cli import app
+from binarize.conversion.conversion import conversion_of
 from binarize.errors import CaptureError, NothingToBinarizeError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer
 
@@ -39,7 +40,7 @@ def test_a_model_whose_forward_raises_is_walked_and_says_why(options: dict[str, 
     report = model.report
     assert (report.capture, report.first, report.last) == ("walk", ("stem",), ("out",))
     assert report.warnings[0].startswith("module walk: the model was not run")
-    assert ("ValueError: out of order at test_walk.py" in report.warnings[0]) == bool(options)
+    assert ("ValueError: out of order at odd_nets.py" in report.warnings[0]) == bool(options)
     assert "level: module walk" in str(report)
     assert report.checks == ()
 
@@ -61,6 +62,12 @@ def test_what_the_walk_made_is_trained_where_the_model_runs_after_all(scheme: st
     model(nets.pictures(4), "sesame").square().sum().backward()
     used = [model.stem, model.body[0], model.hidden, model.out]
     assert all(layer.weight.grad.isfinite().all() and layer.weight.grad.any() for layer in used)
+
+
+def test_real_images_of_a_model_that_was_not_run_are_not_called_noise() -> None:
+    model = binarize.convert(nets.seeded(Broken), "bireal", example_input=nets.pictures(4))
+    conversion = conversion_of(model)
+    assert conversion is not None and conversion.plan.capture["calibration"] == "none: the model was not run"
 
 
 def test_saved_and_loaded_is_bit_equal(tmp_path: Path) -> None:

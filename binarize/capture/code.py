@@ -8,7 +8,7 @@ they are.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.fx.graph import CodeGen, PythonCode
 from binarize.capture.expressions import Expressions, Globals, Names, is_identifier
 from binarize.errors import RewriteError
 
-__all__ = ["Code", "EscapedCode", "code_of"]
+__all__ = ["Code", "EscapedCode", "Guard", "code_of"]
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,21 @@ class Code:
     names: Globals
 
 
-def code_of(functions: Mapping[str, torch.fx.Graph], owner: nn.Module | None = None) -> Code:
+@dataclass(frozen=True)
+class Guard:
+    """What has to be asked ahead of some steps: `check(target, args, kwargs)` with the values that the step is given."""
+
+    concerns: Callable[[torch.fx.Node], bool]
+    check: Callable[[Any, Any, Any], None]
+
+
+def code_of(
+    functions: Mapping[str, torch.fx.Graph], owner: nn.Module | None = None, guard: Guard | None = None
+) -> Code:
     """The functions of these names that run these graphs on `self`.
 
-    The same graphs give the same text. With an `owner`, everything that the graphs read of `self` must be there.
+    The same graphs give the same text. With an `owner`, everything that the graphs read of `self` must be there. With a
+    `guard`, the text asks it; the graphs do not name it.
 
     Raises: RewriteError, where a target is not there, or a name is none that Python knows.
     """
@@ -42,7 +53,8 @@ def code_of(functions: Mapping[str, torch.fx.Graph], owner: nn.Module | None = N
     taken = set().union(*(names.taken for names in locals_of.values()), functions)
     expressions = Expressions(Names(taken))
     body = [
-        _Function(name, locals_of[name], expressions, owner).tree(graph) for name, graph in functions.items()
+        _Function(name, locals_of[name], expressions, owner, guard).tree(graph)
+        for name, graph in functions.items()
     ]
     tree = ast.Module([*_wraps(functions, expressions), *body], [])
     source = ast.unparse(ast.fix_missing_locations(tree)) + "\n"
@@ -55,8 +67,12 @@ def code_of(functions: Mapping[str, torch.fx.Graph], owner: nn.Module | None = N
 class EscapedCode(CodeGen):
     """Lets a torch.fx.GraphModule have its forward made here: `graph.set_codegen(EscapedCode())`."""
 
+    def __init__(self, guard: Guard | None = None) -> None:
+        super().__init__()
+        self.guard = guard
+
     def _gen_python_code(self, nodes: Any, root_module: str, namespace: Any, **options: Any) -> PythonCode:
-        code = code_of({"forward": nodes.graph})
+        code = code_of({"forward": nodes.graph}, guard=self.guard)
         found = {name: torch if kind == "module" else value for name, (kind, value) in code.names.items()}
         return PythonCode(code.source, found, _lineno_map={})
 
@@ -100,8 +116,16 @@ def _wraps(functions: Mapping[str, torch.fx.Graph], expressions: Expressions) ->
 class _Function:
     """Writes one function."""
 
-    def __init__(self, name: str, names: Names, expressions: Expressions, owner: nn.Module | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        names: Names,
+        expressions: Expressions,
+        owner: nn.Module | None,
+        guard: Guard | None,
+    ) -> None:
         self.name, self.names, self.expressions, self.owner = name, names, expressions, owner
+        self.guard = guard
 
     def tree(self, graph: torch.fx.Graph) -> ast.FunctionDef:
         """The function as a syntax tree; every value is let go behind its last use."""
@@ -116,7 +140,7 @@ class _Function:
         for node in graph.nodes:
             if node.op == "placeholder":
                 continue
-            body += self.step(node)
+            body += [*self.question(node), *self.step(node)]
             unread = [] if node.users or node.op == "output" else [self.names.known[node]]
             freed = [*gone.get(node, []), *unread]
             if freed and node.op != "output":
@@ -153,6 +177,15 @@ class _Function:
 
     def value(self, value: Any) -> ast.expr:
         return self.expressions.value(value, self.names.known)
+
+    def question(self, node: torch.fx.Node) -> list[ast.stmt]:
+        """The call of the guard's check ahead of a step that concerns it."""
+        if self.guard is None or not self.guard.concerns(node):
+            return []
+        by_name = node.op == "call_method"
+        target = ast.Constant(str(node.target)) if by_name else self.expressions.function(node.target)
+        given = [target, self.value(tuple(node.args)), self.value(dict(node.kwargs))]
+        return [ast.Expr(ast.Call(_load(self.expressions.held(self.guard.check)), given, []))]
 
     def step(self, node: torch.fx.Node) -> list[ast.stmt]:
         if node.op == "output":

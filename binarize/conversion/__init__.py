@@ -8,6 +8,7 @@ float_twin.py     the float model of a converted one
 liveness.py       whether a converted network still depends on its input
 planned.py        a conversion that is planned and not carried out yet
 source_record.py  where a float model came from, as it is remembered
+two_values.py     whether the binarizers of a converted model give two values
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from binarize.conversion.float_names import float_names
 from binarize.conversion.float_twin import MARK, float_mark
 from binarize.conversion.liveness import measure_liveness
 from binarize.conversion.source_record import SourceRecord
+from binarize.conversion.two_values import watched_values
 from binarize.errors import BinarizeError, CheckError, UsageError, refuse_warnings
 from binarize.inputs.arguments import Images, call
 from binarize.inputs.batches import as_batches
@@ -212,10 +213,12 @@ class PlannedConversion:
         if self.walked:
             return make_report(plan, command=self.command)
         with silenced_hooks(model), evaluating(model), torch.no_grad():
-            output = call(model, self.images)
+            with watched_values(model) as not_binary:
+                output = call(model, self.images)
             checks: list[Check] = compare_outputs(
                 expected, output, fixed_sizes=self.analysis.graph.level == "meta"
             )
+            checks += not_binary
             agreement: Agreement | None = None
             measured_on = self._measured_on(data)
             live = measure_liveness(model, data or [self.images])

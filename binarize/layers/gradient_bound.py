@@ -8,11 +8,14 @@ large, and after fifty layers it is infinite.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["BOUND", "bound_gradient", "bounded"]
+from binarize.errors import UsageError
+
+__all__ = ["BOUND", "bound_gradient", "bounded", "refuse_gradient"]
 
 # No gradient of a training that works is as large; loss scaling stays below 1e6.
 BOUND = 1e12
@@ -39,3 +42,32 @@ def bounded(g: Tensor) -> Tensor:
     size = g.detach().abs().amax()
     # Not asked for as a Python number, which would wait for the device.
     return g * torch.where((size > BOUND) & size.isfinite(), BOUND / size, 1.0)
+
+
+class _Refused(torch.autograd.Function):
+    """y as it is, as a result of x that cannot be differentiated."""
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        return y.view_as(y)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+        raise UsageError(
+            "a packed, fused or frozen layer has no gradient: it is made for inference\n"
+            "  differentiate the trained model, which binarize.load gives, or run this one under torch.no_grad()"
+        )
+
+
+def refuse_gradient(y: Tensor, *inputs: Tensor | None) -> Tensor:
+    """y, computed of inputs in a way that has no gradient: whoever asks for one is told so, and gets no part of it."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        for x in inputs:
+            if x is not None and x.requires_grad:
+                refused: Tensor = _Refused.apply(x, y)
+                return refused
+    return y

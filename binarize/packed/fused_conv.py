@@ -17,6 +17,7 @@ from binarize.kernels.layout import KernelWeight
 from binarize.kernels.native import Call
 from binarize.kernels.tracing import is_recorded
 from binarize.kernels.variants import Variant
+from binarize.layers.gradient_bound import refuse_gradient
 from binarize.packed.buffers import check_device, check_there
 from binarize.packed.window import Window
 
@@ -87,6 +88,12 @@ class FusedConv(nn.Module):
         return {**self.__dict__, "_ready": {}}  # addresses are no copy's
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
+        found = self._computed(x, residual)
+        if isinstance(found, tuple):
+            return refuse_gradient(found[0], x, residual), found[1]
+        return refuse_gradient(found, x, residual)
+
+    def _computed(self, x: Tensor, residual: Tensor | None) -> Any:
         if not self.flat or not isinstance(x, Tensor) or x.layout != torch.strided:
             return self._image(x, residual)
         # The words of a layer before are taken, and those for the next one given, as they are.

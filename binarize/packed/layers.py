@@ -28,6 +28,7 @@ from binarize.kernels.bits import lower_of, pack_bits, stream_bytes
 from binarize.kernels.buffers.digest import digest_of
 from binarize.kernels.buffers.memory import place
 from binarize.kernels.tracing import is_recorded
+from binarize.layers.gradient_bound import refuse_gradient
 from binarize.layers.layer import BinaryLayer, run_parts
 from binarize.packed.buffers import check_device, check_input, check_numbers, check_there, table_shapes
 from binarize.packed.fused_conv import FusedConv
@@ -168,6 +169,7 @@ class FrozenLayer(nn.Module):
         self.keep_border()
         read = x if self.front is None else self.front(x)
         y = _laid_out_like(x, self.product(self.window.mirrored(read), output_size)).to(x.dtype)
+        y = refuse_gradient(y, read)
         return run_parts(self, x, y)
 
     def product(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:

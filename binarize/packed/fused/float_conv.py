@@ -25,6 +25,7 @@ from binarize.kernels.geometry import Geometry
 from binarize.kernels.reference import piecewise
 from binarize.kernels.tracing import is_recorded
 from binarize.kernels.variants import Variant
+from binarize.layers.gradient_bound import refuse_gradient
 from binarize.packed.buffers import check_device, check_there
 
 __all__ = ["FloatConv", "suits"]
@@ -62,7 +63,7 @@ class FloatConv(nn.Module):
         y: Tensor = torch.ops.binarize.float_conv(
             x, self.weight, self.bias, self.stride, self.padding, self.relu, self.pool, self.activation
         )
-        return y
+        return refuse_gradient(y, x)
 
 
 def suits(conv: nn.Conv2d) -> bool:

@@ -31,6 +31,7 @@ from binarize.capture.graph_model import GraphModel
 from binarize.errors import CaptureError
 from binarize.packed.fused.float_conv import FloatConv, suits
 from binarize.packed.fused_conv import FusedConv
+from binarize.packed.graph.bounds import GUARD
 from binarize.packed.layers import PackedLayer
 
 __all__ = ["fuse"]
@@ -47,6 +48,21 @@ class _Tracer(torch.fx.Tracer):
         return ours or super().is_leaf_module(m, module_qualified_name)
 
 
+class _Shapes(ShapeProp):
+    """Runs a graph on numbers step by step, as guarded as its forward."""
+
+    def run_node(self, n: Node) -> Any:
+        if GUARD.concerns(n):
+            GUARD.check(n.target, *self.fetch_args_kwargs_from_env(n))
+        return super().run_node(n)
+
+
+class _Fused(GraphModel):
+    """The graph may be that of a file."""
+
+    guard = GUARD
+
+
 def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
     """A fused copy of a packed model for inputs of the example's size (the batch may differ).
 
@@ -55,11 +71,11 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
     model = copy.deepcopy(model).eval()
     tracer = _Tracer()
     try:
-        traced = GraphModel(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
+        traced = _Fused(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
     except Exception as error:  # anything can come out of a user's forward run on proxies
         raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
     with torch.no_grad():
-        ShapeProp(traced).propagate(*example)
+        _Shapes(traced).propagate(*example)
     _drop_identities(traced)
     _fold_norms(traced)
     _take_float_convs(traced)

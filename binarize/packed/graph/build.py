@@ -22,6 +22,7 @@ from binarize.capture.methods import check_fixed
 from binarize.errors import CheckError, RewriteError, UsageError
 from binarize.kernels.tracing import is_recorded
 from binarize.packed.freeze import frozen_record, remember_frozen
+from binarize.packed.graph.bounds import GUARD
 from binarize.packed.graph.modules import make, may_hold, own_tensors
 from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY, is_path
 from binarize.packed.graph.rehearse import FOREIGN, check_memory, check_recorded
@@ -77,6 +78,7 @@ def rehearse(model: nn.Module, shapes: Sequence[Sequence[int]], held: int) -> No
 class _Packed(GraphModel):
     """Copies keep what is known of the model. A step that fails is named: the graph may be anybody's."""
 
+    guard = GUARD
     # The bytes of the file, where the model could not be run on the shapes that it records.
     unrehearsed: int | None = None
 

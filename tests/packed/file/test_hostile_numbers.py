@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from small_graph import CONTENTS, X
 
 import binarize
-from binarize.errors import CheckError, SourceError, UsageError
+from binarize.errors import CaptureError, CheckError, SourceError, UsageError
 from binarize.packed.file.format import FORMAT, _digest, read_file, write_file
 from binarize.packed.layers import Form, PackedLayer
 from binarize.packed.window import Window
@@ -139,6 +140,76 @@ def test_numbers_and_lists_that_no_tensor_shows_are_counted(
     )
     with pytest.raises(SourceError, match=r"graph: [^\n]* are expected$"):
         binarize.load_packed(path)
+
+
+# How many numbers are not 0, which is known only when the model runs.
+COUNTED: list[list[Any]] = [
+    ["tensor", TENSOR, [], {}],
+    ["function", "torch.where", [{"node": 1}], {}],
+    ["function", "operator.getitem", [{"node": 1}, 0], {}],
+    ["method", "size", [{"node": 1}, 0], {}],
+]
+POWERS = [["function", "operator.pow", [{"node": 1}, {"node": 1}], {}]] * 3
+SQUARES = [["function", "operator.mul", [{"node": 1}, {"node": 1}], {}]] * 40
+SUMS = [
+    ["function", "operator.imul", [{"node": 1}, 1 << 60], {}],
+    *[["function", "operator.imul", [{"node": 1}, {"node": 1}], {}]] * 40,
+]
+LISTED = [
+    ["function", "operator.mul", [[{"node": 1}], {"node": 1}], {}],
+    *[["function", "operator.add", [{"node": 1}, {"node": 1}], {}]] * 40,
+]
+LISTED_IN_PLACE = [
+    ["function", "operator.mul", [[{"node": 1}], {"node": 1}], {}],
+    *[["function", "operator.iadd", [{"node": 1}, {"node": 1}], {}]] * 40,
+]
+PRODUCT = [
+    ["function", "operator.mul", [[1 << 60], {"node": 1}], {}],
+    ["function", "operator.mul", [{"node": 1}, 100], {}],
+    ["function", "math.prod", [{"node": 1}], {}],
+]
+CUT = [
+    ["function", "operator.mul", [{"node": 1}, 1 << 20], {}],
+    ["tensor", TENSOR, [], {}],
+    ["method", "sum", [{"node": 1}], {}],
+    ["method", "expand", [{"node": 1}, {"node": 3}], {}],
+    ["method", "split", [{"node": 1}, 1], {}],
+]
+REPEATED = [
+    ["function", "torch.full", [[1], 1 << 40], {"dtype": {"dtype": "int64"}}],
+    ["function", "operator.mul", [[1], {"node": 1}], {}],
+]
+
+
+def without_power(index: dict[str, Any]) -> None:
+    """Leave out the argument of a fixed value, for which no model can be fused."""
+    graph = index["about"]["graph"]
+    del graph["inputs"][1]
+    graph["nodes"][1][2][0] = {"node": 2}
+
+
+@pytest.mark.parametrize(
+    "steps", [POWERS, SQUARES, SUMS, LISTED, LISTED_IN_PLACE, PRODUCT, CUT, REPEATED], ids=range(8)
+)
+def test_numbers_that_are_known_only_when_it_runs_are_bounded(steps: list[Any], path: Path) -> None:
+    change(path, lambda index: index["about"]["graph"]["nodes"].extend([*COUNTED, *steps]))
+    model = binarize.load_packed(path)
+    for again in (lambda: model, lambda: copy.deepcopy(model), lambda: pickle.loads(pickle.dumps(model))):
+        with pytest.raises(UsageError, match=r"^graph: [^\n]* are expected$"):
+            again()(X)
+    change(path, without_power)
+    model = binarize.load_packed(path)
+    with pytest.raises((UsageError, CaptureError), match=r"graph: [^\n]* are expected$"):
+        binarize.fuse(model, X)
+
+
+def test_numbers_of_an_honest_size_are_computed(path: Path) -> None:
+    change(path, lambda index: index["about"]["graph"]["nodes"].extend([*COUNTED, *POWERS[:1]]))
+    change(path, without_power)
+    model = binarize.load_packed(path)
+    for again in (binarize.load_packed(path), pickle.loads(pickle.dumps(model)), binarize.fuse(model, X)):
+        assert "check" not in str(again.graph)
+        assert again(X) == model(X) == 32**32
 
 
 def test_many_pieces_of_one_number_are_refused(path: Path) -> None:

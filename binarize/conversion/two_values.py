@@ -1,0 +1,79 @@
+"""Whether the binarizers of a converted model give two values: what makes a layer binary, whatever its rule says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from binarize.layers.layer import BinaryLayer
+from binarize.report.data import Check
+
+__all__ = ["watched_values"]
+
+_NAME = "binarizers give two values"
+
+
+@contextmanager
+def watched_values(model: nn.Module) -> Iterator[list[Check]]:
+    """While the model runs on images: a failed check for each binarizer that gives more than two values.
+
+    Those of a weight are counted in each filter, those of an input in each channel. One value is no fault here: that
+    depends on the images. An input binarizer of several bit planes gives two values in each plane.
+    """
+    failed: list[Check] = []
+    handles = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, BinaryLayer):
+            failed += _of_weight(name, layer)
+            if layer.input_binarizer is not None:
+                handles.append(layer.register_forward_pre_hook(_watch(name, failed)))
+    try:
+        yield failed
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch(name: str, failed: list[Check]) -> Any:
+    def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
+        assert isinstance(layer, BinaryLayer)
+        binarizer = cast(Any, layer.input_binarizer)
+        if hasattr(binarizer, "planes") and hasattr(binarizer, "factors"):
+            return
+        with torch.no_grad():
+            values = layer.binarized_input(args[0])
+        last = getattr(layer, "in_features", None) is not None or values.dim() < 2
+        by_channel = values.movedim(-1 if last else 1, 0).flatten(1)
+        failed.extend(_check(name, "input_binarizer", binarizer, by_channel, "a channel of the example"))
+
+    return hook
+
+
+def _of_weight(name: str, layer: BinaryLayer) -> list[Check]:
+    with torch.no_grad():
+        values, _ = layer.binarized_weight()
+    if getattr(layer, "transposed", False):
+        # (I, O / groups, ...): a filter is a column of its group.
+        grouped = values.unflatten(0, (cast(Any, layer).groups, -1)).transpose(1, 2)
+        filters = grouped.flatten(0, 1).flatten(1)
+    else:
+        filters = values.movedim(getattr(layer.weight_binarizer, "axis", 0), 0).flatten(1)
+    return _check(name, "weight_binarizer", layer.weight_binarizer, filters, "a filter")
+
+
+def _check(name: str, part: str, binarizer: nn.Module, rows: Tensor, row: str) -> list[Check]:
+    """A failed check where a row has more than two values."""
+    if not rows.numel():
+        return []
+    low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
+    wrong = ((rows != low) & (rows != high) & ~rows.isnan()).any(1)
+    if not wrong.any():
+        return []
+    found = rows[int(wrong.nonzero()[0])].unique()
+    some = ", ".join(f"{value:.4g}" for value in found[:3].tolist())
+    what = f"{name}.{part} ({type(binarizer).__name__}) gives {len(found)} values in {row}: {some}, ..."
+    return [Check(_NAME, False, f"{what}; expected two\n  name a binarizer of binarize.binarizers there")]

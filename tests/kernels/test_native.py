@@ -211,7 +211,7 @@ def test_kernels_work_in_a_forked_child_and_from_two_threads_at_once() -> None:
     program = """
 import os, sys, threading, torch
 from binarize.packed import ops
-from binarize.packed.pack import pack_bits
+from binarize.kernels.bits import pack_bits
 torch.set_num_threads(2)
 x, w = torch.randn(64, 96), torch.randn(70, 96)
 sign = lambda t: torch.where(t < 0, -1.0, 1.0)

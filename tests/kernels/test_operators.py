@@ -206,7 +206,7 @@ import sys, warnings
 sys.modules["binarize.kernels._native"] = None
 import torch
 from binarize.packed import ops
-from binarize.packed.pack import pack_bits
+from binarize.kernels.bits import pack_bits
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for _ in range(2):
@@ -235,7 +235,7 @@ converted(torch.rand(1, 16, 8, 8)).sum().backward()
 
 
 def test_variable_forces_the_reference_and_a_wrong_one_is_named() -> None:
-    program = "from binarize.packed import kernels; print(kernels.active())"
+    program = "from binarize.kernels import variants as kernels; print(kernels.active())"
     environment = {"PATH": "", "PYTHONPATH": ":".join(sys.path)}
     run = lambda name: subprocess.run(  # noqa: E731
         [sys.executable, "-c", program],

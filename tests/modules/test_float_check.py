@@ -99,7 +99,7 @@ def test_binarized_modules_are_refused() -> None:
     layer = BinaryLinear.from_float(
         nn.Linear(2, 2), weight_binarizer=xnor.ScaledSign(), input_binarizer=bnn.SteSign()
     )
-    with pytest.raises(SourceError, match=r"already binarized: 0 is binarize\.layers\.BinaryLinear"):
+    with pytest.raises(SourceError, match=r"already binarized: 0 is binarize\.layers\.linear\.BinaryLinear"):
         load(nn.Sequential(layer))
 
 

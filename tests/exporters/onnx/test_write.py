@@ -295,7 +295,7 @@ def test_what_cannot_be_expressed_is_refused_by_name(
 def test_without_onnxruntime_the_message_says_what_to_install(
     format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in sys.modules if name.startswith("binarize.export.")]:
+    for name in [name for name in sys.modules if name.startswith("binarize.exporters.onnx.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"onnxruntime.*try: pip install 'torch-binarize\[onnx\]'"):

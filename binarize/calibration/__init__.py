@@ -7,6 +7,6 @@ result.py       what was done, as data and in words
 settle.py       one pass that does all of this where each layer stands
 signs.py        signs of a filter by coordinate descent on its Gram matrix
 sites.py        which values of the float and the binary model are compared
-steps.py        a few hundred steps of Adam on one layer
+steps.py        a few hundred steps of Adam, on one layer or on all parts together
 thresholds.py   thresholds and levels of binary inputs
 """

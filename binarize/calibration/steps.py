@@ -1,4 +1,4 @@
-"""A few hundred steps of Adam on one layer, so that its output comes nearer to the float layer's.
+"""A few hundred steps of Adam, on one layer or on all parts together, towards what the float model gives.
 
     loss = |relu(y) - relu(t)|^2 + 0.1 |y - t|^2        where the float model has a ReLU there, over the variance of t
 

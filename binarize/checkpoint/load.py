@@ -1,4 +1,4 @@
-"""A converted model on disk: written atomically, read back bit-equal, without running code from any file.
+"""A converted model read from disk: bit-equal, and without running code from any file.
 
     model.safetensors   latent float weights, one entry per tensor, tied tensors once
     binarize.json       format version, source, resolved plan, seed, versions, command line, fingerprint

@@ -1,4 +1,4 @@
-"""A copy of a module without its data: same classes, shapes and dtypes, parameters on the meta device."""
+"""Copies of a model: with weights of its own, or without data, its parameters on the meta device."""
 
 from __future__ import annotations
 

@@ -215,10 +215,10 @@ class PlannedConversion:
         with silenced_hooks(model), evaluating(model), torch.no_grad():
             with watched_values(model) as not_binary:
                 output = call(model, self.images)
+            plan = replace(plan, warnings=(*plan.warnings, *not_binary))
             checks: list[Check] = compare_outputs(
                 expected, output, fixed_sizes=self.analysis.graph.level == "meta"
             )
-            checks += not_binary
             agreement: Agreement | None = None
             measured_on = self._measured_on(data)
             live = measure_liveness(model, data or [self.images])

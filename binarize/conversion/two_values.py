@@ -10,35 +10,33 @@ import torch
 from torch import Tensor, nn
 
 from binarize.layers.layer import BinaryLayer
-from binarize.report.data import Check
 
 __all__ = ["watched_values"]
 
-_NAME = "binarizers give two values"
-
 
 @contextmanager
-def watched_values(model: nn.Module) -> Iterator[list[Check]]:
-    """While the model runs on images: a failed check for each binarizer that gives more than two values.
+def watched_values(model: nn.Module) -> Iterator[list[str]]:
+    """While the model runs on images: a warning for each binarizer that gives more than two values.
 
     Those of a weight are counted in each filter, those of an input in each channel. One value is no fault here: that
-    depends on the images. An input binarizer of several bit planes gives two values in each plane.
+    depends on the images. An input binarizer of several bit planes gives two values in each plane. A warning and no
+    failed check: to leave out one part of a scheme on purpose is an experiment that people make.
     """
-    failed: list[Check] = []
+    found: list[str] = []
     handles = []
     for name, layer in model.named_modules():
         if isinstance(layer, BinaryLayer):
-            failed += _of_weight(name, layer)
+            found += _of_weight(name, layer)
             if layer.input_binarizer is not None:
-                handles.append(layer.register_forward_pre_hook(_watch(name, failed)))
+                handles.append(layer.register_forward_pre_hook(_watch(name, found)))
     try:
-        yield failed
+        yield found
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _watch(name: str, failed: list[Check]) -> Any:
+def _watch(name: str, found: list[str]) -> Any:
     def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
         assert isinstance(layer, BinaryLayer)
         binarizer = cast(Any, layer.input_binarizer)
@@ -48,12 +46,12 @@ def _watch(name: str, failed: list[Check]) -> Any:
             values = layer.binarized_input(args[0])
         last = getattr(layer, "in_features", None) is not None or values.dim() < 2
         by_channel = values.movedim(-1 if last else 1, 0).flatten(1)
-        failed.extend(_check(name, "input_binarizer", binarizer, by_channel, "a channel of the example"))
+        found.extend(_warning(name, "input_binarizer", binarizer, by_channel, "a channel of the example"))
 
     return hook
 
 
-def _of_weight(name: str, layer: BinaryLayer) -> list[Check]:
+def _of_weight(name: str, layer: BinaryLayer) -> list[str]:
     with torch.no_grad():
         values, _ = layer.binarized_weight()
     if getattr(layer, "transposed", False):
@@ -62,18 +60,18 @@ def _of_weight(name: str, layer: BinaryLayer) -> list[Check]:
         filters = grouped.flatten(0, 1).flatten(1)
     else:
         filters = values.movedim(getattr(layer.weight_binarizer, "axis", 0), 0).flatten(1)
-    return _check(name, "weight_binarizer", layer.weight_binarizer, filters, "a filter")
+    return _warning(name, "weight_binarizer", layer.weight_binarizer, filters, "a filter")
 
 
-def _check(name: str, part: str, binarizer: nn.Module, rows: Tensor, row: str) -> list[Check]:
-    """A failed check where a row has more than two values."""
+def _warning(name: str, part: str, binarizer: nn.Module, rows: Tensor, row: str) -> list[str]:
+    """A warning where a row has more than two values."""
     if not rows.numel():
         return []
     low, high = rows.amin(1, keepdim=True), rows.amax(1, keepdim=True)
     wrong = ((rows != low) & (rows != high) & ~rows.isnan()).any(1)
     if not wrong.any():
         return []
-    found = rows[int(wrong.nonzero()[0])].unique()
-    some = ", ".join(f"{value:.4g}" for value in found[:3].tolist())
-    what = f"{name}.{part} ({type(binarizer).__name__}) gives {len(found)} values in {row}: {some}, ..."
-    return [Check(_NAME, False, f"{what}; expected two\n  name a binarizer of binarize.binarizers there")]
+    values = rows[int(wrong.nonzero()[0])].unique()
+    some = ", ".join(f"{value:.4g}" for value in values[:3].tolist())
+    what = f"{name}.{part} ({type(binarizer).__name__}) gives {len(values)} values in {row}: {some}, ..."
+    return [f"{what}; a binary layer has two; name a binarizer of binarize.binarizers there"]

@@ -11,7 +11,6 @@ What is done already is read back from results/export.jsonl (delete the line to 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import logging
 import statistics
@@ -96,10 +95,10 @@ def saved(folder: Path) -> tuple[None, Any, Any]:
 def measure(source: Any, packed: Any, example: Any, format: str) -> dict[str, Any]:
     """One row."""
     from binarize.errors import BinarizeError
-    from binarize.exporters.export import FORMATS
+    from binarize.exporters.export import FORMATS, writer_of
     from binarize.exporters.theory import constants_in_theory
 
-    writer = importlib.import_module(f"binarize.export.{format}")
+    writer = writer_of(format)
     with tempfile.TemporaryDirectory() as folder:
         path, plain = Path(folder) / f"net{FORMATS[format]}", Path(folder) / "float.onnx"
         started = time.perf_counter()

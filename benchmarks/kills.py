@@ -251,7 +251,7 @@ def _prepare() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for name in ("commands.finetune", "packing", "training.fit", "export.prepare"):
+    for name in ("commands.finetune", "packed.packing", "training.fit", "exporters.prepare"):
         importlib.import_module(f"binarize.{name}")
     from binarize.calibration import progress
     from binarize.demo.digits import trained_vgg

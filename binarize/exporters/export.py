@@ -27,7 +27,7 @@ from binarize.errors import UsageError, did_you_mean, way
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["FORMATS", "Export", "Written", "check_format", "export", "place_of_export"]
+__all__ = ["FORMATS", "Export", "Written", "check_format", "export", "place_of_export", "writer_of"]
 
 FORMATS: Mapping[str, str] = {
     "onnx": ".onnx",
@@ -113,7 +113,7 @@ def export(
     check_name(target)
     if target.exists() and not force:
         raise UsageError(f"{target} exists already; {way('--force', 'force=True')} replaces it")
-    writer = _writer(format)
+    writer = writer_of(format)
     from binarize.exporters.prepare import compared
 
     ready = compared(model, example_input, source)
@@ -133,7 +133,7 @@ def check_format(format: str, option: str = "format") -> None:
         )
 
 
-def _writer(format: str) -> Any:
+def writer_of(format: str) -> Any:
     """The format's module. Raises: UsageError, where it needs what is not installed."""
     try:
         return importlib.import_module(f"binarize.exporters.{_WRITERS[format]}")

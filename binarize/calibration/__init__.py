@@ -1,6 +1,7 @@
 """What a converted model learns from unlabelled images without any training: layer by layer, in execution order.
 
 closed_form.py  scale and shift of a channel, and the classifier, by least squares
+follow.py       the sites of a model, found while it runs
 norms.py        running statistics of BatchNorm behind binary layers, anew from images
 progress.py     what an interrupted calibration had worked out
 result.py       what was done, as data and in words

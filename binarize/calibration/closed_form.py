@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.statistics import per_channel
 from binarize.binarizers.xnorpp import ChannelScale
+from binarize.calibration.sites import NORMS
 from binarize.layers.layer import BinaryLayer
 
 __all__ = [
@@ -29,8 +30,12 @@ __all__ = [
     "fit_layer",
     "fit_norm",
     "fit_with_shortcut",
+    "has_affine",
+    "keeps_statistics",
     "normalized",
+    "renew_statistics",
     "set_affine",
+    "take_statistics",
 ]
 
 Fit = Literal["least-squares", "variance"]
@@ -93,15 +98,22 @@ def channel_dim(module: nn.Module, out: Tensor) -> int:
     return 1
 
 
-def normalized(norm: nn.Module, z: Tensor) -> Tensor:
-    """The norm's output without its scale and shift; BatchNorm takes the statistics of `z` as its own from now on."""
+def take_statistics(norm: nn.Module, z: Tensor) -> None:
+    """Let the running statistics of a BatchNorm be those of `z` (N, C, ...); of any other norm there are none."""
     if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
         assert norm.running_var is not None
-        flat = z.movedim(1, 0).flatten(1)
-        if flat.shape[1] > 1:
+        count = z.numel() // z.shape[1]
+        if count > 1:  # one value a channel has no variance
             mean, _, var, _, _ = _moments(z, z, 1)
             norm.running_mean.copy_(mean)
-            norm.running_var.copy_(var * (flat.shape[1] / (flat.shape[1] - 1)))
+            norm.running_var.copy_(var * (count / (count - 1)))
+
+
+def normalized(norm: nn.Module, z: Tensor) -> Tensor:
+    """The norm's output without its scale and shift, by the statistics of `z`, which BatchNorm keeps from now on."""
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
+        take_statistics(norm, z)
+        assert norm.running_var is not None
         mean, var = (per_channel(s, z, 1) for s in (norm.running_mean, norm.running_var))
         return (z - mean) * (var + norm.eps).rsqrt()
     scale, shift = cast(Tensor, norm.weight).detach().clone(), cast(Tensor, norm.bias).detach().clone()
@@ -128,6 +140,29 @@ def fit_with_shortcut(norm: nn.Module, z: Tensor, shortcut: ChannelScale, v: Ten
     factor = (vt * uu - ut * uv) / torch.where(solvable, determinant, torch.ones_like(determinant))
     shortcut.s.data.copy_(torch.where(solvable, factor, shortcut.s.detach().to(factor.dtype)))
     _fit_normalized(norm, u, wanted - shortcut(v), "least-squares")
+
+
+def has_affine(norm: nn.Module) -> bool:
+    """Whether this is a norm with a scale and a shift."""
+    return isinstance(norm, NORMS) and norm.weight is not None and norm.bias is not None
+
+
+def keeps_statistics(norm: nn.Module) -> bool:
+    """Whether this is a BatchNorm with running statistics."""
+    return isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
+
+
+def renew_statistics(norm: nn.Module, z: Tensor) -> None:
+    """Take the statistics of what a BatchNorm reads now, changing scale and shift so that its output stays the same."""
+    bn = cast(nn.modules.batchnorm._BatchNorm, norm)
+    assert bn.running_mean is not None and bn.running_var is not None
+    mean, deviation = bn.running_mean.clone(), (bn.running_var + bn.eps).sqrt()
+    take_statistics(norm, z)
+    if not has_affine(norm):
+        return
+    scale = bn.weight.detach() * (bn.running_var + bn.eps).sqrt() / deviation
+    shift = bn.bias.detach() + bn.weight.detach() * (bn.running_mean - mean) / deviation
+    set_affine(norm, scale, shift)
 
 
 def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:

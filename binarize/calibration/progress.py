@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -22,7 +23,10 @@ from binarize.disk.seal import is_sealed, save_sealed
 from binarize.errors import CheckError, SourceError
 from binarize.sources import load_pickle_safely
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "Tick", "Watch"]
+
+# Is told what was done, how many of it, and of how many.
+Tick = Callable[[str, int, int], None]
 
 _FORMAT = 1
 # Between two writings at least, and so many times what the last one took.
@@ -119,6 +123,18 @@ class Progress:
         except SourceError:  # what it held is worked out again
             return None
         return found if _is_progress(found, self.key) else None
+
+
+def _tell_nobody(name: str, done: int, of: int) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how far a calibration is, and what keeps what it has trained."""
+
+    tick: Tick = _tell_nobody
+    progress: Progress = field(default_factory=Progress)
 
 
 def _is_progress(found: object, key: str) -> TypeGuard[dict[str, Any]]:

@@ -11,9 +11,22 @@ from torch import nn
 from binarize.layers.layer import BinaryLayer
 from binarize.planning.plan import Plan
 
-__all__ = ["Calibration", "is_fitted", "with_thresholds"]
+__all__ = ["Calibration", "Settled", "is_fitted", "with_thresholds"]
 
 _FITTED = "fitted"
+
+
+@dataclass
+class Settled:
+    """What was set, by the names of layers."""
+
+    inputs: list[str] = field(default_factory=list)
+    norms: list[str] = field(default_factory=list)
+    fitted: list[str] = field(default_factory=list)
+    # Layer -> signs changed by the search; of how many.
+    flipped: dict[str, tuple[int, int]] = field(default_factory=dict)
+    # Layer -> error over the float output's variance: (closed form, after the steps).
+    errors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ The idea of adapting a quantized layer to the float layer's output on unlabelled
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,14 +18,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.calibration.progress import Progress
-from binarize.calibration.sites import Site
+from binarize.calibration.closed_form import Fit
+from binarize.calibration.progress import Watch
+from binarize.calibration.sites import Goal, Site
 from binarize.errors import CheckError
-from binarize.inputs.arguments import Images, call
+from binarize.inputs.arguments import Images
 from binarize.inputs.batches import count, images_at
 from binarize.layers.layer import BinaryLayer
 
-__all__ = ["Steps", "reconstruct", "reconstruct_jointly", "site_output", "trained_parameters"]
+__all__ = ["Fitting", "Steps", "reconstruct", "reconstruct_jointly", "trained_parameters"]
 
 
 # Share of the error in front of the ReLU: what is cut off there still says in which direction it lies.
@@ -42,187 +44,173 @@ class Steps:
     weight_lr: float = 1e-2
 
 
-def reconstruct(
-    site: Site,
-    wanted: Tensor,
-    other: Tensor | None,
-    relu: bool,
-    steps: Steps,
-    generator: torch.Generator,
-    tick: Callable[[], None] = lambda: None,
-) -> tuple[float, float]:
-    """Train the layer's own parameters and its norm's, the norm on its running statistics: (loss before, after).
+@dataclass(frozen=True)
+class Fitting:
+    """How a model is fitted to its float model."""
 
-    `wanted` is the float model's sum, `other` what the binary model adds to the layer's output.
-    """
-    layer, x = site.layer, site.x
-    assert isinstance(layer, BinaryLayer) and x is not None
-    groups = _groups(site, steps)
-    mine = trained_parameters(site)
-    flags = {p: p.requires_grad for p in (*layer.parameters(), *_of(site.norm))}
-    for p in flags:
-        p.requires_grad_(any(p is own for own in mine))
-    scale = 1 / wanted.var().clamp_min(torch.finfo(wanted.dtype).tiny)
+    fit: Fit = "least-squares"
+    # Whether the signs of the filters are searched for.
+    signs: bool = False
+    # Of Adam on each layer.
+    steps: Steps | None = None
+    seed: int = 0
 
-    def loss_of(chosen: Tensor | slice) -> Tensor:
-        assert x is not None
-        y = site_output(site, x[chosen])
-        y = y if other is None else y + other[chosen]
-        t = wanted[chosen]
-        plain = F.mse_loss(y, t)
-        loss = F.mse_loss(y.relu(), t.relu()) + _BEFORE * plain if relu else plain
-        return loss * scale
 
-    optimizer = torch.optim.Adam(groups)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    first = slice(0, 4 * steps.batch_size)
-    try:
-        with torch.no_grad():
-            before = float(loss_of(first))
+class _Descent:
+    """Adam on latent weights and other parameters, its rates falling linearly to 0, on images drawn anew in each step."""
+
+    def __init__(
+        self,
+        latent: Iterable[nn.Parameter],
+        others: list[nn.Parameter],
+        steps: Steps,
+        generator: torch.Generator,
+    ) -> None:
+        groups: list[dict[str, Any]] = []
+        for weight in latent:
+            magnitude = max(float(weight.detach().abs().mean()), 1e-8)
+            groups.append({"params": [weight], "lr": steps.weight_lr * magnitude})
+        self.optimizer = torch.optim.Adam([*groups, {"params": others, "lr": steps.lr}])
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.steps, self.generator = steps, generator
+
+    def step(self, number: int, images: int, loss_of: Callable[[Tensor], Tensor]) -> Tensor:
+        """The loss before step `number`; `loss_of` gives it for the indices of some of so many images."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * (1 - number / self.steps.count)
+        size = min(self.steps.batch_size, images)
+        chosen = torch.randint(images, (size,), generator=self.generator)
         with torch.enable_grad():
-            for step in range(steps.count):
-                for group, rate in zip(optimizer.param_groups, rates):
-                    group["lr"] = rate * (1 - step / steps.count)
-                chosen = torch.randint(len(x), (min(steps.batch_size, len(x)),), generator=generator)
-                optimizer.zero_grad()
-                loss_of(chosen.to(x.device)).backward()
-                optimizer.step()
-                tick()
-        with torch.no_grad():
-            after = float(loss_of(first))
+            self.optimizer.zero_grad()
+            loss = loss_of(chosen)
+            loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+
+@contextmanager
+def _training(parameters: Iterable[nn.Parameter], trains: Callable[[nn.Parameter], bool]) -> Iterator[None]:
+    """Inside, those of the parameters that train have gradients; afterwards none has one, and the flags are as before."""
+    flags = {p: p.requires_grad for p in parameters}
+    try:
+        for p in flags:
+            p.requires_grad_(trains(p))
+        yield
     finally:
         for p, flag in flags.items():
             p.grad = None
             p.requires_grad_(flag)
+
+
+def reconstruct(site: Site, goal: Goal, steps: Steps, generator: torch.Generator) -> tuple[float, float]:
+    """Train the layer's own parameters and its norm's, the norm on its running statistics: (loss before, after)."""
+    layer, x = site.layer, site.x
+    assert isinstance(layer, BinaryLayer) and x is not None
+    mine = trained_parameters(site)
+    scale = 1 / goal.total.var().clamp_min(torch.finfo(goal.total.dtype).tiny)
+
+    def loss_of(chosen: Tensor | slice) -> Tensor:
+        _, y = site.value_for(x[chosen])
+        y = y if goal.other is None else y + goal.other[chosen]
+        t = goal.total[chosen]
+        plain = F.mse_loss(y, t)
+        loss = F.mse_loss(y.relu(), t.relu()) + _BEFORE * plain if goal.relu else plain
+        return loss * scale
+
+    descent = _Descent([_latent(site)], _others(site), steps, generator)
+    first = slice(0, 4 * steps.batch_size)
+    with _training((*layer.parameters(), *_of(site.norm)), lambda p: any(p is own for own in mine)):
+        with torch.no_grad():
+            before = float(loss_of(first))
+        for step in range(steps.count):
+            descent.step(step, len(x), lambda chosen: loss_of(chosen.to(x.device)))
+        with torch.no_grad():
+            after = float(loss_of(first))
     return before, after
 
 
 def trained_parameters(site: Site) -> list[nn.Parameter]:
     """What `reconstruct` changes, in a fixed order."""
-    return [*_latent(site), *_others(site)]
-
-
-def site_output(site: Site, x: Tensor) -> Tensor:
-    """The site's value for another input: the output of its norm, or of the layer without one."""
-    layer, norm = cast(nn.Module, site.layer), site.norm
-    if norm is None:
-        return cast(Tensor, layer(x))
-    if layer._modules.get("norm") is not norm:
-        return cast(Tensor, norm(layer(x)))
-    seen: list[Tensor] = []
-    handle = norm.register_forward_hook(lambda module, args, output: seen.append(output))
-    try:
-        layer(x)
-    finally:
-        handle.remove()
-    return seen[0]
+    return [_latent(site), *_others(site)]
 
 
 def _of(norm: nn.Module | None) -> list[nn.Parameter]:
     return [] if norm is None else list(norm.parameters(recurse=False))
 
 
-def _latent(site: Site) -> list[nn.Parameter]:
-    return [cast(nn.Parameter, cast(nn.Module, site.layer).weight)]
+def _latent(site: Site) -> nn.Parameter:
+    return cast(nn.Parameter, cast(nn.Module, site.layer).weight)
 
 
 def _others(site: Site) -> list[nn.Parameter]:
-    layer = cast(Any, site.layer)
+    layer = site.layer
+    assert isinstance(layer, BinaryLayer)
     parts = (layer.threshold, layer.input_binarizer, layer.weight_binarizer, layer.scale)
     others = [p for part in parts if part is not None for p in part.parameters()]
-    return others + _of(site.norm) + ([layer.bias] if layer.bias is not None else [])
-
-
-def _groups(site: Site, steps: Steps) -> list[dict[str, Any]]:
-    weights = _latent(site)
-    magnitude = float(weights[0].detach().abs().mean())
-    return [
-        {"params": weights, "lr": steps.weight_lr * max(magnitude, 1e-8)},
-        {"params": _others(site), "lr": steps.lr},
-    ]
+    bias = cast("nn.Parameter | None", layer.bias)
+    return others + _of(site.norm) + ([bias] if bias is not None else [])
 
 
 def reconstruct_jointly(
     model: nn.Module,
-    float_model: nn.Module,
     images: Images,
-    distance: Callable[[Any, Any], Tensor],
+    distance: Callable[[Images], Tensor],
     steps: Steps,
     generator: torch.Generator,
-    tick: Callable[[], None] = lambda: None,
-    progress: Progress | None = None,
+    watch: Watch,
 ) -> tuple[float, float]:
-    """Train the model, in evaluation mode, with the running statistics as they are, or go on where `progress` stands.
+    """Train the model, in evaluation mode, with the running statistics as they are, or go on where it was interrupted.
 
-    Returns (mean distance of the first tenth of the steps, of the last).
+    `distance` is that of the model from the float model on a batch.
+
+    Returns (mean distance of the first tenth of the steps, of the last). Raises: CheckError, where what was kept of an
+    interrupted calibration does not fit the model.
     """
-    groups = _groups_of_model(model, steps)
-    optimizer = torch.optim.Adam(groups)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    flags = {p: p.requires_grad for p in model.parameters()}
-    total = count(images)
-    losses: list[float] = []
-    progress = progress or Progress()
-
-    def state() -> dict[str, Any]:
-        return {
-            "model": {
-                name: value.detach().cpu().clone()
-                for name, value in model.state_dict().items()
-                if isinstance(value, Tensor)
-            },
-            "optimizer": copy.deepcopy(optimizer.state_dict()),
-            "generator": generator.get_state(),
-            "losses": list(losses),
-        }
-
-    kept = progress.joint()
-    if kept is not None:
-        try:
-            model.load_state_dict(kept["model"], strict=False)
-            optimizer.load_state_dict(kept["optimizer"])
-        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise CheckError(
-                f"the kept progress of the calibration does not fit the model: {error}\n"
-                "  remove it, and the calibration begins anew"
-            ) from error
-        generator.set_state(kept["generator"])
-        losses += kept["losses"]
-        for _ in losses:
-            tick()
-    try:
-        for p in flags:
-            p.requires_grad_(p.is_floating_point())
+    latent = {m.weight: None for m in model.modules() if isinstance(m, BinaryLayer)}
+    others = [p for p in model.parameters() if p not in latent and p.is_floating_point()]
+    descent = _Descent(cast("Iterable[nn.Parameter]", latent), others, steps, generator)
+    total, progress = count(images), watch.progress
+    losses = _resumed(model, descent, progress.joint())
+    for done in range(len(losses)):
+        watch.tick("all layers", done + 1, steps.count)
+    with _training(model.parameters(), lambda p: p.is_floating_point()):
         for step in range(len(losses), steps.count):
-            for group, rate in zip(optimizer.param_groups, rates):
-                group["lr"] = rate * (1 - step / steps.count)
-            chosen = torch.randint(total, (min(steps.batch_size, total),), generator=generator)
-            batch = images_at(images, chosen)
-            with torch.no_grad():
-                wanted = call(float_model, batch)
-            with torch.enable_grad():
-                optimizer.zero_grad()
-                loss = distance(call(model, batch), wanted)
-                loss.backward()
-            optimizer.step()
+            loss = descent.step(step, total, lambda chosen: distance(images_at(images, chosen)))
             losses.append(loss.item())
-            progress.keep_joint(state)
-            tick()
-    finally:
-        for p, flag in flags.items():
-            p.grad = None
-            p.requires_grad_(flag)
+            progress.keep_joint(lambda: _state(model, descent, losses))
+            watch.tick("all layers", step + 1, steps.count)
     few = max(1, len(losses) // 10)
     return sum(losses[:few]) / few, sum(losses[-few:]) / few
 
 
-def _groups_of_model(model: nn.Module, steps: Steps) -> list[dict[str, Any]]:
-    latent = [module.weight for module in model.modules() if isinstance(module, BinaryLayer)]
-    ours = set(latent)
-    groups: list[dict[str, Any]] = []
-    for weight in dict.fromkeys(latent):
-        assert isinstance(weight, nn.Parameter)
-        magnitude = max(float(weight.detach().abs().mean()), 1e-8)
-        groups.append({"params": [weight], "lr": steps.weight_lr * magnitude})
-    others = [p for p in model.parameters() if p not in ours and p.is_floating_point()]
-    return [*groups, {"params": others, "lr": steps.lr}]
+def _state(model: nn.Module, descent: _Descent, losses: list[float]) -> dict[str, Any]:
+    """All that `_resumed` goes on from."""
+    return {
+        "model": {
+            name: value.detach().cpu().clone()
+            for name, value in model.state_dict().items()
+            if isinstance(value, Tensor)
+        },
+        "optimizer": copy.deepcopy(descent.optimizer.state_dict()),
+        "generator": descent.generator.get_state(),
+        "losses": list(losses),
+    }
+
+
+def _resumed(model: nn.Module, descent: _Descent, kept: dict[str, Any] | None) -> list[float]:
+    """The losses of the steps that are behind, model and optimizer put where those left them.
+
+    Raises: CheckError, where that does not fit the model.
+    """
+    if kept is None:
+        return []
+    try:
+        model.load_state_dict(kept["model"], strict=False)
+        descent.optimizer.load_state_dict(kept["optimizer"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckError(
+            f"the kept progress of the calibration does not fit the model: {error}\n"
+            "  remove it, and the calibration begins anew"
+        ) from error
+    descent.generator.set_state(kept["generator"])
+    return list(kept["losses"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +26,13 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
 from binarize.calibration.closed_form import Fit
+from binarize.calibration.follow import record_targets
 from binarize.calibration.norms import reestimate
-from binarize.calibration.progress import Progress
+from binarize.calibration.progress import Progress, Tick, Watch
 from binarize.calibration.result import Calibration, is_fitted, with_thresholds
-from binarize.calibration.settle import Settled, Tick, settle
-from binarize.calibration.sites import Targets, record_targets
-from binarize.calibration.steps import Steps, reconstruct_jointly
+from binarize.calibration.settle import settle
+from binarize.calibration.sites import Targets
+from binarize.calibration.steps import Fitting, Steps, reconstruct_jointly
 from binarize.calibration.thresholds import check_calibration, set_starts
 from binarize.checkpoint.fingerprint import machine
 from binarize.conversion.checks import same_top1
@@ -133,7 +134,8 @@ def calibrate(
             if progress is not None and (steps or joint):
                 options = (fit, signs, steps, joint, seed, torch.get_num_threads())
                 kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {options}")
-            found = _fit(model, reference, batches, fit, signs, steps, joint, seed, tick, kept)
+            how = Fitting(fit, signs, Steps(steps) if steps else None, seed)
+            found = _fit(model, reference, batches, how, joint, Watch(tick, kept))
             found = replace(found, reference=words)
         name = None if opened is None else opened.name
         found = replace(found, data=name, unreadable=unreadable)
@@ -219,79 +221,55 @@ def _fit(
     model: nn.Module,
     reference: nn.Module,
     batches: list[Images],
-    fit: Fit,
-    signs: bool,
-    steps: int,
+    how: Fitting,
     joint_steps: int,
-    seed: int,
-    tick: Tick,
-    progress: Progress,
+    watch: Watch,
 ) -> Calibration:
     own = next((p.device for p in reference.parameters()), torch.device("cpu"))
     reference.to(next(model.parameters()).device)
-    generator = torch.Generator().manual_seed(seed)
     try:
         with torch.no_grad():
             images = spread_images(batches, _affordable(reference, batches))
             targets, output = record_targets(reference, lambda: call(reference, images))
-            settled = settle(
-                model,
-                lambda: call(model, images),
-                targets,
-                fit=fit,
-                signs=signs,
-                steps=Steps(steps) if steps else None,
-                classifiers=_classifiers(model, targets),
-                seed=seed,
-                tick=tick,
-                progress=progress,
-            )
+            classifiers = _classifiers(model, targets)
+            settled = settle(model, lambda: call(model, images), targets, how, classifiers, watch)
             del targets
             others = reestimate(model, batches, leave=settled.norms)
         distances = None
         if joint_steps:
-            distances = reconstruct_jointly(
-                model,
-                reference,
-                spread_images(batches, sum(count(images) for images in batches)),
-                tree_distance,
-                Steps(joint_steps),
-                generator,
-                _counting(tick, joint_steps),
-                progress,
-            )
+            every = spread_images(batches, sum(count(one) for one in batches))
+            generator = torch.Generator().manual_seed(how.seed)
+            apart = _distance(model, reference)
+            distances = reconstruct_jointly(model, every, apart, Steps(joint_steps), generator, watch)
         with torch.no_grad():
             agreement = same_top1(output, call(model, images))
     finally:
         reference.to(own)
-    return _result(batches, images, fit, settled, others, steps, joint_steps, distances, agreement)
-
-
-def _result(
-    batches: list[Images],
-    images: Images,
-    fit: Fit,
-    settled: Settled,
-    others: Iterable[str],
-    steps: int,
-    joint_steps: int,
-    distances: tuple[float, float] | None,
-    agreement: Any,
-) -> Calibration:
     return Calibration(
         images=sum(count(batch) for batch in batches),
         layers=tuple(settled.inputs),
         norms=(*settled.norms, *others),
         settled_on=count(images),
         fitted=tuple(dict.fromkeys(settled.fitted)),
-        fit=fit,
+        fit=how.fit,
         flipped=settled.flipped,
-        steps=steps,
+        steps=0 if how.steps is None else how.steps.count,
         errors=settled.errors,
         joint_steps=joint_steps,
         distance=distances,
         agreement=None if agreement is None else agreement.same_top1,
     )
+
+
+def _distance(model: nn.Module, reference: nn.Module) -> Callable[[Images], Tensor]:
+    """How far the model's outputs are from the float model's on a batch."""
+
+    def apart(batch: Images) -> Tensor:
+        with torch.no_grad():
+            wanted = call(reference, batch)
+        return tree_distance(call(model, batch), wanted)
+
+    return apart
 
 
 def _affordable(reference: nn.Module, batches: list[Images]) -> int:
@@ -323,11 +301,6 @@ def _is_comparable(reference: nn.Module, images: Images) -> bool:
     with torch.no_grad():
         leaves = pytree.tree_leaves(call(reference, images))
     return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
-
-
-def _counting(tick: Tick, of: int) -> Callable[[], None]:
-    done = iter(range(1, of + 1))
-    return lambda: tick("all layers", next(done), of)
 
 
 def record_calibration(

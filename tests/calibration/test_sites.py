@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.calibration.sites import record_targets
+from binarize.calibration.follow import record_targets
 
 
 class Residual(nn.Module):

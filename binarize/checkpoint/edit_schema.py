@@ -67,6 +67,7 @@ class _Swap(Checked):
     activation: _Activation | None
     activation_inside: bool
     channel_dim: _AXIS
+    activation_first: bool = False
 
 
 class _Open(Checked):
@@ -86,12 +87,14 @@ class _AddValue(Checked):
     after: TEXT
     value: TEXT
     activation: bool
+    summed: bool = False
 
 
 class _Operand(Checked):
     node: TEXT
     old: TEXT
     new: TEXT
+    summed: bool = False
 
 
 class _Call(Checked):

@@ -46,7 +46,7 @@ from binarize.passes.rewrite import rewrite
 from binarize.planning.plan import Plan
 from binarize.report.report import Report
 from binarize.rules.rule_set import RuleSet
-from binarize.schemes.part import Part, may_be_named
+from binarize.schemes.part import may_be_named
 from binarize.schemes.scheme import PART_SLOTS
 from binarize.sources import build
 from binarize.sources import load as load_source
@@ -160,10 +160,7 @@ def _refuse_foreign_parts(plan: Plan, folder: Path) -> None:
     That its module happens to be imported already is no word: whoever wrote the file may have counted on it.
     """
     parts = [getattr(scheme, slot) for scheme in plan.schemes.values() for slot in PART_SLOTS]
-    for edit in plan.edits:
-        inner = edit.args.get("activation")
-        for holder in (edit.args, inner if isinstance(inner, dict) else {}):
-            parts.append(Part.from_json(holder["part"]) if holder.get("part") else None)
+    parts += [part for edit in plan.edits for part in edit.parts()]
     for name in (name for part in parts if part is not None for name in part.names()):
         if not may_be_named(name):
             module = name.rpartition(".")[0]

@@ -32,6 +32,7 @@ from binarize.modules.modes import evaluating, undisturbed
 from binarize.passes.rewrite import rewrite
 from binarize.planning.make import make_plan
 from binarize.planning.plan import Decision, Plan
+from binarize.planning.record.edit_kinds import Open
 from binarize.report.data import Agreement, Check
 from binarize.report.live import MeasuredOn
 from binarize.report.report import Report, make_report
@@ -286,11 +287,11 @@ def _unheard_hooks(model: nn.Module, plan: Plan) -> list[str]:
     """A warning for the user's hooks on modules whose forward became part of the forward around them."""
     warnings = []
     for edit in plan.edits:
-        if edit.op != "open":
+        if not isinstance(edit, Open):
             continue
         prefix = f"{edit.container}." if edit.container else ""
         silent = []
-        for path in (prefix + child for child in edit.args["opened"]):
+        for path in (prefix + child for child in edit.opened):
             tables = [getattr(model.get_submodule(path), name) for name in HOOK_TABLES]
             if any(not part_of_model(hook) for table in tables for hook in table.values()):
                 silent.append(path)

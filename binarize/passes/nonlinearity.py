@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch.fx
 from torch import nn
 
 from binarize.errors import RewriteError
 from binarize.modules.places import set_everywhere
-from binarize.schemes.part import Part
+from binarize.planning.record.edit_kinds import Attach, NewActivation, Replace, ReplaceActivation
 
 __all__ = ["attach_module", "replace_activation", "replace_module"]
 
 
-def replace_module(root: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+def replace_module(root: nn.Module, edit: Replace) -> None:
     """Put the nonlinearity (or nn.Identity) where an activation module stands that only one call uses."""
-    old = root.get_submodule(path)
-    new = _like(root, path, args, old.training)
+    old = root.get_submodule(edit.container)
+    new = _like(root, edit.container, edit.new, old.training)
     # The tables of hooks themselves, so that the user's handles still remove them.
     hooks = {name: value for name, value in vars(old).items() if "hook" in name and "state_dict" not in name}
     vars(new).update(hooks)
-    set_everywhere(root, path, new)
+    set_everywhere(root, edit.container, new)
 
 
-def attach_module(root: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+def attach_module(root: nn.Module, edit: Attach) -> None:
     """Hang a new nonlinearity under a container, for an activation that was a function or shared between calls."""
-    parent, _, name = path.rpartition(".")
+    parent, _, name = edit.container.rpartition(".")
     owner = root.get_submodule(parent)
     if hasattr(owner, name):
-        raise RewriteError(f"attach: {path} exists already")
-    owner.add_module(name, _like(root, path, args, owner.training))
+        raise RewriteError(f"attach: {edit.container} exists already")
+    owner.add_module(name, _like(root, edit.container, edit.new, owner.training))
 
 
-def replace_activation(
-    graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]
-) -> None:
-    """Replace one call of an activation by a call of the module at `args["module"]`; None passes its input on."""
-    node = find_node(graph, args["node"], "replace_activation")
+def replace_activation(graph: torch.fx.Graph, edit: ReplaceActivation) -> None:
+    """Replace one call of an activation by a call of the edit's module; without one, its input is passed on."""
+    node = find_node(graph, edit.node, edit.op)
     value = node.args[0] if node.args else node.kwargs["input"]
     assert isinstance(value, torch.fx.Node)
-    if args["module"] is not None:
+    if edit.module is not None:
         with graph.inserting_after(node):
-            new = graph.create_node("call_module", relative(args["module"], path), (value,))
+            new = graph.create_node("call_module", relative(edit.module, edit.container), (value,))
         value = new
     node.replace_all_uses_with(value)
     graph.erase_node(node)
@@ -67,14 +62,12 @@ def relative(module: str, container: str) -> str:
     return module.removeprefix(f"{container}.") if container else module
 
 
-def _like(root: nn.Module, path: str, args: Mapping[str, Any], training: bool) -> nn.Module:
+def _like(root: nn.Module, path: str, said: NewActivation, training: bool) -> nn.Module:
     """The new module, on the device and in the dtype of the model around it."""
-    part = args["part"]
-    new = (
-        Part.from_json(part).build(channels=args["channels"], channel_dim=args["channel_dim"])
-        if part
-        else nn.Identity()
-    )
+    if said.part is None:
+        new: nn.Module = nn.Identity()
+    else:
+        new = said.part.build(channels=said.channels, channel_dim=said.channel_dim)
     parent = path.rpartition(".")[0]
     while True:
         parameter = next((p for p in root.get_submodule(parent).parameters() if p.is_floating_point()), None)

@@ -14,11 +14,26 @@ from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import REFUSALS, CheckError, RewriteError
 from binarize.modules.hooks import silenced_hooks
-from binarize.passes import GRAPH_PASSES, MODULE_PASSES, swap_layer
 from binarize.passes.generated import give_forward, printed_hash, source_hash
-from binarize.planning.plan import Edit, Plan
+from binarize.passes.nonlinearity import attach_module, replace_activation, replace_module
+from binarize.passes.shortcut import add_shortcut, add_value, replace_operand
+from binarize.passes.swap import swap_layer
+from binarize.planning.plan import Plan
+from binarize.planning.record.edit_kinds import (
+    AddShortcut,
+    AddValue,
+    Attach,
+    Edit,
+    Explicit,
+    GraphEdit,
+    Open,
+    Replace,
+    ReplaceActivation,
+    ReplaceOperand,
+    Swap,
+)
 
-__all__ = ["rewrite"]
+__all__ = ["edit_graph", "rewrite"]
 
 
 # What a pass raises on a model, or a plan, that the other was not made for.
@@ -34,36 +49,53 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
     Raises: RewriteError, where the module is not the one that was planned for; CheckError, where a hash differs.
     """
     for edit in plan.edits:
-        if edit.op == "explicit":
-            with _fitting(edit):
+        if isinstance(edit, Explicit):
+            with _fitting(edit.op, edit.container):
                 _make_explicit(module, edit.container)
     # Traced while every layer is still float: the plan's node names were taken from such a trace, without hooks.
     graphs: dict[str, torch.fx.Graph] = {}
     with silenced_hooks(module):
         for edit in plan.edits:
-            if edit.op == "open":
-                with _fitting(edit):
-                    graphs[edit.container] = _open(module, edit.container, edit.args)
+            if isinstance(edit, Open):
+                with _fitting(edit.op, edit.container):
+                    graphs[edit.container] = _open(module, edit)
     for edit in plan.edits:
-        with _fitting(edit):
+        with _fitting(edit.op, edit.container):
             _carry_out(module, edit, plan, graphs)
     return _generate(module, graphs, plan.capture.get("sources") or {})
 
 
 def _carry_out(module: nn.Module, edit: Edit, plan: Plan, graphs: Mapping[str, torch.fx.Graph]) -> None:
-    if edit.op == "swap":
-        swap_layer(module, edit.container, edit.args, plan.schemes[edit.args["scheme"]])
-    elif edit.op in MODULE_PASSES:
-        MODULE_PASSES[edit.op](module, edit.container, edit.args)
-    elif edit.op in GRAPH_PASSES:
-        container = module.get_submodule(edit.container)
-        GRAPH_PASSES[edit.op](graphs[edit.container], container, edit.container, edit.args)
-    elif edit.op not in ("explicit", "open"):
-        raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
+    match edit:
+        case Explicit() | Open():
+            pass  # done before
+        case Swap():
+            swap_layer(module, edit, plan.schemes[edit.scheme])
+        case Replace():
+            replace_module(module, edit)
+        case Attach():
+            attach_module(module, edit)
+        case AddShortcut() | AddValue() | ReplaceOperand() | ReplaceActivation():
+            edit_graph(graphs[edit.container], module.get_submodule(edit.container), edit)
+        case _:
+            raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
+
+
+def edit_graph(graph: torch.fx.Graph, container: nn.Module, edit: GraphEdit) -> None:
+    """Carry out an edit on the graph of its container."""
+    match edit:
+        case AddShortcut():
+            add_shortcut(graph, container, edit)
+        case AddValue():
+            add_value(graph, container, edit)
+        case ReplaceOperand():
+            replace_operand(graph, container, edit)
+        case ReplaceActivation():
+            replace_activation(graph, edit)
 
 
 @contextmanager
-def _fitting(edit: Edit) -> Iterator[None]:
+def _fitting(op: str, path: str) -> Iterator[None]:
     """Around an edit: a model that lacks what the edit names, or has it in another form, is a RewriteError.
 
     A plan of ours fits the model it was made for; one from a file may be any, beside any model.
@@ -74,7 +106,7 @@ def _fitting(edit: Edit) -> Iterator[None]:
         raise
     except _MISFITS as error:
         text = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) and error.args else str(error)
-        place = f"{edit.op} {edit.container or 'the model'}"
+        place = f"{op} {path or 'the model'}"
         raise RewriteError(f"{place}: {text or type(error).__name__}") from error
 
 
@@ -85,13 +117,12 @@ def _make_explicit(module: nn.Module, path: str) -> None:
     make_explicit(attention)
 
 
-def _open(module: nn.Module, path: str, args: Mapping[str, object]) -> torch.fx.Graph:
-    opened, concrete = args["opened"], args["concrete"]
-    assert isinstance(opened, (list, tuple)) and isinstance(concrete, dict)
+def _open(module: nn.Module, edit: Open) -> torch.fx.Graph:
     try:
-        graph = trace_container(module.get_submodule(path), concrete, opened)
+        graph = trace_container(module.get_submodule(edit.container), edit.concrete, edit.opened)
     except (TraceError, AttributeError) as error:
-        raise RewriteError(f"container {path or 'the model'} cannot be opened as planned: {error}") from error
+        where = edit.container or "the model"
+        raise RewriteError(f"container {where} cannot be opened as planned: {error}") from error
     hold_methods(graph)
     return graph
 
@@ -102,7 +133,7 @@ def _generate(
     """Give every opened container its new forward, and compare with the hashes that were saved, if there are any."""
     hashes, printed = {}, {}
     for path, graph in graphs.items():
-        with _fitting(Edit(path, "forward")):
+        with _fitting("forward", path):
             container = module.get_submodule(path)
             methods = take_methods(graph, container)
             hashes[path] = source_hash(give_forward(container, graph, methods))

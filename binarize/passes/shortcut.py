@@ -8,62 +8,72 @@ after    x ── layer ── norm ── (+) [─ act ]─ users
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch.fx
 from torch import nn
 
 from binarize.passes.nonlinearity import find_node, relative
+from binarize.planning.record.edit_kinds import AddShortcut, AddValue, ReplaceOperand
 
 __all__ = ["add_shortcut", "add_value", "replace_operand"]
 
 
-def add_shortcut(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+# Where a node's `meta` keeps what its readers get since a shortcut was added behind it.
+_SUM = "binarize_sum"
+
+
+def add_shortcut(graph: torch.fx.Graph, container: nn.Module, edit: AddShortcut) -> None:
     """Add `layer.shortcut(x)` behind a node, x being the layer's own input."""
-    after = find_node(graph, args["after"], "add_shortcut")
-    site = find_node(graph, args["source_of"], "add_shortcut")
+    after = find_node(graph, edit.after, edit.op)
+    site = find_node(graph, edit.source_of, edit.op)
     source = site.args[0] if site.args else next(iter(site.kwargs.values()))
     assert isinstance(source, torch.fx.Node)
     _keep_value(graph, container, source)
     with graph.inserting_after(after):
-        carried = graph.create_node("call_module", relative(f"{args['layer']}.shortcut", path), (source,))
-    _add(graph, path, after, carried, args)
+        path = relative(f"{edit.layer}.shortcut", edit.container)
+        carried = graph.create_node("call_module", path, (source,))
+    _add(graph, after, carried, edit)
 
 
-def add_value(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+def add_value(graph: torch.fx.Graph, container: nn.Module, edit: AddValue) -> None:
     """Add the value of another node behind a node; what computes that value is moved in front where it stands later."""
-    after = find_node(graph, args["after"], "add_value")
-    value = find_node(graph, args["value"], "add_value")
+    after = find_node(graph, edit.after, edit.op)
+    value = _value(graph, edit.value, edit)
     _keep_value(graph, container, value)
     _hoist(graph, value, after)
-    _add(graph, path, after, value, args)
+    _add(graph, after, value, edit)
 
 
-def replace_operand(graph: torch.fx.Graph, container: nn.Module, path: str, args: Mapping[str, Any]) -> None:
+def replace_operand(graph: torch.fx.Graph, container: nn.Module, edit: ReplaceOperand) -> None:
     """Let an outer add take the last real value in place of the block's shortcut, which went to the first layer."""
-    node = find_node(graph, args["node"], "replace_operand")
-    old, new = (
-        find_node(graph, args["old"], "replace_operand"),
-        find_node(graph, args["new"], "replace_operand"),
-    )
+    node, old = find_node(graph, edit.node, edit.op), find_node(graph, edit.old, edit.op)
+    new = _value(graph, edit.new, edit)
     _keep_value(graph, container, new)
     node.replace_input_with(old, new)
     if node.target is operator.iadd and node.args[0] is new:
         node.target = operator.add
 
 
+def _value(graph: torch.fx.Graph, name: str, edit: AddValue | ReplaceOperand) -> torch.fx.Node:
+    """The node of that name, or the sum that its readers get by now."""
+    node = find_node(graph, name, edit.op)
+    return cast(torch.fx.Node, node.meta.get(_SUM, node)) if edit.summed else node
+
+
 def _add(
-    graph: torch.fx.Graph, path: str, after: torch.fx.Node, value: torch.fx.Node, args: Mapping[str, Any]
+    graph: torch.fx.Graph, after: torch.fx.Node, value: torch.fx.Node, edit: AddShortcut | AddValue
 ) -> None:
     later = value if value in _nodes_behind(after) else after
     with graph.inserting_after(later):
         total = graph.create_node("call_function", operator.add, (after, value))
     result = total
-    if args["activation"]:
+    if edit.activation:
         with graph.inserting_after(total):
-            result = graph.create_node("call_module", relative(f"{args['layer']}.activation", path), (total,))
+            path = relative(f"{edit.layer}.activation", edit.container)
+            result = graph.create_node("call_module", path, (total,))
     after.replace_all_uses_with(result, delete_user_cb=lambda user: user not in (total, value))
+    after.meta[_SUM] = result
 
 
 def _out_of_place(function: Any) -> Any:

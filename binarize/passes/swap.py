@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -14,47 +13,47 @@ from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold
-from binarize.layers.shortcuts import ShortcutSpec
 from binarize.modules.places import set_everywhere
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
+from binarize.planning.record.edit_kinds import NewActivation, Swap
+from binarize.planning.record.origin import Origin
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
 
 __all__ = ["swap_layer"]
 
 
-def swap_layer(root: nn.Module, path: str, args: Mapping[str, Any], scheme: Scheme) -> None:
-    """Replace the layer at `path`, and wherever else the model holds the same object."""
-    old = root.get_submodule(path)
+def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
+    """Replace the layer that the edit names, and wherever else the model holds the same object."""
+    old = root.get_submodule(edit.container)
     cls = binary_class(old)
     if cls is None:
-        raise RewriteError(f"swap: {path} is a {type(old).__name__}, which has no binary class")
-    dim = int(args["channel_dim"])
+        raise RewriteError(f"swap: {edit.container} is a {type(old).__name__}, which has no binary class")
+    dim = edit.channel_dim
     in_channels, out_channels = _channels(old)
     weight = _build(scheme.weight, channels=out_channels, axis=1 if getattr(old, "transposed", False) else 0)
     binarizer = _build(scheme.input, channels=in_channels, channel_dim=dim)
-    norm = new_norm(args["norm"], out_channels) if args["norm"] else None
+    norm = new_norm(edit.norm, out_channels) if edit.norm else None
     new: BinaryLayer = cls.from_float(
         old,
         weight_binarizer=weight or nn.Identity(),
         input_binarizer=binarizer,
-        threshold=_in_front(args, in_channels, dim),
+        threshold=_in_front(edit, in_channels),
         scale=_build(scheme.scale, channels=out_channels, channel_dim=dim),
         norm=norm,
-        shortcut=_shortcut(old, args, in_channels, out_channels),
-        activation=_activation(args),
+        shortcut=_shortcut(old, edit, in_channels, out_channels),
+        activation=_activation(edit.activation),
         pad_value=scheme.pad_value,
     )
-    new.shortcut_inside = bool(args["shortcut_inside"])
-    new.activation_inside = bool(args["activation_inside"])
+    new.shortcut_inside, new.activation_inside = edit.shortcut_inside, edit.activation_inside
     if isinstance(new.weight_binarizer, StochasticSign):
         new.weight_binarizer.start(new.real_weight())
     if norm is not None:
         start_variance(new, norm)
-    if args["threshold"] is not None:
-        _start_threshold(root, new, in_channels, args["threshold"])
-    for place in set_everywhere(root, path, new):
+    if edit.threshold is not None:
+        _start_threshold(root, new, in_channels, edit.threshold)
+    for place in set_everywhere(root, edit.container, new):
         leave_fast_path(root, place)
 
 
@@ -71,36 +70,29 @@ def _build(part: Part | None, **context: object) -> nn.Module | None:
     return part.build(**context) if part is not None else None
 
 
-def _in_front(args: Mapping[str, Any], in_channels: int, dim: int) -> nn.Module | None:
+def _in_front(edit: Swap, in_channels: int) -> nn.Module | None:
     """What stands between the layer's input and its sign: XNOR-Net's norm, or a threshold."""
-    if args["input_norm"]:
-        return new_norm(args["input_norm"], in_channels)
-    if args["threshold"] is not None and not args["own_threshold"]:
-        return Threshold(in_channels, dim)
+    if edit.input_norm:
+        return new_norm(edit.input_norm, in_channels)
+    if edit.threshold is not None and not edit.own_threshold:
+        return Threshold(in_channels, edit.channel_dim)
     return None
 
 
-def _shortcut(
-    old: nn.Module, args: Mapping[str, Any], in_channels: int, out_channels: int
-) -> nn.Module | None:
-    if args["shortcut"] is None:
+def _shortcut(old: nn.Module, edit: Swap, in_channels: int, out_channels: int) -> nn.Module | None:
+    if edit.shortcut is None:
         return None
-    ndim = len(getattr(old, "kernel_size", ()))
-    if ndim == 0 and args["channel_dim"] == 1:
-        ndim = 0  # (N, C): the last axis is the only one
-    return ShortcutSpec.from_json(args["shortcut"]).build(in_channels, out_channels, ndim)
+    # A linear layer has no spatial axes.
+    return edit.shortcut.build(in_channels, out_channels, len(getattr(old, "kernel_size", ())))
 
 
-def _activation(args: Mapping[str, Any]) -> nn.Module | None:
-    change = args["activation"]
-    if change is None or change["part"] is None:
+def _activation(said: NewActivation | None) -> nn.Module | None:
+    if said is None or said.part is None:
         return None
-    return Part.from_json(change["part"]).build(
-        channels=change["channels"], channel_dim=change["channel_dim"]
-    )
+    return said.part.build(channels=said.channels, channel_dim=said.channel_dim)
 
 
-def _start_threshold(root: nn.Module, layer: BinaryLayer, channels: int, origin: Mapping[str, Any]) -> None:
+def _start_threshold(root: nn.Module, layer: BinaryLayer, channels: int, origin: Origin) -> None:
     """Start the threshold where the origin promises the mean of each channel."""
     moments = promised(root, origin)
     module = layer.threshold if isinstance(layer.threshold, Threshold) else layer.input_binarizer

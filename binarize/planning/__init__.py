@@ -10,4 +10,5 @@ parts.py        what each binary layer carries
 plan.py         the plan: one decision with a reason per layer, and the resolved edits
 shortcuts.py    where real values go around binary layers
 thresholds.py   what the parameters of a model tell about the values in front of a layer
+record/         what a plan records beside its decisions: edits, origins
 """

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from binarize.analysis.flow import Flow
 from binarize.capture.leaves import CONVOLUTIONS
+from binarize.planning.record.edit_kinds import NewActivation
 from binarize.rules.rule_set import Rule
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
@@ -68,10 +69,10 @@ class ActivationChange:
             values = torch.linspace(-4, 4, 9).unsqueeze(1).expand(9, self.channels)
             return bool((self.part.build(channels=self.channels, channel_dim=1)(values) >= 0).all())
 
-    def to_json(self) -> dict[str, Any]:
-        """What a pass needs to build the new module."""
-        part = self.part.to_json() if self.part is not None else None
-        return {"part": part, "channels": self.channels, "channel_dim": self.channel_dim}
+    @property
+    def new(self) -> NewActivation:
+        """The module that takes its place."""
+        return NewActivation(self.part, self.channels, self.channel_dim)
 
 
 def change_activations(

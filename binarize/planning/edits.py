@@ -10,7 +10,17 @@ from binarize.analysis.analyse import Analysis
 from binarize.analysis.flow import Flow
 from binarize.capture import Opened, TraceError, common_container, open_container
 from binarize.planning.activations import ActivationChange, Choice
-from binarize.planning.plan import Edit
+from binarize.planning.record.edit_kinds import (
+    AddShortcut,
+    AddValue,
+    Attach,
+    Edit,
+    NewActivation,
+    Open,
+    Replace,
+    ReplaceActivation,
+    ReplaceOperand,
+)
 from binarize.planning.shortcuts import ShortcutChange
 
 if TYPE_CHECKING:
@@ -55,30 +65,22 @@ class Edits:
 
     def opened(self) -> list[Edit]:
         """How each container is traced again on reload."""
-        return [
-            Edit(job.path, "open", {"opened": list(opened.opened), "concrete": opened.concrete})
-            for job, opened in self.jobs
-        ]
+        return [Open(job.path, tuple(opened.opened), dict(opened.concrete)) for job, opened in self.jobs]
 
     def swaps(self, parts: Mapping[str, LayerParts], choices: Mapping[str, Choice]) -> list[Edit]:
         """Edits that put a module at a path: binary layers, and activations that are modules of their own."""
-        edits = [
-            Edit(name, "swap", {"scheme": choices[name].scheme.name, **p.to_json()})
-            for name, p in parts.items()
-        ]
+        edits: list[Edit] = [part.swap(choices[name].scheme.name) for name, part in parts.items()]
         for node, change in self.activations.items():
             if change.path is not None and not self._moved(node):
-                edits.append(Edit(change.path, "replace", change.to_json()))
+                edits.append(Replace(change.path, change.new))
             elif change.path is None and self.homes.get(node) and change.part is not None:
                 home = self.homes[node]
                 assert home is not None
                 if not any(name == home.rpartition(".")[0] for name in parts):
-                    edits.append(Edit(home, "attach", change.to_json()))
+                    edits.append(Attach(home, change.new))
         for part in parts.values():
             if part.moved_activation is not None:
-                edits.append(
-                    Edit(part.moved_activation, "replace", {"part": None, "channels": 0, "channel_dim": 1})
-                )
+                edits.append(Replace(part.moved_activation, NewActivation(None, 0, 1)))
         return edits
 
     def _moved(self, node: int) -> bool:
@@ -107,28 +109,26 @@ class Edits:
         after = self._traced(opened, change.end)
         if change.action == "own":
             source = self._traced(opened, self.nodes[change.layer][0])
-            args = {"layer": change.layer, "after": after, "source_of": source, "activation": activation}
-            yield Edit(opened.path, "add_shortcut", args)
+            yield AddShortcut(opened.path, change.layer, after, source, activation)
         elif change.action == "value":
             value = self._traced(opened, change.value)
-            args = {"layer": change.layer, "after": after, "value": value, "activation": activation}
-            yield Edit(opened.path, "add_value", args)
+            yield AddValue(
+                opened.path, change.layer, after, value, activation, self._added_behind(change.value)
+            )
 
     def _merged(self, opened: Opened, change: ShortcutChange) -> Iterable[Edit]:
         if change.merge < 0:
             return
-        args = {
-            "node": self._traced(opened, change.merge),
-            "old": self._traced(opened, change.replaced),
-            "new": self._traced(opened, change.value),
-        }
-        yield Edit(opened.path, "replace_operand", args)
+        node, old, new = (self._traced(opened, i) for i in (change.merge, change.replaced, change.value))
+        yield ReplaceOperand(opened.path, node, old, new, self._added_behind(change.value))
+
+    def _added_behind(self, node: int) -> bool:
+        """Whether another shortcut is added behind the node, so that its readers get a sum."""
+        return any(change.end == node for change in self.shortcuts.values() if change.action != "none")
 
     def _activated(self, opened: Opened, change: ActivationChange) -> Edit:
         home = self.homes.get(change.node) if change.part is not None else None
-        return Edit(
-            opened.path, "replace_activation", {"node": self._traced(opened, change.node), "module": home}
-        )
+        return ReplaceActivation(opened.path, self._traced(opened, change.node), home)
 
     def check(self) -> None:
         """Resolve every node once, so that what cannot be named fails while there is still a way back.

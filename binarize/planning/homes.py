@@ -35,7 +35,7 @@ def house_activations(
         prefix = f"{container}." if container else ""
         owner = _producer(flow, node, names, choices, taken, prefix)
         if owner is not None:
-            parts[owner].activation = change.to_json()
+            parts[owner].activation = change.new
             edits.homes[node] = f"{owner}.activation"
             taken.add(owner)
         else:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from binarize.analysis.layer import Layer
+from binarize.planning.record.edit_kinds import NewActivation, Swap
+from binarize.planning.record.origin import Origin
 from binarize.planning.shortcuts import ShortcutChange
 
 __all__ = ["LayerParts"]
@@ -19,11 +20,11 @@ class LayerParts:
     shortcut: ShortcutChange
     norm: str | None = None
     input_norm: str | None = None
-    # None, or what the threshold starts from (see thresholds.py).
-    threshold: dict[str, Any] | None = None
+    # None, or what the threshold starts from.
+    threshold: Origin | None = None
     # Whether the input binarizer holds the per-channel threshold itself (RSign).
     own_threshold: bool = False
-    activation: dict[str, Any] | None = None
+    activation: NewActivation | None = None
     activation_inside: bool = False
     shortcut_inside: bool = False
     # Path of an activation inside a norm (BatchNormAct2d.act) that moved behind the new add.
@@ -35,20 +36,21 @@ class LayerParts:
     extra_params: int = 0
     bitplanes: int = 1
 
-    def to_json(self) -> dict[str, Any]:
-        """What the swap pass needs."""
-        own = self.shortcut.action == "own" and self.shortcut.spec is not None
-        return {
-            "norm": self.norm,
-            "input_norm": self.input_norm,
-            "threshold": self.threshold,
-            "own_threshold": self.own_threshold,
-            "shortcut": self.shortcut.spec.to_json() if own and self.shortcut.spec is not None else None,
-            "shortcut_inside": self.shortcut_inside,
-            "activation": self.activation,
-            "activation_inside": self.activation_inside,
-            "channel_dim": channel_dim_of(self.layer),
-        }
+    def swap(self, scheme: str) -> Swap:
+        """The edit that puts the layer with these parts in place."""
+        return Swap(
+            self.layer.name,
+            scheme,
+            norm=self.norm,
+            input_norm=self.input_norm,
+            threshold=self.threshold,
+            own_threshold=self.own_threshold,
+            shortcut=self.shortcut.spec if self.shortcut.action == "own" else None,
+            shortcut_inside=self.shortcut_inside,
+            activation=self.activation,
+            activation_inside=self.activation_inside,
+            channel_dim=channel_dim_of(self.layer),
+        )
 
 
 def channel_dim_of(layer: Layer) -> int:

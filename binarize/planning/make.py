@@ -16,7 +16,8 @@ from binarize.planning.activations import ActivationChange, Choice, change_activ
 from binarize.planning.edits import Edits, open_containers
 from binarize.planning.layer_parts import LayerParts
 from binarize.planning.parts import choose_parts
-from binarize.planning.plan import Decision, Edit, Plan
+from binarize.planning.plan import Decision, Plan
+from binarize.planning.record.edit_kinds import Edit, Explicit
 from binarize.planning.shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules.bind import bind
 from binarize.rules.rule_set import Rule, RuleSet
@@ -64,7 +65,7 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
 def _explicit(analysis: Analysis, choices: Mapping[str, Choice]) -> list[Edit]:
     """The attentions of which a projection is binarized."""
     paths = dict.fromkeys(explicit_for(name, analysis.flow.modules) for name in choices)
-    return [Edit(path, "explicit") for path in paths if path is not None]
+    return [Explicit(path) for path in paths if path is not None]
 
 
 def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decision], dict[str, Choice]]:

@@ -13,8 +13,10 @@ from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.edits import Edits
 from binarize.planning.homes import house_activations
 from binarize.planning.layer_parts import LayerParts, channel_dim_of
+from binarize.planning.record.edit_kinds import NewActivation
 from binarize.planning.shortcuts import ShortcutChange
 from binarize.planning.thresholds import Origins, choose_threshold, unknown_threshold
+from binarize.schemes.part import Part
 
 __all__ = ["choose_parts"]
 
@@ -161,12 +163,12 @@ def _move_norm_activation(
     channels = flow.shape(end)[1]
     change = activations.get(end)
     if change is not None:
-        part.activation = change.to_json() if change.part is not None else None
+        part.activation = change.new if change.part is not None else None
         return
     module = flow.module(end)
     assert module is not None
     kind = type(module.act)
-    part.activation = {"part": f"torch.nn.{kind.__name__}", "channels": channels, "channel_dim": 1}
+    part.activation = NewActivation(Part(f"torch.nn.{kind.__name__}"), channels, 1)
 
 
 def _act_inside(
@@ -185,11 +187,7 @@ def _act_inside(
     following = {flow.kinds[user] for user in flow.users[site]}
     if dropped and not following & {"activation", "norm", "norm_act", "add", "output"}:
         dim = channel_dim_of(part.layer)
-        part.activation = {
-            "part": choice.scheme.nonlinearity.to_json(),
-            "channels": part.layer.out_channels,
-            "channel_dim": dim,
-        }
+        part.activation = NewActivation(choice.scheme.nonlinearity, part.layer.out_channels, dim)
         part.activation_inside = True
         part.activation_word += f", {choice.scheme.nonlinearity.name} behind the new norm"
 

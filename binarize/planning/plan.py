@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from binarize.analysis.layer import Layer
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.planning.record.edit_kinds import Edit, edit_from_json
 from binarize.rules.rule_set import Unmatched
 from binarize.schemes.scheme import Scheme
 
-__all__ = ["UNKNOWN_START", "Decision", "Edit", "Plan", "Unmatched"]
+__all__ = ["UNKNOWN_START", "Decision", "Plan", "Unmatched"]
 
 # How a decision's threshold ends where nothing tells the mean of the input before an image was seen.
 UNKNOWN_START = "0 until calibrated"
@@ -57,22 +58,6 @@ class Decision:
     def binary(self) -> bool:
         """Whether the layer is binarized."""
         return self.action == "binarize"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """One resolved change: replayed on reload, never matched again.
-
-    `container` is the path of the module it is made in; `op` names the operation (see passes/); `args` are JSON values.
-    """
-
-    container: str
-    op: str
-    args: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The edit as JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -139,7 +124,7 @@ class Plan:
                 name=data["name"],
                 source=data["source"],
                 decisions=tuple(_decision(item) for item in data["decisions"]),
-                edits=tuple(Edit(**item) for item in data["edits"]),
+                edits=tuple(map(edit_from_json, data["edits"])),
                 schemes={name: Scheme.from_json(name, item) for name, item in data["schemes"].items()},
                 unmatched=tuple(
                     Unmatched(**{**item, "nearest": tuple(item["nearest"])}) for item in data["unmatched"]

@@ -1,19 +1,10 @@
-"""What the parameters of a model tell about the values in front of a layer, before any image is seen.
-
-An *origin* is a tree of JSON values that `binarize.passes.moments` turns into means and variances per channel:
-
-    {"norm": "features.1", "activation": "relu", "window": 4, "factor": 1.0}    a norm or a layer without one, what follows it
-    {"terms": [...], "op": "add", "activation": "relu", "window": 1, "factor": 1.0}    a sum of such
-
-"concat" joins the channels of its terms, "repeat" and "mean" do with the channels of one what a shortcut does: `times`.
-"""
+"""What the parameters of a model tell about the values in front of a layer, before any image is seen."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -21,24 +12,20 @@ from binarize.analysis.flow import Flow
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.activations import EXCHANGES, ActivationChange
 from binarize.planning.plan import UNKNOWN_START
+from binarize.planning.record.origin import UNKNOWN, Join, Origin
 from binarize.schemes.part import Part
 
 __all__ = [
     "KNOWN_ACTIVATIONS",
-    "NOTHING",
     "Origins",
     "ThresholdChoice",
     "choose_threshold",
-    "first_path",
     "max_window",
     "tells",
     "unknown_threshold",
 ]
 
 
-# The origin of values of which nothing is known.
-NOTHING: Mapping[str, Any] = {"norm": None, "activation": "", "window": 1, "factor": 1.0}
-_PLAIN: Mapping[str, Any] = {"activation": "", "window": 1, "factor": 1.0}
 # Activations whose moments are known.
 KNOWN_ACTIVATIONS = frozenset(
     {
@@ -67,9 +54,9 @@ class Origins:
         shortcuts: Mapping[int, tuple[int, ShortcutSpec]],
     ) -> None:
         self.flow, self.changed, self.norms, self.shortcuts = flow, changed, norms, shortcuts
-        self._known: dict[int, dict[str, Any] | None] = {}
+        self._known: dict[int, Origin | None] = {}
 
-    def in_front(self, site: int) -> dict[str, Any] | None:
+    def in_front(self, site: int) -> Origin | None:
         """The origin of a layer's input; None where nothing tells it. Layers are asked about in execution order."""
         # In order, so that no chain of adds is followed deeper than to the one before.
         for i in range(len(self._known), site):
@@ -77,7 +64,7 @@ class Origins:
         inputs = self.flow.data_inputs[site]
         return self.behind(inputs[0]) if inputs else None
 
-    def behind(self, i: int) -> dict[str, Any] | None:
+    def behind(self, i: int) -> Origin | None:
         """The origin of what a node yields; None where nothing tells it."""
         if i not in self._known:
             # Should the value ever depend on itself, that is not known.
@@ -85,7 +72,7 @@ class Origins:
             self._known[i] = self._followed(i)
         return self._known[i]
 
-    def _followed(self, i: int) -> dict[str, Any] | None:
+    def _followed(self, i: int) -> Origin | None:
         flow, activation, window, factor, flattened = self.flow, "", 1, 1.0, False
         while True:
             kind = flow.kinds[i]
@@ -96,18 +83,22 @@ class Origins:
                 activation = flow.activation_name(i)
                 if activation not in KNOWN_ACTIVATIONS:
                     return None
-            around = {"activation": activation, "window": window, "factor": factor}
             if i in self.shortcuts or kind in ("norm", "norm_act", "site"):
                 leaf = self._leaf(i)
                 if leaf is None:
                     return None
                 carried = self._carried(*self.shortcuts[i]) if i in self.shortcuts else None
                 # What a shortcut of ours adds may be too much to follow; the norm alone tells most of it.
-                if carried is None or _size(carried) > _MOST_CARRIED:
-                    return {**leaf, **around}
-                return _joined("add", [leaf, carried], around)
+                if carried is None or carried.size > _MOST_CARRIED:
+                    found: Origin | None = leaf
+                else:
+                    found = _joined("add", [leaf, carried])
+                return found and replace(found, activation=activation, window=window, factor=factor)
             if kind in ("add", "concat"):
-                return _joined(kind, [self.behind(j) for j in flow.data_inputs[i]], around)
+                found = _joined(
+                    "add" if kind == "add" else "concat", [self.behind(j) for j in flow.data_inputs[i]]
+                )
+                return found and replace(found, activation=activation, window=window, factor=factor)
             if kind not in ("identity", "pool", "activation", "gate") or not flow.data_inputs[i]:
                 return None
             if kind == "identity":
@@ -126,21 +117,22 @@ class Origins:
     def _turns_signed(self, i: int) -> bool:
         return i in self.changed and not self.changed[i].nonnegative
 
-    def _carried(self, site: int, spec: ShortcutSpec) -> dict[str, Any] | None:
+    def _carried(self, site: int, spec: ShortcutSpec) -> Origin | None:
         """The origin of what a shortcut adds: of a projection only that its norm is new."""
         if spec.conv:
-            return {"terms": [], "op": "unit", **_PLAIN}
+            return Origin(terms=(), op="unit")
         origin = self.in_front(site)
-        for op, times in (("repeat", spec.repeat), ("mean", spec.mean)):
-            if origin is not None and times > 1:
-                origin = {"terms": [origin], "op": op, "times": times, **_PLAIN}
+        if origin is not None and spec.repeat > 1:
+            origin = Origin(terms=(origin,), op="repeat", times=spec.repeat)
+        if origin is not None and spec.mean > 1:
+            origin = Origin(terms=(origin,), op="mean", times=spec.mean)
         return origin
 
-    def _leaf(self, i: int) -> dict[str, Any] | None:
+    def _leaf(self, i: int) -> Origin | None:
         if i in self.norms:
-            return {**NOTHING, "norm": self.norms[i]}
+            return Origin(self.norms[i])
         node, module = self.flow.nodes[i], self.flow.module(i)
-        return {**NOTHING, "norm": str(node.target)} if module is not None and tells(module) else None
+        return Origin(str(node.target)) if module is not None and tells(module) else None
 
 
 def tells(module: nn.Module) -> bool:
@@ -155,11 +147,6 @@ def tells(module: nn.Module) -> bool:
     return weight.shape == bias.shape and bias.dim() == 1
 
 
-def first_path(origin: Mapping[str, Any]) -> str:
-    """The first norm or layer of an origin."""
-    return first_path(origin["terms"][0]) if origin.get("terms") else str(origin["norm"])
-
-
 def max_window(flow: Flow, i: int) -> int:
     """How many values one value behind a max pooling is chosen from; 1 for anything else."""
     op = flow.op(i).lower().replace("_", "")
@@ -171,15 +158,11 @@ def max_window(flow: Flow, i: int) -> int:
     return math.prod(tuple(int(n) for n in sizes if isinstance(n, int)))
 
 
-def _joined(op: str, terms: list[dict[str, Any] | None], around: Mapping[str, Any]) -> dict[str, Any] | None:
-    known = [term for term in terms if term is not None]
-    if not known or len(known) < len(terms) or sum(map(_size, known)) > _MOST_TERMS:
+def _joined(op: Join, terms: Sequence[Origin | None]) -> Origin | None:
+    known = tuple(term for term in terms if term is not None)
+    if not known or len(known) < len(terms) or sum(term.size for term in known) > _MOST_TERMS:
         return None
-    return {"terms": known, "op": op, **around}
-
-
-def _size(origin: Mapping[str, Any]) -> int:
-    return sum(map(_size, origin["terms"])) if origin.get("terms") else 1
+    return Origin(terms=known, op=op)
 
 
 # The largest of nine values (3x3 pooling) is positive in 99.8 % of all cases; of four, in 94 %.
@@ -191,7 +174,7 @@ class ThresholdChoice:
     """Where the sign of a layer's input changes at the start."""
 
     # What the parameters in front tell, to start from.
-    origin: dict[str, Any]
+    origin: Origin
     # Whether the input binarizer holds it itself (RSign's per channel, AdaBin's centre).
     own: bool
     words: str
@@ -212,12 +195,12 @@ def choose_threshold(
     scope = "per layer" if per_layer and not one_sided and not per_channel else "per channel"
     start = _words(origin) if origin is not None else UNKNOWN_START
     own = per_channel or (per_layer and not one_sided)
-    return ThresholdChoice(origin or dict(NOTHING), own, f"{scope}, {start}")
+    return ThresholdChoice(origin or UNKNOWN, own, f"{scope}, {start}")
 
 
 def unknown_threshold(input_part: Part | None) -> ThresholdChoice:
     """A threshold per channel for an input of which nothing is known."""
-    return ThresholdChoice(dict(NOTHING), _own_thresholds(input_part)[0], f"per channel, {UNKNOWN_START}")
+    return ThresholdChoice(UNKNOWN, _own_thresholds(input_part)[0], f"per channel, {UNKNOWN_START}")
 
 
 def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:
@@ -231,10 +214,10 @@ def _own_thresholds(input_part: Part | None) -> tuple[bool, bool]:
     return movable and any(size % channels == 0 for size in sizes), movable
 
 
-def _words(origin: Mapping[str, Any]) -> str:
+def _words(origin: Origin) -> str:
     joined = {"add": " and what is added to it", "concat": " and what stands beside it"}
-    values = origin["activation"] or "the values"
-    return f"mean of {values} behind {first_path(origin)}{joined.get(origin.get('op', ''), '')}"
+    values = origin.activation or "the values"
+    return f"mean of {values} behind {origin.first_path}{joined.get(origin.op or '', '')}"
 
 
 def _pooled_away(flow: Flow, site: int) -> bool:

@@ -18,7 +18,8 @@ from binarize.errors import CheckError, RewriteError
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import copy_model
 from binarize.passes.rewrite import rewrite
-from binarize.planning.plan import Edit, Plan
+from binarize.planning.plan import Plan
+from binarize.planning.record.edit_kinds import Edit, Open
 from binarize.rules.load import load_rule_set
 
 
@@ -91,13 +92,16 @@ def test_a_model_that_cannot_be_opened_as_planned_is_an_error() -> None:
 
 
 def test_an_unknown_operation_is_an_error() -> None:
+    class Remove(Edit):
+        op = "remove"
+
     with pytest.raises(RewriteError, match="unknown operation 'remove'"):
-        rewrite(nets.ConvRelu(), Plan("p", "model", (), (Edit("", "remove"),)))
+        rewrite(nets.ConvRelu(), Plan("p", "model", (), (Remove(""),)))
 
 
 def test_hooks_do_not_fire_and_do_not_get_into_the_new_forward() -> None:
     plan = plan_of(Opened(), load_rule_set("adabin", shortcuts="every"))
-    assert Edit("block", "open", {"opened": ["first", "second"], "concrete": {}}) in plan.edits
+    assert Open("block", ("first", "second")) in plan.edits
     plain, hooked = Opened(), Opened()
     fired: list[str] = []
     for path, module in hooked.named_modules():

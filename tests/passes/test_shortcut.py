@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import nets
 import pytest
 import torch
@@ -13,13 +11,21 @@ from torch.nn import functional as F
 import binarize
 from binarize.capture import trace_container
 from binarize.errors import RewriteError
-from binarize.passes import GRAPH_PASSES
+from binarize.passes.rewrite import edit_graph
+from binarize.planning.record.edit_kinds import (
+    AddShortcut,
+    AddValue,
+    GraphEdit,
+    ReplaceActivation,
+    ReplaceOperand,
+)
 
 
-def edited(module: nn.Module, op: str, /, **args: Any) -> torch.fx.Graph:
-    """The graph of `module` after one edit."""
+def edited(module: nn.Module, *edits: GraphEdit) -> torch.fx.Graph:
+    """The graph of `module` after some edits."""
     graph = trace_container(module, {})
-    GRAPH_PASSES[op](graph, module, "", {"layer": "layer", "activation": False, **args})
+    for edit in edits:
+        edit_graph(graph, module, edit)
     graph.lint()
     return graph
 
@@ -52,7 +58,7 @@ class Chain(nn.Module):
 @pytest.mark.parametrize("activation", [False, True])
 def test_a_shortcut_is_added_behind_the_norm(activation: bool) -> None:
     module, x = Chain().eval(), torch.randn(2, 4, 5, 5)
-    graph = edited(module, "add_shortcut", after="norm", source_of="layer", activation=activation)
+    graph = edited(module, AddShortcut("", "layer", "norm", "layer", activation))
     behind = ["layer_activation(add)", "relu(layer_activation)"] if activation else ["relu(add)"]
     assert steps(graph) == [
         "layer(x)",
@@ -99,7 +105,7 @@ class Overwriting(nn.Module):
 @pytest.mark.parametrize("how", ["module", "function", "method", "trailing", "add", "mul"])
 def test_a_tapped_value_is_not_overwritten_any_more(how: str) -> None:
     module, x = Overwriting(how).eval(), torch.randn(2, 4, 5, 5)
-    graph = edited(module, "add_shortcut", after="norm", source_of="layer")
+    graph = edited(module, AddShortcut("", "layer", "norm", "layer"))
     with torch.no_grad():
         expected = module.norm(module.layer(x + 0.5)) + (x + 0.5)
         torch.testing.assert_close(runs(module, graph, x.clone()), expected, rtol=0, atol=1e-6)
@@ -126,7 +132,7 @@ class LateProjection(nn.Module):
 
 def test_a_value_computed_later_is_moved_in_front() -> None:
     module, x = LateProjection().eval(), torch.randn(2, 4, 5, 5)
-    graph = edited(module, "add_value", after="norm", value="mul")
+    graph = edited(module, AddValue("", "layer", "norm", "mul"))
     assert steps(graph) == [
         "layer(x)",
         "down(x)",
@@ -145,20 +151,16 @@ def test_a_value_computed_later_is_moved_in_front() -> None:
 
 def test_the_outer_add_takes_another_operand() -> None:
     module = LateProjection()
-    graph = edited(module, "replace_operand", node="add", old="mul", new="relu")
+    graph = edited(module, ReplaceOperand("", "add", "mul", "relu"))
     assert steps(graph)[-1] == "add(layer2, relu)"
 
 
 @pytest.mark.parametrize(
-    "op, args",
-    [
-        ("add_shortcut", {"after": "norm9", "source_of": "layer"}),
-        ("replace_activation", {"node": "relu9", "module": None}),
-    ],
+    "edit", [AddShortcut("", "layer", "norm9", "layer"), ReplaceActivation("", "relu9", None)]
 )
-def test_a_graph_that_was_not_planned_for_is_an_error(op: str, args: dict[str, Any]) -> None:
-    with pytest.raises(RewriteError, match=f"{op}: the container's graph has no node '(norm|relu)9'"):
-        edited(Chain(), op, **args)
+def test_a_graph_that_was_not_planned_for_is_an_error(edit: GraphEdit) -> None:
+    with pytest.raises(RewriteError, match=f"{edit.op}: the container's graph has no node '(norm|relu)9'"):
+        edited(Chain(), edit)
 
 
 def test_a_rewired_block_computes_one_shortcut_a_layer() -> None:
@@ -208,3 +210,45 @@ def test_one_shortcut_a_layer_keeps_the_size_of_values() -> None:
         model(x)
     # Two shortcuts a block add two values of unit size each time: sqrt(1 + 16) at the most, 2^8 with doubling.
     assert max(sizes) < 8
+
+
+class Unbent(nn.Module):
+    """conv1 - bn1 - conv2 - bn2 - conv3 - bn3 - (+) without an activation: the norm is what the next layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for i in (1, 2, 3):
+            self.add_module(f"conv{i}", nets.conv())
+            self.add_module(f"bn{i}", nn.BatchNorm2d(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.bn1(self.conv1(x))))
+        return self.bn3(self.conv3(y)) + x
+
+
+class UnbentNet(nets.Body):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Unbent()
+
+    def run(self, x: Tensor) -> Tensor:
+        return self.block(x)
+
+
+def test_a_rewired_layer_adds_what_it_reads_an_earlier_add_included() -> None:
+    """y1 = bn1(conv1(x)) + x; y2 = bn2(conv2(y1)) + y1; out = bn3(conv3(y2)) + y2."""
+    model = nets.seeded(UnbentNet)
+    model = binarize.convert(model, "bireal", shortcuts="every", example_input=nets.pictures())
+    block, x = model.block, torch.randn(2, 16, 8, 8)
+    with torch.no_grad():
+        y1 = block.bn1(block.conv1(x)) + x
+        y2 = block.bn2(block.conv2(y1)) + y1
+        assert torch.equal(block(x), block.bn3(block.conv3(y2)) + y2)
+
+
+def test_plans_of_earlier_versions_add_the_node_that_they_name() -> None:
+    """Such a plan says nothing of sums: what was saved with it is computed as it was trained."""
+    edits = (AddValue("", "conv1", "bn1", "x"), AddValue("", "conv2", "bn2", "bn1"))
+    assert "add_2(bn2, bn1)" in steps(edited(Unbent(), *edits))
+    later = (edits[0], AddValue("", "conv2", "bn2", "bn1", summed=True))
+    assert "add_2(bn2, add_1)" in steps(edited(Unbent(), *later))

@@ -14,18 +14,15 @@ from binarize.layers.conv import BinaryConv2d, BinaryConvTranspose2d
 from binarize.layers.layer import Threshold
 from binarize.layers.linear import BinaryLinear
 from binarize.layers.shortcuts import ShortcutSpec
-from binarize.passes import swap_layer
+from binarize.passes.swap import swap_layer
+from binarize.planning.record.edit_kinds import NewActivation, Swap
+from binarize.planning.record.origin import UNKNOWN, Origin
 from binarize.rules.load import load_rule_set
-
-NOTHING: dict[str, Any] = {
-    "norm": None, "input_norm": None, "threshold": None, "own_threshold": False, "shortcut": None, "shortcut_inside": False,
-    "activation": None, "activation_inside": False, "channel_dim": 1,
-}  # fmt: skip
+from binarize.schemes.part import Part
 
 
 def swapped(root: nn.Module, path: str, scheme: str = "adabin", **args: Any) -> Any:
-    rules = load_rule_set(scheme)
-    swap_layer(root, path, {**NOTHING, **args}, rules.schemes[scheme])
+    swap_layer(root, Swap(path, scheme, **args), load_rule_set(scheme).schemes[scheme])
     return root.get_submodule(path)
 
 
@@ -57,10 +54,9 @@ def test_a_layer_under_two_names_is_replaced_under_both() -> None:
 def test_parts_are_built_for_the_layers_channels() -> None:
     root = nn.Sequential(nn.Conv2d(4, 8, 3, bias=False))
     spec = ShortcutSpec(repeat=2)
-    activation = {"part": "adabin.Maxout", "channels": 8, "channel_dim": 1}
+    activation = NewActivation(Part("adabin.Maxout"), 8, 1)
     new = swapped(
-        root, "0", norm="BatchNorm2d", shortcut=spec.to_json(), activation=activation, activation_inside=True,
-        threshold={"norm": None, "activation": "", "window": 1, "factor": 1.0},
+        root, "0", norm="BatchNorm2d", shortcut=spec, activation=activation, activation_inside=True, threshold=UNKNOWN,
     )  # fmt: skip
     assert isinstance(new.threshold, Threshold) and new.threshold.tau.shape == (4,)
     assert new.norm.num_features == 8
@@ -88,8 +84,7 @@ def test_a_threshold_starts_at_the_mean_that_the_norm_in_front_promises() -> Non
         norm.bias.copy_(torch.tensor([-9.0, 0.0, 0.0, 9.0]))
         norm.weight.copy_(torch.tensor([1.0, 1.0, 2.0, 1.0]))
     root = nn.Sequential(norm, nn.ReLU(), nn.Conv2d(4, 8, 3))
-    origin = {"norm": "0", "activation": "relu", "window": 1, "factor": 1.0}
-    new = swapped(root, "2", threshold=origin)
+    new = swapped(root, "2", threshold=Origin("0", activation="relu"))
     # E[max(z, 0)] of a standard normal z is 1 / sqrt(2 pi).
     mean = (2 * torch.pi) ** -0.5
     torch.testing.assert_close(new.threshold.tau, torch.tensor([0.0, mean, 2 * mean, 9.0]), rtol=0, atol=0.02)

@@ -15,6 +15,7 @@ from test_imports import ROOMS
 from torch import nn
 
 import binarize
+from binarize.binarizers.nonlinearity import piecewise_of, start_as_relu
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -109,8 +110,13 @@ def test_the_scheme_of_the_page_converts(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_nonlinearity_of_the_page_starts_as_relu() -> None:
     scope: dict[str, type[nn.Module]] = {}
     exec(compile(blocks("A nonlinearity", "python")[0], "docs/architecture.md", "exec"), scope)
+    part = scope["ShiftedPReLU"](2)
     x = torch.tensor([[-2.0, 3.0]])
-    assert torch.equal(scope["ShiftedPReLU"](2)(x), x.relu())
+    assert torch.equal(part(x), x.relu())
+    part.slope.data.fill_(0.3)
+    form = piecewise_of(part)
+    assert isinstance(form, nn.Module) and torch.equal(form(x), part(x))
+    assert start_as_relu(part) and torch.equal(part(x), x.relu())
 
 
 def test_the_layer_class_of_the_page_takes_the_place_of_its_layer() -> None:

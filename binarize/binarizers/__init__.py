@@ -3,15 +3,16 @@
 estimator        x -> sign(x), exactly -1 or +1, with a surrogate derivative in the backward pass
 weight binarizer w -> Wb, or `split(w)` -> (two-valued tensor, scale applied after the convolution)
 input binarizer  x -> two values
-nonlinearity     y -> y, real-valued, with parameters per channel
+nonlinearity     y -> y, real-valued, with parameters per channel (`Nonlinearity`)
 output scale     y -> y * s, one learned number per channel
 
 An estimator is an input binarizer and, without a scale, a weight binarizer. Methods that only some have:
 `calibrate(x)` sets thresholds and levels from a batch of real-valued inputs, `start_from_weight(w, axis)`
-sets an output scale from the layer's weight, `scale_map(x, layer)` gives a factor per output position.
+sets an output scale, or the weight itself, from the layer's weight, `start(mean, deviation)` sets thresholds
+from known moments of the input, `scale_map(x, layer)` gives a factor per output position.
 
-Shared: `sign.py` (the exact sign and the base of estimators), `statistics.py` (numbers per filter and per
-channel).
+Shared: `sign.py` (the exact sign and the base of estimators), `nonlinearity.py` (what a nonlinearity says of
+itself), `statistics.py` (numbers per filter and per channel).
 
 adabin.py         AdaBin: two values per filter and two per layer of activations
 binaryconnect.py  BinaryConnect: binary weights and real-valued inputs
@@ -22,6 +23,7 @@ dorefa.py         DoReFa-Net with one bit: one weight scale per layer, inputs 0 
 fda.py            FDA-BNN: the derivative of a truncated Fourier series of the sign
 ienet.py          IE-Net: several thresholds per input
 irnet.py          IR-Net: weights balanced before the sign, and an estimator that sharpens during training
+nonlinearity.py   what a nonlinearity says of itself: its straight lines, how it starts as ReLU
 rbnn.py           RBNN: triangular estimators that grow steeper during training
 reactnet.py       ReActNet: a learned threshold per channel before the sign, a shifted PReLU after the add
 sign.py           the exact sign, and the base classes of estimators and weight binarizers

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
 from binarize.binarizers.irnet import Ede
+from binarize.binarizers.nonlinearity import Nonlinearity, PiecewiseLinear
 from binarize.binarizers.sign import Estimator, FilterLevels, Levels, Pure, WeightBinarizer, sign, sign_
 from binarize.binarizers.statistics import (
     EPS,
@@ -305,7 +306,7 @@ class _Maxout(torch.autograd.Function):
         return dx, dpos.to(pos.dtype), dneg.to(neg.dtype), None
 
 
-class Maxout(nn.Module):
+class Maxout(Nonlinearity):
     """pos max(x, 0) - neg max(-x, 0), with pos and neg learned per channel.
 
     Starts at pos = 1, neg = 0.25. Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
@@ -322,6 +323,14 @@ class Maxout(nn.Module):
         node = as_one_node(self, x)
         out: Tensor = _Maxout.apply(x, self.pos, self.neg, self.channel_dim) if node is None else node
         return out
+
+    def piecewise(self) -> PiecewiseLinear | None:
+        return PiecewiseLinear.of(self.channel_dim, positive=self.pos, negative=self.neg)
+
+    def start_as_relu(self) -> bool:
+        nn.init.ones_(self.pos)
+        nn.init.zeros_(self.neg)
+        return True
 
     def extra_repr(self) -> str:
         return f"{self.pos.numel()}, channel_dim={self.channel_dim}"

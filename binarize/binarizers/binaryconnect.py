@@ -70,6 +70,10 @@ class StochasticSign(nn.Module):
         size = wide_w.square().mean().sqrt()
         w.copy_(wide_w * torch.where(size > 0, self.START_SIZE / size, 1.0))
 
+    def start_from_weight(self, w: Tensor, axis: int) -> None:
+        """`start`, as a conversion asks for it."""
+        self.start(w)
+
     def p(self, w: Tensor) -> Tensor:
         """Probability of +1."""
         w = wide(w.detach())

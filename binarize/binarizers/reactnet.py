@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.bireal import ApproxSign
+from binarize.binarizers.nonlinearity import Nonlinearity, PiecewiseLinear
 from binarize.binarizers.sign import Estimator, Levels, Pure, sign_
 from binarize.binarizers.statistics import channel_mean, channel_sum, per_channel, wide
 from binarize.kernels import elementwise
@@ -153,7 +154,7 @@ class _RPReLU(torch.autograd.Function):
         return dx, dgamma.to(gamma.dtype), dzeta.to(gamma.dtype), dslope.to(slope.dtype), None
 
 
-class RPReLU(nn.Module):
+class RPReLU(Nonlinearity):
     """x - gamma + zeta where x > gamma, else slope (x - gamma) + zeta; all three learned per channel.
 
     Starts at gamma = zeta = 0 and slope = 0.25. Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
@@ -173,6 +174,14 @@ class RPReLU(nn.Module):
             return node
         out: Tensor = _RPReLU.apply(x, self.gamma, self.zeta, self.slope, self.channel_dim)
         return out
+
+    def piecewise(self) -> PiecewiseLinear | None:
+        return PiecewiseLinear.of(self.channel_dim, pre=-self.gamma, negative=self.slope, post=self.zeta)
+
+    def start_as_relu(self) -> bool:
+        for table in (self.gamma, self.zeta, self.slope):
+            nn.init.zeros_(table)
+        return True
 
     def extra_repr(self) -> str:
         return f"{self.gamma.numel()}, channel_dim={self.channel_dim}"

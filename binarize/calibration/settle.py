@@ -24,8 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from binarize.binarizers.adabin import Maxout
-from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.nonlinearity import STARTS_AS_RELU, start_as_relu
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration import closed_form
 from binarize.calibration.follow import SiteFollower, call_counts
@@ -41,15 +40,6 @@ __all__ = ["settle"]
 
 # Measured: thresholds halfway between the mean and the best split beat both.
 _SPLIT = 0.5
-# What may stand where the float model has a ReLU.
-NONLINEARITIES = (Maxout, RPReLU, nn.PReLU)
-
-
-def as_relu(module: nn.Module) -> None:
-    """Set one of `NONLINEARITIES` so that it computes max(x, 0)."""
-    values = {"pos": 1.0, "neg": 0.0, "gamma": 0.0, "zeta": 0.0, "slope": 0.0, "weight": 0.0}
-    for name, parameter in module.named_parameters(recurse=False):
-        parameter.data.fill_(values[name])
 
 
 def settle(
@@ -111,7 +101,7 @@ class _Settling:
                     for part in scales
                     if isinstance(part, ChannelScale)
                 ]
-            elif isinstance(module, NONLINEARITIES):
+            elif isinstance(module, STARTS_AS_RELU):
                 handles.append(module.register_forward_pre_hook(self.nonlinearity_hook))
         for name, wanted in classifiers.items():
             hook = self.classifier_hook(name, wanted)
@@ -156,7 +146,7 @@ class _Settling:
         site = self.follower.site_of(args[0])
         target = None if site is None else self.targets.get(site.name)
         if target is not None and target.relu and self.is_new(module):
-            as_relu(module)
+            start_as_relu(module)
 
     def reached(self, sites: list[Site], other: Tensor | None) -> None:
         """Settle sites that are read at once, `other` added to the last of them."""

@@ -7,8 +7,6 @@ from typing import cast
 from torch import Tensor, nn
 
 from binarize.attention.explicit import leave_fast_path
-from binarize.binarizers.binaryconnect import StochasticSign
-from binarize.binarizers.reactnet import RSign
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
 from binarize.layers.classes import binary_class
@@ -47,8 +45,9 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
         pad_value=scheme.pad_value,
     )
     new.shortcut_inside, new.activation_inside = edit.shortcut_inside, edit.activation_inside
-    if isinstance(new.weight_binarizer, StochasticSign):
-        new.weight_binarizer.start(new.real_weight())
+    start = getattr(new.weight_binarizer, "start_from_weight", None)
+    if start is not None:
+        start(new.real_weight(), getattr(new.weight_binarizer, "axis", 0))
     if norm is not None:
         start_variance(new, norm)
     if edit.threshold is not None:
@@ -103,8 +102,9 @@ def _start_threshold(root: nn.Module, layer: BinaryLayer, channels: int, origin:
         return
     # Behind a flattening, each channel is read at so many positions.
     mean, variance = (moment.repeat_interleave(positions) for moment in moments)
-    if isinstance(module, RSign):
-        module.start(mean, variance.sqrt())
+    start = getattr(module, "start", None)
+    if start is not None:
+        start(mean, variance.sqrt())
         return
     centre = getattr(module, "beta", None)
     for parameter in module.parameters():

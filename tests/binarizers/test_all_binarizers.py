@@ -79,7 +79,7 @@ def public_modules() -> set[str]:
     """`file.Class` of every module that a file of the folder exports."""
     names = set()
     for info in pkgutil.iter_modules(binarize.binarizers.__path__):
-        if info.name == "sign":  # base classes
+        if info.name in ("sign", "nonlinearity"):  # base classes
             continue
         module = importlib.import_module(f"binarize.binarizers.{info.name}")
         for name in module.__all__:

@@ -2,6 +2,7 @@
 
 calls.py     steps -> lines of C: the constants of each step, and the call with its places in memory
 check.py     the C file compiled and run
+elementwise.py  functions of each number and its channel, as steps in C
 floats.py    what has no weights to pack, as steps in C
 graph.py     a packed model -> the steps of its C file
 in_order.py  float sums in the order of their indices

@@ -1,4 +1,4 @@
-"""What has no weights to pack, as steps in C: norms, activations, pools, sums. Each function takes and gives Values."""
+"""What has no weights to pack, as steps in C: norms, pools, sums, and functions. Each takes and gives Values."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from binarize.exporters.c.elementwise import affine, clamp, prelu, require_channels_first
 from binarize.exporters.c.in_order import norm_affine
-from binarize.exporters.c.steps import Elementwise, Image, Step, Value, per_channel, refuse
+from binarize.exporters.c.steps import Image, Step, Value, refuse
 from binarize.exporters.c.views import padded
 from binarize.kernels.geometry import Geometry
 
-__all__ = ["FUNCTIONS", "RESHAPES", "batch_norm", "channel_scale", "maxout", "prelu", "rprelu", "threshold"]
+__all__ = ["FUNCTIONS", "RESHAPES", "batch_norm", "channel_scale", "threshold"]
 
 # Operations that leave the numbers and their order in memory alone.
 RESHAPES = frozenset(
@@ -27,95 +28,21 @@ def batch_norm(x: Value, norm: Any, name: str) -> Step:
     """A BatchNorm that no layer took in, in evaluation mode."""
     if norm.running_mean is None:
         raise refuse(name, "a BatchNorm without running statistics needs a batch")
-    return _affine(
+    return affine(
         x, *norm_affine(norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps), name
     )
 
 
 def threshold(x: Value, layer: Any, name: str) -> Step:
     """x - tau."""
-    _require_channels_first(x, layer, name)
-    return _affine(x, None, -layer.tau, name)
+    require_channels_first(x, layer, name)
+    return affine(x, None, -layer.tau, name)
 
 
 def channel_scale(x: Value, layer: Any, name: str) -> Step:
     """A learned factor per channel."""
-    _require_channels_first(x, layer, name)
-    return _affine(x, layer.s, None, name)
-
-
-def _affine(x: Value, factor: Tensor | None, offset: Tensor | None, name: str) -> Step:
-    def compute(v: Tensor) -> Tensor:
-        v = v if factor is None else v * per_channel(factor, v)
-        return v if offset is None else v + per_channel(offset, v)
-
-    for table in (factor, offset):
-        if table is not None and table.numel() not in (1, x.channels):
-            raise refuse(name, f"{table.numel()} numbers for {x.channels} channels")
-    rising = factor is None or bool((factor >= 0).all())
-    tables = {"factor": factor, "offset": offset}
-    return _elementwise("affine", x, tables, compute, rising, name)
-
-
-def _elementwise(
-    function: str,
-    x: Value,
-    tables: dict[str, Tensor | None],
-    compute: Callable[[Tensor], Tensor],
-    rising: bool,
-    name: str,
-) -> Step:
-    kept = {key: None if table is None else table.detach().cpu() for key, table in tables.items()}
-    for table in kept.values():
-        if table is not None and table.dtype != torch.float32:
-            raise refuse(name, f"its numbers are {table.dtype}; expected float32")
-    y = Value.floats(x.shape)
-    return Step(function, [x], y, name, tables=kept, elementwise=Elementwise(compute, rising))
-
-
-def prelu(x: Value, layer: nn.PReLU, name: str) -> Step:
-    """nn.PReLU, one slope or one a channel."""
-    return _prelu(x, layer.weight, None, None, name)
-
-
-def rprelu(x: Value, layer: Any, name: str) -> Step:
-    """The shifted PReLU of ReActNet."""
-    _require_channels_first(x, layer, name)
-    return _prelu(x, layer.slope, layer.gamma, layer.zeta, name)
-
-
-def _prelu(x: Value, slope: Tensor, before: Tensor | None, after: Tensor | None, name: str) -> Step:
-    if slope.numel() not in (1, x.channels):
-        raise refuse(name, f"{slope.numel()} slopes for {x.channels} channels")
-
-    def compute(v: Tensor) -> Tensor:
-        z = v if before is None else v - per_channel(before, v)
-        bent = torch.where(z > 0, z, per_channel(slope, z) * z)
-        return bent if after is None else bent + per_channel(after, bent)
-
-    tables = {"before": before, "slope": slope, "after": after}
-    return _elementwise("prelu", x, tables, compute, bool((slope >= 0).all()), name)
-
-
-def maxout(x: Value, layer: Any, name: str) -> Step:
-    """AdaBin's Maxout."""
-    _require_channels_first(x, layer, name)
-
-    def compute(v: Tensor) -> Tensor:
-        return v.clamp_min(0) * per_channel(layer.pos, v) + v.clamp_max(0) * per_channel(layer.neg, v)
-
-    tables = {"pos": layer.pos, "neg": layer.neg}
-    rising = bool((layer.pos >= 0).all() and (layer.neg >= 0).all())
-    return _elementwise("maxout", x, tables, compute, rising, name)
-
-
-def _require_channels_first(x: Value, layer: Any, name: str) -> None:
-    if layer.channel_dim not in (1, len(x.shape)) and layer.channel_dim != -len(x.shape):
-        raise refuse(
-            name, f"its channels are axis {layer.channel_dim} of {(1, *x.shape)}; expected the second"
-        )
-    if len(x.shape) > 1 and layer.channel_dim in (-1, len(x.shape)):
-        raise refuse(name, f"its channels are the last axis of {(1, *x.shape)}; expected the second")
+    require_channels_first(x, layer, name)
+    return affine(x, layer.s, None, name)
 
 
 # --- functions: (arguments, keywords, shape of the result with its batch axis, layer) -> step or value
@@ -133,47 +60,35 @@ def _bound(names: str, args: Arguments, keywords: Keywords, **defaults: Any) -> 
     return {**defaults, **given}
 
 
-def _clamp(x: Value, low: float, high: float, name: str) -> Step:
-    if not isinstance(x, Value) or not all(isinstance(n, (int, float)) for n in (low, high)):
-        raise refuse(name, "limits that are tensors have no C code")
-    if low == 0 and high == math.inf:
-        step = Step("relu", [x], Value.floats(x.shape), name)
-    else:
-        numbers = {"low": float(low), "high": float(high)}
-        step = Step("clamp", [x], Value.floats(x.shape), name, numbers=numbers)
-    step.elementwise = Elementwise(lambda v: v.clamp(low, high), rising=True)
-    return step
-
-
 def _relu(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("input inplace", args, keywords)
-    return _clamp(given["input"], 0, math.inf, name)
+    return clamp(given["input"], 0, math.inf, name)
 
 
 def _relu6(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("input inplace", args, keywords)
-    return _clamp(given["input"], 0, 6, name)
+    return clamp(given["input"], 0, 6, name)
 
 
 def _hardtanh(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("input min_val max_val inplace", args, keywords, min_val=-1.0, max_val=1.0)
-    return _clamp(given["input"], given["min_val"], given["max_val"], name)
+    return clamp(given["input"], given["min_val"], given["max_val"], name)
 
 
 def _clamped(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("input min max", args, keywords)
     low, high = given.get("min"), given.get("max")
-    return _clamp(given["input"], -math.inf if low is None else low, math.inf if high is None else high, name)
+    return clamp(given["input"], -math.inf if low is None else low, math.inf if high is None else high, name)
 
 
 def _leaky_relu(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("input negative_slope inplace", args, keywords, negative_slope=0.01)
-    return _prelu(given["input"], torch.tensor([float(given["negative_slope"])]), None, None, name)
+    return prelu(given["input"], torch.tensor([float(given["negative_slope"])]), None, None, name)
 
 
 def _prelu_function(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     given = _bound("input weight", args, keywords)
-    return _prelu(given["input"], given["weight"], None, None, name)
+    return prelu(given["input"], given["weight"], None, None, name)
 
 
 def _arithmetic(function: str) -> Callable[[Arguments, Keywords, Any, str], Step]:
@@ -192,8 +107,8 @@ def _arithmetic(function: str) -> Callable[[Arguments, Keywords, Any, str], Step
                 raise refuse(name, "subtracting a tensor from a constant has no C code")
         table = _constant(b, a, name)
         if function == "multiply":
-            return _affine(a, table, None, name)
-        return _affine(a, None, table if function == "add" else -table, name)
+            return affine(a, table, None, name)
+        return affine(a, None, table if function == "add" else -table, name)
 
     return two
 
@@ -284,7 +199,7 @@ def _batch_norm(args: Arguments, keywords: Keywords, shape: Any, name: str) -> S
     if given["training"] or given.get("running_mean") is None:
         raise refuse(name, "a BatchNorm without running statistics needs a batch")
     mean, var, weight, bias = (given[key] for key in ("running_mean", "running_var", "weight", "bias"))
-    return _affine(given["input"], *norm_affine(mean, var, weight, bias, given["eps"]), name)
+    return affine(given["input"], *norm_affine(mean, var, weight, bias, given["eps"]), name)
 
 
 def _cat(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from binarize.binarizers.adabin import Maxout
-from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.nonlinearity import PiecewiseLinear, piecewise_of
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.capture.leaves import is_leaf
 from binarize.capture.tape import Recording, operation_name, record
 from binarize.errors import UsageError
 from binarize.exporters.c import floats, layers
+from binarize.exporters.c.elementwise import bent
 from binarize.exporters.c.steps import Program, Step, Value, refuse
 from binarize.exporters.c.views import MOVES, moved
 from binarize.layers.layer import BinaryLayer, Threshold, run_parts
@@ -116,19 +116,12 @@ _MODULES: dict[type[nn.Module], _Handler] = {
     nn.Linear: layers.float_linear,
     nn.BatchNorm1d: floats.batch_norm,
     nn.BatchNorm2d: floats.batch_norm,
-    nn.PReLU: floats.prelu,
-    RPReLU: floats.rprelu,
-    Maxout: floats.maxout,
     Threshold: floats.threshold,
     ChannelScale: floats.channel_scale,
 }
 # Modules that do what a function does, with their attributes as its arguments.
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode")
 _AS_FUNCTIONS: dict[type[nn.Module], tuple[str, tuple[str, ...]]] = {
-    nn.ReLU: ("relu", ()),
-    nn.ReLU6: ("relu6", ()),
-    nn.Hardtanh: ("hardtanh", ("min_val", "max_val")),
-    nn.LeakyReLU: ("leaky_relu", ("negative_slope",)),
     nn.MaxPool1d: ("max_pool1d", (*_POOL, "dilation", "return_indices")),
     nn.MaxPool2d: ("max_pool2d", (*_POOL, "dilation", "return_indices")),
     nn.AvgPool1d: ("avg_pool1d", (*_POOL, "count_include_pad")),
@@ -188,7 +181,7 @@ class _Translation:
                 keywords = {key: getattr(module, key) for key in attributes}
                 made = floats.FUNCTIONS[function]((value,), keywords, shape, name)
             else:
-                raise refuse(name, f"there is no C code for {type(module).__name__}")
+                made = self.bent(value, module, name)
         else:
             made = self.function(op, node, shape, name)
         if isinstance(made, Step):
@@ -197,6 +190,16 @@ class _Translation:
         if shape is None or tuple(shape[1:]) != made.shape or shape[0] != 1:
             raise refuse(name, f"{op} yields {shape}; expected the batch of 1 as its first axis")
         return made
+
+    def bent(self, x: Value, module: nn.Module, name: str) -> Value:
+        """What a nonlinearity yields that says its straight lines."""
+        form = piecewise_of(module)
+        if not isinstance(form, PiecewiseLinear):
+            why = "" if type(module).__module__.startswith("torch.") else f": {form}"
+            raise refuse(name, f"there is no C code for {type(module).__name__}{why}")
+        steps = bent(x, form, name)
+        self.steps += steps
+        return steps[-1].writes if steps else x
 
     def function(self, op: str, node: torch.fx.Node, shape: Any, name: str) -> Step | Value:
         if op in floats.RESHAPES:

@@ -24,9 +24,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from binarize.binarizers.adabin import Maxout
-from binarize.binarizers.reactnet import RPReLU
-from binarize.binarizers.statistics import per_channel
+from binarize.binarizers.nonlinearity import Nonlinearity, piecewise_of
 from binarize.errors import UsageError
 from binarize.exporters.program import record_program
 from binarize.layers.layer import run_parts
@@ -63,8 +61,10 @@ def record_graph(model: nn.Module, example: Example, format: str, opset: int, *,
     for path, layer in layers.items():
         set_everywhere(spelled, path, _Node.of_layer(layer, path, format).eval())
     for path, module in list(spelled.named_modules()):
-        if type(module) in _PLAIN:
-            set_everywhere(spelled, path, _PLAIN[cast(Any, type(module))](module).eval())
+        # Its gradient stays behind; where its lines are unknown, its own operations are recorded.
+        form = piecewise_of(module) if isinstance(module, Nonlinearity) else None
+        if isinstance(form, nn.Module):
+            set_everywhere(spelled, path, form.eval())
     program = record_program(spelled, example, format, any_batch=any_batch)
     with _quiet():
         try:
@@ -125,37 +125,6 @@ class _Node(PackedLayer):
             version=1,
         )
         return run_parts(self, x, y.to(x.dtype))
-
-
-class _PlainMaxout(nn.Module):
-    """`Maxout` without its gradient."""
-
-    def __init__(self, module: Maxout) -> None:
-        super().__init__()
-        self.pos, self.neg, self.channel_dim = module.pos, module.neg, module.channel_dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        pos, neg = (per_channel(slope, x, self.channel_dim) for slope in (self.pos, self.neg))
-        return x * torch.where(x > 0, pos, neg)
-
-
-class _PlainRPReLU(nn.Module):
-    """`RPReLU` without its gradient."""
-
-    def __init__(self, module: RPReLU) -> None:
-        super().__init__()
-        self.gamma, self.zeta, self.slope = module.gamma, module.zeta, module.slope
-        self.channel_dim = module.channel_dim
-
-    def forward(self, x: Tensor) -> Tensor:
-        gamma, zeta, slope = (
-            per_channel(table, x, self.channel_dim) for table in (self.gamma, self.zeta, self.slope)
-        )
-        moved = x - gamma
-        return torch.where(moved > 0, moved, moved * slope) + zeta
-
-
-_PLAIN: dict[type[nn.Module], Any] = {Maxout: _PlainMaxout, RPReLU: _PlainRPReLU}
 
 
 def _strip(model: ir.Model) -> None:

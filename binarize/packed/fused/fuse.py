@@ -14,7 +14,9 @@ threshold may fall on its other side.
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import operator
 from typing import Any, cast
 
@@ -25,11 +27,13 @@ from torch.fx import GraphModule, Node
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from binarize.binarizers.adabin import Maxout
-from binarize.binarizers.reactnet import RPReLU
+from binarize.binarizers.nonlinearity import PiecewiseLinear, piecewise_of
 from binarize.capture.graph_model import GraphModel
 from binarize.errors import CaptureError
+from binarize.modules.outputs import tensors_in
+from binarize.packed.agreement import OTHER_INPUTS, are_equal
 from binarize.packed.fused.float_conv import FloatConv, suits
+from binarize.packed.fused.trace import CLOSED, graph_of_steps
 from binarize.packed.fused_conv import FusedConv
 from binarize.packed.graph.bounds import GUARD
 from binarize.packed.layers import PackedLayer
@@ -37,15 +41,6 @@ from binarize.packed.layers import PackedLayer
 __all__ = ["fuse"]
 
 _ADD = (operator.add, operator.iadd, torch.add)
-_ACTIVATIONS = (nn.ReLU, nn.PReLU, Maxout, RPReLU)
-
-
-class _Tracer(torch.fx.Tracer):
-    """Opens everything but torch's modules, packed layers and activations."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        ours = isinstance(m, (PackedLayer, Maxout, RPReLU))
-        return ours or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Shapes(ShapeProp):
@@ -68,14 +63,7 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
 
     Raises: CaptureError, where the model cannot be traced as a whole.
     """
-    model = copy.deepcopy(model).eval()
-    tracer = _Tracer()
-    try:
-        traced = _Fused(tracer.root if hasattr(tracer, "root") else model, tracer.trace(model))
-    except Exception as error:  # anything can come out of a user's forward run on proxies
-        raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
-    with torch.no_grad():
-        _Shapes(traced).propagate(*example)
+    traced = _traced(copy.deepcopy(model).eval(), example)
     _drop_identities(traced)
     _fold_norms(traced)
     _take_float_convs(traced)
@@ -89,6 +77,25 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
     traced.delete_all_unused_submodules()
     traced.recompile()
     return traced.eval().requires_grad_(False)
+
+
+def _traced(model: nn.Module, example: tuple[Tensor, ...]) -> _Fused:
+    """The model as steps that know their shapes; as many of its modules opened as the model's own results allow."""
+    with torch.no_grad():
+        expected = tensors_in(model(*example))
+        for closed in CLOSED:
+            traced = _Fused(model, graph_of_steps(model, closed))
+            try:
+                # Where a step fails, torch prints it.
+                with contextlib.redirect_stderr(io.StringIO()):
+                    found = tensors_in(_Shapes(traced).propagate(*example))
+            except OTHER_INPUTS:
+                continue  # a forward that takes another way where tensors only stand for themselves
+            if are_equal(found, expected):
+                return traced
+    raise CaptureError(
+        f"{type(model).__name__} cannot be traced: its steps compute something else than it does"
+    )
 
 
 def _shape(node: Node) -> tuple[int, ...] | None:
@@ -136,13 +143,10 @@ def _take_float_convs(traced: GraphModule) -> None:
             continue
         fused = FloatConv(conv)
         traced.set_submodule(node.target, fused)
-        activation = _only_user(traced, node, _ACTIVATIONS)
-        table = None if activation is None else _table(activation, conv.out_channels, 4)
-        if isinstance(activation, nn.ReLU):
-            fused.relu = True
-            _skip(traced, node)
-        elif table is not None:
-            fused.activation = table
+        form = _form(_only_user(traced, node, nn.Module))
+        table = None if form is None else _table(form, conv.out_channels, 4)
+        if form is not None and table is not None:
+            fused.relu, fused.activation = form.is_relu, None if form.is_relu else table
             _skip(traced, node)
         pool = _only_user(traced, node, nn.MaxPool2d)
         numbers = None if pool is None else _pool_numbers(pool)
@@ -295,9 +299,9 @@ def _take_residual(traced: GraphModule, node: Node, last: Node) -> Node:
 
 def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
     (user,) = last.users if len(last.users) == 1 else (None,)
-    module = _module(traced, user, _ACTIVATIONS)
+    form = _form(_module(traced, user, nn.Module))
     channels = int(fused.shift.numel())
-    table = None if module is None else _table(module, channels, 2 if fused.flat else 4)
+    table = None if form is None else _table(form, channels, 2 if fused.flat else 4)
     if user is None or table is None:
         return last
     fused.activation = table
@@ -307,19 +311,14 @@ def _take_activation(traced: GraphModule, fused: FusedConv, last: Node) -> Node:
     return user
 
 
-def _table(module: Any, channels: int, axes: int) -> Tensor | None:
+def _form(module: nn.Module | None) -> PiecewiseLinear | None:
+    """The straight lines of an activation; None where it runs as it is."""
+    form = None if module is None else piecewise_of(module)
+    return form if isinstance(form, PiecewiseLinear) else None
+
+
+def _table(form: PiecewiseLinear, channels: int, axes: int) -> Tensor | None:
     """(pre, positive, negative, post) of y = (z > 0 ? positive z : negative z) + post, z = x + pre."""
-    ones, zeros = torch.ones(channels), torch.zeros(channels)
-    if isinstance(module, (RPReLU, Maxout)) and module.channel_dim % axes != 1:
+    if form.limited or (form.channels > 1 and form.channel_dim % axes != 1):
         return None
-    if isinstance(module, RPReLU):
-        rows = [-module.gamma, ones, module.slope, module.zeta]
-    elif isinstance(module, Maxout):
-        rows = [zeros, module.pos, module.neg, zeros]
-    elif isinstance(module, nn.ReLU):
-        rows = [zeros, ones, zeros, zeros]
-    elif isinstance(module, nn.PReLU):
-        rows = [zeros, ones, module.weight.expand(channels), zeros]
-    else:
-        return None
-    return torch.stack([row.detach().float() for row in rows])
+    return form.table(channels)

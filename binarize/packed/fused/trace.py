@@ -1,0 +1,70 @@
+"""A packed model -> the steps that it takes. What cannot be traced, or says itself what it computes, stays one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch.fx
+from torch import nn
+from torch.fx import Graph
+
+from binarize.binarizers.nonlinearity import Nonlinearity
+from binarize.errors import CaptureError
+from binarize.packed.layers import PackedLayer
+
+__all__ = ["CLOSED", "graph_of_steps"]
+
+Closed = Literal["nothing", "childless", "all"]
+# Which modules of the user's own stay closed, from the form with most to fuse on.
+CLOSED: tuple[Closed, ...] = ("nothing", "childless", "all")
+
+
+def graph_of_steps(model: nn.Module, closed: Closed = "nothing") -> Graph:
+    """The model's graph, its modules opened as far as they can be, and as `closed` allows.
+
+    Raises: CaptureError, where the forward of the model itself cannot be traced.
+    """
+    tracer = _Tracer(closed)
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:  # anything can come out of a user's forward run on proxies
+        raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
+    for node in reversed(list(graph.nodes)):
+        if node.op == "get_attr" and not node.users:
+            graph.erase_node(node)
+    return graph
+
+
+class _Tracer(torch.fx.Tracer):
+    """Opens everything but torch's modules, packed layers, nonlinearities, and what cannot be opened."""
+
+    def __init__(self, closed: Closed) -> None:
+        super().__init__()
+        self.closed = closed
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, (PackedLayer, Nonlinearity)) or super().is_leaf_module(m, module_qualified_name):
+            return True
+        childless = next(m.children(), None) is None
+        return type(m) is not nn.Sequential and (
+            self.closed == "all" or (self.closed == "childless" and childless)
+        )
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = self.path_of_module(m)
+        if self.is_leaf_module(m, path):
+            return super().call_module(m, forward, args, kwargs)
+        steps, stack = len(self.graph.nodes), dict(self.module_stack)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:  # as above; the module runs as it is, which is exact
+            for node in reversed(list(self.graph.nodes)[steps:]):
+                # A parameter's step is remembered by the tracer for who reads it next.
+                if node.op != "get_attr":
+                    self.graph.erase_node(node)
+            self.module_stack.clear()
+            self.module_stack.update(stack)
+            return self.create_proxy("call_module", path, args, kwargs)

@@ -22,7 +22,9 @@ from torch.utils import _pytree as pytree
 
 from binarize.errors import CheckError
 from binarize.exporters.end_to_end import EndToEnd, largest_difference, largest_magnitude
+from binarize.exporters.openvino.child import FLOAT32, run_elsewhere
 from binarize.exporters.openvino.graph import Translated, layer_name, packed_calls
+from binarize.exporters.openvino.plugin import compiled, run_compiled
 from binarize.exporters.program import Program, answers, tensors_of
 from binarize.packed.freeze import Example
 from binarize.report.units import plural
@@ -31,8 +33,6 @@ __all__ = ["Checked", "Precision", "check_file", "default_precision", "open_file
 
 # Of the largest number, for what is computed in float32, and in half of that.
 _TOLERANCE, _HALF_TOLERANCE = 1e-4, 2e-2
-# Without the hint the plugin takes bfloat16 where the processor has it.
-_OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,9 @@ class Precision:
 
 def default_precision(path: Path, model: nn.Module, batch: Example) -> Precision:
     """How the file answers without the hint that every other check gives it."""
-    core = ov.Core()
-    compiled = _compiled(core, core.read_model(path), batch, {"NUM_STREAMS": 1})
-    found = compiled.get_property("INFERENCE_PRECISION_HINT")
-    name = found if isinstance(found, str) else found.get_type_name()
-    pairs = zip(answers(model, batch), _run(compiled, batch), strict=True)
-    return Precision(name, max((largest_difference(a, b) for a, b in pairs), default=0.0))
+    (ran,) = run_elsewhere(path, [tensors_of(batch)], options={})
+    pairs = zip(answers(model, batch), ran.outputs, strict=True)
+    return Precision(ran.precision, max((largest_difference(a, b) for a, b in pairs), default=0.0))
 
 
 def check_file(
@@ -96,54 +93,30 @@ def check_file(
 ) -> Checked:
     """Run the file and the packed model on each batch.
 
-    Raises: CheckError, naming the layer, where the file computes something else.
+    Raises: CheckError, naming the layer, where the file computes something else; UsageError, where it does not run.
     """
     graph_module: Any = program.exported.module()
     half = any(tensor.dtype == torch.float16 for tensor in model.state_dict().values())
     end_to_end, float_difference = EndToEnd(), 0.0
-    for batch in batches:
-        outputs, taps = _run_tapped(path, batch, len(translated.calls))
-        replay = _Replay(graph_module, translated, taps, _HALF_TOLERANCE if half else _TOLERANCE)
-        _check_floats("the outputs", replay.run_on(batch), outputs, replay)
+    inputs = [tensors_of(batch) for batch in batches]
+    tapped = run_elsewhere(path, inputs, layers=[layer_name(i) for i in range(len(translated.calls))])
+    for batch, ran, plain in zip(batches, tapped, run_elsewhere(path, inputs), strict=True):
+        replay = _Replay(graph_module, translated, ran.taps, _HALF_TOLERANCE if half else _TOLERANCE)
+        _check_floats("the outputs", replay.run_on(batch), ran.outputs, replay)
         float_difference = max(float_difference, replay.difference)
-        end_to_end.add(answers(model, batch), run_file(path, batch))
+        end_to_end.add(answers(model, batch), plain.outputs)
     return Checked(len(translated.calls), float_difference, end_to_end)
 
 
 def open_file(path: Path, batch: Example) -> Any:
-    """The file, compiled for batches of that size."""
+    """The file, compiled for batches of that size in this process."""
     core = ov.Core()
-    return _compiled(core, core.read_model(path), batch)
+    return compiled(core, core.read_model(path), tensors_of(batch), FLOAT32)
 
 
 def run_file(path: Path, batch: Example) -> list[Tensor]:
     """The file's outputs for one batch, of whatever size."""
-    return _run(open_file(path, batch), batch)
-
-
-def _run_tapped(path: Path, batch: Example, layers: int) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
-    """(outputs, what each packed layer read and gave)."""
-    core = ov.Core()
-    model = core.read_model(path)
-    named = {op.get_friendly_name(): op for op in model.get_ops()}
-    own = len(model.outputs)
-    for index in range(layers):
-        name = layer_name(index)
-        model.add_outputs([named[f"{name}/sign"].input_value(0), named[name].output(0)])
-    values = _run(_compiled(core, model, batch), batch)
-    pairs = values[own:]
-    return values[:own], list(zip(pairs[::2], pairs[1::2], strict=True))
-
-
-def _compiled(core: Any, model: Any, batch: Example, options: Mapping[str, Any] = _OPTIONS) -> Any:
-    shapes = [list(x.shape) for x in tensors_of(batch)]
-    model.reshape(dict(zip(model.inputs, shapes, strict=True)))
-    return core.compile_model(model, "CPU", {**options, "INFERENCE_NUM_THREADS": torch.get_num_threads()})
-
-
-def _run(compiled: Any, batch: Example) -> list[Tensor]:
-    results = compiled([x.numpy() for x in tensors_of(batch)])
-    return [torch.from_numpy(results[output].copy()) for output in compiled.outputs]
+    return run_compiled(open_file(path, batch), tensors_of(batch))
 
 
 class _Replay(Interpreter):
@@ -153,13 +126,15 @@ class _Replay(Interpreter):
         self,
         graph_module: Any,
         translated: Translated,
-        taps: list[tuple[Tensor, Tensor]],
+        taps: Mapping[str, tuple[Tensor, Tensor]],
         tolerance: float,
     ) -> None:
         super().__init__(graph_module)
         self.extra_traceback = False
         self.calls = translated.calls
-        self.taps = dict(zip(packed_calls(graph_module), enumerate(taps), strict=True))
+        calls = packed_calls(graph_module)
+        # A layer that is not there was merged with one that computes the same.
+        self.taps = {calls[i]: (i, taps[name]) for i in range(len(calls)) if (name := layer_name(i)) in taps}
         self.difference, self.tolerance = 0.0, tolerance
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor
 from torch.export import ExportedProgram
 
+import binarize.kernels.operators  # noqa: F401  registers the operator that is looked for
 from binarize.errors import UsageError
 from binarize.exporters.openvino.layers import Call, layer, signs_constant
 from binarize.kernels.geometry import geometry_of

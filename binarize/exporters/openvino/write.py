@@ -49,8 +49,8 @@ _ROWS, _FEW, _LARGE = (1, 7), (1, 2), 1 << 16
 def write(model: nn.Module, example: Example, path: Path) -> Written:
     """Write the two files, and compare what OpenVINO makes of them with the packed model.
 
-    Raises: UsageError, naming the layer and the reason, for what OpenVINO cannot express; CheckError, where the files
-    compute something else.
+    Raises: UsageError, naming the layer and the reason, for what OpenVINO cannot express or crashes on; CheckError, where
+    the files compute something else.
     """
     if path.suffix != ".xml":
         raise UsageError(

@@ -210,3 +210,30 @@ def test_export_writes_both_files_and_says_how_they_were_checked(tmp_path: Path)
     x = F.interpolate(nets.pictures(5, size=8), size=8)
     found = run_file(done.path, ((x,), {}))[0]
     assert torch.equal(found.argmax(1), answers(prepared(binary, x, None)[0], ((x,), {}))[0].argmax(1))
+
+
+class _Twice(nn.Module):
+    """Two layers that read one tensor, and one that is called twice on it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = conv(16, 8, pad=1, seed=1), conv(16, 8, 1, seed=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.a(x), self.b(x), self.a(x)], 1)
+
+
+def test_layers_that_read_one_tensor_are_told_apart(tmp_path: Path) -> None:
+    """OpenVINO merges equal steps, whose own names are then gone."""
+    done = write(_Twice().eval(), ((torch.randn(2, 16, 6, 6),), {}), tmp_path / "net.xml")
+    assert done.facts["layers"] == 3
+    assert done.facts["largest_difference"] == 0
+
+
+def test_a_crash_of_openvino_is_told_in_words(tmp_path: Path) -> None:
+    """Its plugin ends the process that runs it; the next export works again."""
+    crashing = nn.Sequential(nn.ReplicationPad2d(1), conv(16, 8)).eval()
+    with pytest.raises(UsageError, match=r"plugin crashed on this model \(signal \d+, SIG\w+\)"):
+        write(crashing, ((torch.randn(2, 16, 8, 8),), {}), tmp_path / "bad.xml")
+    model = nn.Sequential(conv(16, 8)).eval()
+    assert write(model, ((torch.randn(2, 16, 8, 8),), {}), tmp_path / "net.xml").facts["verified"]

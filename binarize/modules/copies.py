@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from binarize.errors import REFUSALS
 from binarize.modules.hooks import HOOK_TABLES, part_of_model
 
 __all__ = ["computed_tensors", "copy_model", "meta_like", "shadow", "without_data"]
+
+
+# What a module holds of tensors, modules and hooks; these are copied.
+_TABLES = frozenset(vars(nn.Module()))
 
 
 def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
@@ -33,7 +38,7 @@ def shadow(module: nn.Module, *, meta: bool = True) -> nn.Module:
             hooks = getattr(child, name)
             kept = {key: hook for key, hook in hooks.items() if part_of_model(hook)}
             memo[id(hooks)] = type(hooks)(kept)
-    copied = copy.deepcopy(module, memo)
+    copied = _deepcopy(module, memo)
     for child in copied.modules() if meta else ():
         if _keeps_shape(child):
             # Without data only the shape is asked for, which torch takes dozens of operations to find out.
@@ -82,7 +87,42 @@ def copy_model(module: nn.Module, shared: Iterable[object] = ()) -> nn.Module:
     memo: dict[int, Any] = {id(hook): hook for hook in _uncopyable_hooks(module)}
     memo.update(computed_tensors(module))
     memo.update({id(one): one for one in shared})
-    return copy.deepcopy(module, memo)
+    return _deepcopy(module, memo)
+
+
+def _deepcopy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """A deep copy. Attributes that cannot be copied are shared, but for dictionaries, whose items are copied.
+
+    Dictionaries with attributes for keys (`args.hidden`) often answer any name that they are asked for with a KeyError.
+    """
+    try:
+        return copy.deepcopy(module, dict(memo))
+    except REFUSALS as error:
+        more = _uncopyable(module, memo)
+        if not more:
+            raise error
+        return copy.deepcopy(module, {**memo, **more})
+
+
+def _uncopyable(module: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:
+    """id of an attribute that cannot be copied, beside modules and tensors -> what takes its place in a copy."""
+    parts: dict[int, Any] = {id(part): part for part in module.modules()}
+    found: dict[int, Any] = {}
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if name in _TABLES or isinstance(value, Tensor):
+                continue
+            try:
+                copy.deepcopy(value, {**memo, **parts})
+            except REFUSALS:
+                found[id(value)] = _copied_dict(value) if isinstance(value, dict) else value
+    return found
+
+
+def _copied_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    copied: dict[Any, Any] = dict.__new__(type(value))
+    dict.update(copied, {key: copy.deepcopy(item) for key, item in dict.items(value)})
+    return copied
 
 
 def _uncopyable_hooks(module: nn.Module) -> list[object]:
@@ -112,7 +152,7 @@ def without_data(module: nn.Module, *, keep_unsaved: bool = False) -> nn.Module:
     for buffer in module.buffers():
         if id(buffer) not in unsaved:
             stand_ins[id(buffer)] = torch.empty_like(buffer, device="meta")
-    return copy.deepcopy(module, stand_ins)
+    return _deepcopy(module, stand_ins)
 
 
 def _unsaved(module: nn.Module) -> list[Tensor]:

@@ -9,7 +9,7 @@ import nets
 import torch
 from torch import Tensor, nn
 
-from binarize.modules.copies import shadow
+from binarize.modules.copies import copy_model, shadow
 from binarize.modules.hooks import HOOK_TABLES, silenced_hooks
 
 
@@ -88,3 +88,24 @@ def test_silenced_hooks_do_not_fire_and_come_back_in_order() -> None:
     fired.clear()
     model(torch.zeros(1))
     assert fired == ["new"]
+
+
+class _Arguments(dict[str, Any]):
+    """A dictionary whose items are attributes, as many training scripts keep their arguments."""
+
+    __getattr__ = dict.__getitem__
+
+
+class _Locked(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(2, 2))
+        self.arguments, self.lock = _Arguments(scale=[2]), threading.Lock()
+
+
+def test_what_cannot_be_copied_is_made_anew_or_shared() -> None:
+    model = _Locked()
+    for copy in (shadow(model), copy_model(model)):
+        assert copy.arguments.scale == [2] and copy.arguments.scale is not model.arguments.scale
+        assert type(copy.arguments) is _Arguments
+        assert copy.lock is model.lock
+        assert copy[0].weight is not model[0].weight

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
 from binarize.errors import SourceError
 from binarize.modules.child_names import check_names
 
-__all__ = ["check_float", "check_whole", "class_path", "quantizer_of", "unwrap"]
+__all__ = ["bare", "check_float", "check_whole", "class_path", "quantizer_of", "unwrap"]
 
 QUANTIZERS = (
     "aimet_torch",
@@ -34,7 +37,9 @@ QUANTIZERS = (
     "torchao",
     "torchvision.models.quantization",
 )
-BINARIZERS = ("bitorch.", "bnn.")
+BINARIZERS = ("bitorch", "bnn")
+# Of these libraries, and float all the same: places for quantizers to be, and additions.
+_FLOAT = frozenset({"QuantStub", "DeQuantStub", "QuantWrapper", "FloatFunctional", "FXFloatFunctional"})
 WRAPPERS = {
     "torch.nn.parallel.data_parallel.DataParallel": "module",
     "torch.nn.parallel.distributed.DistributedDataParallel": "module",
@@ -47,6 +52,8 @@ _STATISTICS = ("running_mean", "running_var")
 
 # What every module holds: parameters that are tensors, buffers that are tensors, modules that are modules.
 TABLES: dict[str, type] = {"_parameters": Tensor, "_buffers": Tensor, "_modules": nn.Module}
+# Where installed packages lie.
+_INSTALLED = Path(torch.__file__).parents[1]
 # What classes of torch, torchvision and timm raise where attributes are missing or odd.
 _DAMAGE = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
@@ -66,6 +73,11 @@ def unwrap(module: nn.Module, spec: str) -> tuple[nn.Module, tuple[str, ...]]:
             raise SourceError(f"{spec}: damaged: a {type(module).__name__} without a model in it")
         module = inside
     return module, notes
+
+
+def bare(module: nn.Module) -> nn.Module:
+    """The model inside DataParallel, torch.compile and the like; any other model as it is."""
+    return unwrap(module, class_path(module))[0]
 
 
 def check_whole(module: nn.Module, spec: str) -> None:
@@ -120,17 +132,38 @@ def check_float(module: nn.Module, spec: str, *, values: bool = True) -> None:
     for name, part in module.named_modules():
         where = name or "the model itself"
         path = class_path(part)
-        if (library := quantizer_of(path)) is not None:
+        if (library := _quantizing_library(part)) is not None:
             raise SourceError(
                 f"{spec}: already quantized: {where} is {path} (of {library}); "
                 "give the float model it was made from"
             )
-        if path.startswith(BINARIZERS) or hasattr(part, "weight_binarizer"):
+        if _of_installed(type(part), BINARIZERS) or hasattr(part, "weight_binarizer"):
             raise SourceError(f"{spec}: already binarized: {where} is {path}; give its float model instead")
         if isinstance(part, torch.jit.ScriptModule):
             raise SourceError(f"{spec}: {where} is TorchScript; give the module it was made from")
     for name, tensor in _tensors(module):
         _check_tensor(spec, name, tensor, values)
+
+
+def _quantizing_library(module: nn.Module) -> str | None:
+    """The library whose layer this is, if it quantizes; a container of float layers does not, whatever it is named."""
+    library = quantizer_of(class_path(module))
+    if library is None or type(module).__name__ in _FLOAT or not _of_installed(type(module), (library,)):
+        return None
+    children = list(module.children())
+    own = [value for value in (*module._parameters.values(), *module._buffers.values()) if value is not None]
+    if own or not children or any(_quantizing_library(child) is not None for child in children):
+        return library
+    return None
+
+
+def _of_installed(kind: type, libraries: tuple[str, ...]) -> bool:
+    """Whether a class comes from one of these packages as it was installed: a file of the user's may have their name."""
+    name = kind.__module__
+    if not any(f"{name}.".startswith(f"{library}.") for library in libraries):
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return file is not None and Path(file).is_relative_to(_INSTALLED)
 
 
 def _check_tensor(spec: str, name: str, tensor: Tensor, values: bool) -> None:

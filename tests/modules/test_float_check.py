@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from binarize.errors import SourceError
@@ -161,3 +164,21 @@ def test_trying_out_a_module_leaves_its_mode() -> None:
     module[0].eval()
     check_whole(module, "net.pt")
     assert (module.training, module[0].training, module[1].training) == (True, False, True)
+
+
+def test_float_models_are_known_by_their_layers_and_not_by_their_names() -> None:
+    prepared = torchvision.models.quantization.resnet18(weights=None, quantize=False)
+    assert load(prepared).module is prepared
+    fused = torch.ao.nn.intrinsic.ConvReLU2d(nn.Conv2d(2, 2, 3), nn.ReLU())
+    assert load(nn.Sequential(fused)).module[0] is fused
+    for name in ("bnn", "hqq"):
+        namespace: dict[str, Any] = {"__name__": name}
+        exec("from torch import nn\nclass Net(nn.Linear): ...", namespace)
+        assert load(namespace["Net"](2, 2)).class_path == f"{name}.Net"
+
+
+def test_quantized_layers_are_known_in_containers_of_any_name() -> None:
+    model = torchvision.models.quantization.resnet18(weights=None, quantize=False)
+    model.fc = torch.ao.nn.qat.Linear(512, 4, qconfig=torch.ao.quantization.get_default_qat_qconfig())
+    with pytest.raises(SourceError, match="already quantized: the model itself"):
+        load(model)

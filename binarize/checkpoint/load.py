@@ -41,6 +41,7 @@ from binarize.errors import (
 )
 from binarize.inputs.seen import Seen
 from binarize.modules.copies import copy_model
+from binarize.modules.float_check import bare
 from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of
 from binarize.passes.rewrite import rewrite
 from binarize.planning.plan import Plan
@@ -102,7 +103,7 @@ def load(
         record["seed"],
         record["command"],
         Seen.from_json(record["seen"]),
-        None if model is None else weakref.ref(model),
+        None if model is None else weakref.ref(bare(model)),
         source,
     )
     remember(rebuilt, conversion)
@@ -186,7 +187,7 @@ def _float_model(
 ) -> nn.Module:
     """The float model to replay the edits on; its weights are about to be replaced."""
     if model is not None:
-        return copy_model(model)
+        return copy_model(bare(model))
     if source is not None:
         return named_float(origin, source)
     if origin.builder is not None:

@@ -22,6 +22,7 @@ from binarize.disk.leftovers import is_empty
 from binarize.disk.replacement import recover
 from binarize.disk.tensor_file import save_tensors
 from binarize.errors import UsageError, way
+from binarize.modules.float_check import bare
 from binarize.modules.tensors import unique_tensors
 from binarize.report.drawing.html import to_html
 from binarize.report.drawing.markdown import to_markdown
@@ -44,6 +45,7 @@ def save(
     Raises: UsageError, where the model is not converted, or the folder exists and `force` does not allow to replace it;
     OSError, where the disk refuses.
     """
+    model = bare(model)
     conversion = _conversion_to_save(model)
     target = Path(folder)
     check_place(target)

@@ -16,7 +16,7 @@ from binarize.planning.plan import Plan
 from binarize.report.report import Report
 from binarize.rules.rule_set import RuleSet
 
-__all__ = ["Conversion", "conversion_of", "forget", "remember", "remember_images"]
+__all__ = ["Conversion", "arguments_taken", "conversion_of", "forget", "remember", "remember_images"]
 
 
 _ATTRIBUTE = "_binarize"
@@ -91,3 +91,10 @@ def conversion_of(model: nn.Module) -> Conversion | None:
     """The conversion that made this model, None for any other model."""
     found = getattr(model, _ATTRIBUTE, None)
     return found if isinstance(found, Conversion) else None
+
+
+def arguments_taken(model: nn.Module) -> int | None:
+    """How many positional arguments the model was converted with; None where nobody knows."""
+    conversion = conversion_of(model)
+    example = None if conversion is None else conversion.source.example
+    return None if example is None else len(example.args) or None

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from binarize.attention.multihead import ExplicitAttention
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.float_check import bare
+from binarize.sources.prefixes import stripped
 
 __all__ = ["fill_float_model", "float_names", "load_float_state_dict"]
 
@@ -40,14 +42,19 @@ def float_names(model: nn.Module) -> dict[str, str]:
 def load_float_state_dict(model: nn.Module, state_dict: Mapping[str, Tensor]) -> list[str]:
     """Load a state dict of the float model into a converted model, in place, bit-equal.
 
+    Names may have what DataParallel, torch.compile or an average of weights puts in front of them.
+
     Weights that a conversion scaled (`binaryconnect_stochastic`) have the float model's size again.
 
     Returns the names of the converted model that the float one has no value for: thresholds, levels, new norms.
 
     Raises: UsageError, where a tensor of the state dict has no place or another shape; nothing is loaded then.
     """
+    model = bare(model)
     moved = float_names(model)
     own = model.state_dict(keep_vars=True)
+    if any(moved.get(name, name) not in own for name in state_dict):
+        state_dict, _ = stripped(dict(state_dict))
     targets = {name: moved.get(name, name) for name in state_dict}
     # A layer without a bias of its own leaves its norm's bias alone, so only names that are there are mapped.
     unknown = sorted(name for name, target in targets.items() if target not in own)

@@ -156,7 +156,7 @@ class PlannedConversion:
         if calibrate is False:
             return None
         if calibrate is not None and calibrate is not True:
-            return as_batches(calibrate)
+            return as_batches(calibrate, len(self.images[0]) or None)
         if self.walked or not self.images_given or self.noise is not None:
             return None
         return [self.images]

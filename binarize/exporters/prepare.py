@@ -20,6 +20,7 @@ from binarize.conversion.source_record import SourceRecord
 from binarize.disk.file_name import is_file, is_there
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import Arguments, TensorKind, arguments_of
+from binarize.modules.float_check import bare
 from binarize.packed.agreement import answers_of, are_equal
 from binarize.packed.file.contents import contents_of
 from binarize.packed.file.tables import Rest
@@ -60,6 +61,7 @@ def compared(model: nn.Module | str | Path, example_input: Any, source: str | No
             return _from_file(path, example_input, source)
         record = SourceRecord.from_json(read_record(path)["source"])
         return _from_trained(load(path, source=source), example_input, record.example)
+    model = bare(model)
     conversion, found = conversion_of(model), frozen_record(model)
     if found is not None:
         frozen = copy.deepcopy(model)

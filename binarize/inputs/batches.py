@@ -15,22 +15,23 @@ from binarize.inputs.arguments import Images
 __all__ = ["as_batches", "count", "images_at", "spread_images"]
 
 
-def as_batches(data: Tensor | Iterable[Any]) -> list[Images]:
+def as_batches(data: Tensor | Iterable[Any], taken: int | None = None) -> list[Images]:
     """Batches as arguments of a forward call.
 
     A batch may be a tensor, (images, labels) with labels ignored, a tuple of arguments wrapped in another tuple, or a
-    dict of keyword arguments. Raises: UsageError for empty data.
+    dict of keyword arguments. `taken` is how many positional arguments the model takes, where that is known: what
+    comes behind them is no argument, and whole numbers among them are. Raises: UsageError for empty data.
     """
     batches = [data] if isinstance(data, (Tensor, dict)) else list(data)
     if isinstance(data, tuple) and data and all(isinstance(item, Tensor) for item in data):
         batches = [data]
-    found = [_arguments(batch) for batch in batches]
+    found = [_arguments(batch, taken) for batch in batches]
     if not found or any(count(images) == 0 for images in found):
         raise UsageError("there is no calibration data: expected a batch of images, or several")
     return found
 
 
-def _arguments(batch: Any) -> Images:
+def _arguments(batch: Any, taken: int | None) -> Images:
     if isinstance(batch, Tensor):
         return (batch,), {}
     if isinstance(batch, dict):
@@ -39,6 +40,8 @@ def _arguments(batch: Any) -> Images:
         first, *rest = batch
         if isinstance(first, (list, tuple)):
             return tuple(first), {}
+        if taken is not None and 1 < taken <= len(batch):
+            return tuple(batch[:taken]), {}
         # (images, labels): labels are integers, and no model takes them.
         if (
             rest

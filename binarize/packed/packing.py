@@ -23,6 +23,7 @@ from binarize.disk.atomic import whole_file
 from binarize.disk.file_name import is_folder
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import arguments_of
+from binarize.modules.float_check import bare
 from binarize.packed.file.format import read_file
 from binarize.packed.file.packed_form import Packing, Sizes, write_packed
 from binarize.packed.file.provenance import made_of, made_of_folder, tie_of, why_stale
@@ -46,6 +47,7 @@ def freeze(model: nn.Module, example_input: Any = None) -> nn.Module:
 
     Raises: UsageError, where the model has no binary layer, or the example is of another kind.
     """
+    model = bare(model)
     frozen, conversion = freeze_model(model, _example(model, example_input)), conversion_of(model)
     forget(frozen)
     record = frozen_record(frozen)
@@ -182,6 +184,7 @@ def fuse(model: nn.Module, example_input: Any) -> nn.Module:
     Raises: UsageError, where the model has no packed layer, or takes keyword arguments; CaptureError, where it cannot
     be traced as a whole.
     """
+    model = bare(model)
     if not any(isinstance(module, PackedLayer) for module in model.modules()):
         raise UsageError("fuse: the model has no packed layer; give what `binarize.load_packed` returns")
     arguments, keywords = arguments_of(example_input)

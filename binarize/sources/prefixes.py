@@ -20,12 +20,13 @@ def stripped(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     used = [segment for segment in WRAPPERS if any(segment in key for key in state)]
     for segment in used:
         state = {key.replace(segment, ""): value for key, value in state.items()}
-    if "n_averaged" in state and any(key.startswith("module.") for key in state):
-        state = {key: value for key, value in state.items() if key != "n_averaged"}
-    while state and all(key.startswith("module.") for key in state):
+    while True:
+        # An average of weights counts what it has averaged beside the model.
+        inner = {key: value for key, value in state.items() if key != "n_averaged"}
+        if not inner or not all(key.startswith("module.") for key in inner):
+            return state, used
         used.append("module.")
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state, used
+        state = {key.removeprefix("module."): value for key, value in inner.items()}
 
 
 def modules_of(state: Mapping[Any, Any], segments: list[str]) -> frozenset[str]:

@@ -36,7 +36,7 @@ from binarize.calibration.steps import Fitting, Steps, reconstruct_jointly
 from binarize.calibration.thresholds import check_calibration, set_starts
 from binarize.checkpoint.fingerprint import machine
 from binarize.conversion.checks import same_top1
-from binarize.conversion.conversion import conversion_of, remember
+from binarize.conversion.conversion import arguments_taken, conversion_of, remember
 from binarize.conversion.float_names import float_names
 from binarize.conversion.float_twin import float_twin
 from binarize.conversion.liveness import measure_liveness
@@ -45,6 +45,7 @@ from binarize.inputs.arguments import Images, call
 from binarize.inputs.batches import as_batches, count, spread_images
 from binarize.inputs.seen import DataUse
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.float_check import bare
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
 from binarize.modules.tensors import tensor_digest, tensors_of
@@ -103,6 +104,7 @@ def calibrate(
     """
     if fit not in _FITS:
         raise UsageError(f'fit="{fit}" is none of {", ".join(_FITS)}{did_you_mean(str(fit), _FITS)}')
+    model = bare(model)
     if isinstance(data, (str, os.PathLike, Dataset)):
         if preprocessing is None and needs_preprocessing(data):
             preprocessing = preprocessing_of(model)
@@ -110,7 +112,7 @@ def calibrate(
             model, data, limit, preprocessing, root=root, download=download, batch_size=batch_size, seed=seed
         )
     else:
-        batches, opened, unreadable = as_batches(data), None, ()
+        batches, opened, unreadable = as_batches(data, arguments_taken(model)), None, ()
     check_calibration(model, batches, noise=noise)
     reference, words = _reference(model, float_model)
     if reference is not None:
@@ -157,6 +159,7 @@ def calibrate(
 def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Module | None, str]:
     """(the float model, what it is) or (None, why there is none). Only where nobody asked may it be missing."""
     if isinstance(asked, nn.Module):
+        asked = bare(asked)
         if asked is model:
             raise UsageError("the model cannot be its own float model; give the one that was converted")
         return asked, type(asked).__name__

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.float_check import bare
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.schemes.recipe import Recipe
@@ -74,6 +75,7 @@ def evaluate(
     Example:
         >>> binarize.evaluate(bnn, "digits", float_model).agreement     # doctest: +SKIP
     """
+    model = bare(model)
     if preprocessing is None and needs_preprocessing(data):
         preprocessing = preprocessing_of(model)
     found, split = _open(model, data, split, preprocessing, root, download)

@@ -17,6 +17,7 @@ from torch import nn
 
 from binarize.checkpoint.load import load
 from binarize.errors import UsageError
+from binarize.modules.float_check import bare
 from binarize.training.data import Preprocessing
 from binarize.training.loop.objective import LabelLoss
 from binarize.training.prepare import DataOptions, chosen_recipe, prepare
@@ -90,7 +91,7 @@ def finetune(
     stored = None if folder is None else folder.open(resume, force)
     changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     run = prepare(
-        model,
+        bare(model),
         data,
         chosen_recipe(model, recipe, changes, two_stage=two_stage, teacher=teacher, stored=stored),
         teacher=teacher,
@@ -111,7 +112,7 @@ def finetune(
     )
     fit.fit(run, settings, folder, stored)
     if folder is not None:
-        folder.finish(model, run.record())
+        folder.finish(bare(model), run.record())
     return model
 
 

@@ -19,6 +19,7 @@ from binarize.conversion.source_record import SourceRecord
 from binarize.disk.file_name import is_folder
 from binarize.errors import BinarizeWarning, SourceError, UsageError, way
 from binarize.inputs.seen import Preprocessing
+from binarize.modules.float_check import bare
 from binarize.sources import load as load_source
 from binarize.sources import load_file
 from binarize.sources.architectures import split as split_builder
@@ -77,7 +78,7 @@ def find_teachers(
                 why = reason
                 continue
         else:
-            module = _named(one, fetch) if isinstance(one, (str, Path)) else one
+            module = _named(one, fetch) if isinstance(one, (str, Path)) else bare(one)
             if (record := _made_by(one, model)) is not None:
                 _compare_weights(record, str(one), module)
         if module is model:

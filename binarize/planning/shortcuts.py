@@ -10,7 +10,7 @@ Source: Liu et al., Bi-Real Net, ECCV 2018, https://arxiv.org/abs/1808.00278, fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from binarize.analysis.analyse import Analysis
@@ -71,7 +71,8 @@ def in_place(analysis: Analysis, change: ShortcutChange, choice: Choice, why: st
     layer = next(layer for layer in analysis.layers if layer.name == change.layer)
     if change.merge >= 0:
         return ShortcutChange(change.layer, "none", f"{why}; the block's own add stays")
-    spec = change.spec or _planned(layer, 1, choice)
+    spec = change.spec if change.action == "own" else None
+    spec = spec or _planned(layer, 1, choice)
     if isinstance(spec, str):
         return ShortcutChange(change.layer, "none", f"{why}; {spec}")
     site = analysis.nodes[change.layer][0]
@@ -129,9 +130,17 @@ def _alone(analysis: Analysis, layer: Layer, choice: Choice, mode: str) -> Short
     dim = channel_dim(flow, site) if layer.kind == "linear" else 1
     if layer.kind == "linear":
         dim = 1 if len(layer.in_shape) <= 2 else -1
-    spec = _planned(layer, dim, choice)
+    specs = [
+        _planned(
+            replace(layer, in_shape=flow.shape(flow.data_inputs[i][0]), out_shape=flow.shape(i)), dim, choice
+        )
+        for i in sites
+    ]
+    spec = next((one for one in specs if isinstance(one, str)), specs[0])
     if isinstance(spec, str):
         return none(spec)
+    if any(one != spec for one in specs):
+        return none("its calls change the shape in different ways")
     end = end_of(flow, site)
     if end is None:
         return none("its norm stands behind a pooling")
@@ -156,15 +165,17 @@ def _rewired(analysis: Analysis, layer: Layer, choices: Mapping[str, Choice]) ->
     wanted = flow.shape(block.bypass)
     if any(end is None or flow.shape(end) != wanted for end in ends):
         return {}
+    values = [block.bypass, *(_of_shape(flow, flow.data_inputs[site][0], wanted) for site in chain[1:])]
+    if any(value is None for value in values):
+        return {}
     if not _is_behind(flow, block, chain, ends):
         return {}
     changes = {}
     # The block's own value goes on: no module stands on its way that could hold a factor.
     identity = ShortcutSpec()
-    for position, (site, end) in enumerate(zip(chain, ends)):
-        assert end is not None
+    for position, (site, end, value) in enumerate(zip(chain, ends, values)):
+        assert end is not None and value is not None
         first, last = position == 0, position == len(chain) - 1
-        value = block.bypass if first else flow.data_inputs[site][0]
         spec = None if first and block.projected else identity
         if last:
             changes[names[site]] = ShortcutChange(
@@ -173,6 +184,15 @@ def _rewired(analysis: Analysis, layer: Layer, choices: Mapping[str, Choice]) ->
         else:
             changes[names[site]] = ShortcutChange(names[site], "value", "", spec, end, value)
     return changes
+
+
+def _of_shape(flow: Flow, value: int, wanted: tuple[int, ...]) -> int | None:
+    """The value in front of a layer before it was padded: what it is added to has the layer's output shape."""
+    while flow.shape(value) != wanted:
+        if "pad" not in flow.op(value).lower() or not flow.data_inputs[value]:
+            return None
+        value = flow.data_inputs[value][0]
+    return value
 
 
 def _is_behind(flow: Flow, block: Block, chain: list[int], ends: list[int | None]) -> bool:

@@ -8,6 +8,7 @@ from plans import plan_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import binarize
 from binarize.rules.load import load_rule_set
 
 
@@ -154,3 +155,47 @@ def test_two_layers_in_parallel_have_no_skip_and_get_their_own() -> None:
             return self.c(self.a(x) + self.b(x))
 
     assert shortcuts(Parallel(), "missing") == {"a": "identity", "b": "identity", "c": "identity"}
+
+
+class _Padding(nets.Body):
+    """A residual block that pads in front of each convolution, as generators of images do."""
+
+    def __init__(self, outside: bool = True) -> None:
+        super().__init__()
+        self.pad, self.outside = nn.ReflectionPad2d(1), outside
+        self.conv1, self.conv2 = nn.Conv2d(16, 16, 3), nn.Conv2d(16, 16, 3)
+
+    def run(self, x: Tensor) -> Tensor:
+        y = self.conv1(self.pad(x)).relu()
+        y = self.pad(y) if self.outside else F.pad(y, (1, 1, 1, 1), mode="replicate")
+        return x + self.conv2(y)
+
+
+class _TwoSizes(nets.Body):
+    """One convolution on a padded image and then on one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(16, 16, 3)
+
+    def run(self, x: Tensor) -> Tensor:
+        return self.conv1(self.conv1(F.pad(x, (1, 1, 1, 1))).relu())
+
+
+@pytest.mark.parametrize("outside", [True, False])
+@pytest.mark.parametrize("mode", ["missing", "every"])
+def test_a_value_is_added_as_it_was_before_it_was_padded(mode: str, outside: bool) -> None:
+    model = _Padding(outside).eval()
+    if mode == "every":
+        assert shortcuts(model, mode) == {"conv1": "identity", "conv2": "identity"}
+    x = nets.pictures(2)
+    assert (
+        binarize.convert(model, "bireal", shortcuts=mode, example_input=x).eval()(x).shape == model(x).shape
+    )
+
+
+def test_every_call_of_a_layer_has_to_fit_its_shortcut() -> None:
+    model = _TwoSizes().eval()
+    assert shortcuts(model, "every") == {
+        "conv1": "(the size changes from 18 to 16, which stride 1 does not explain)"
+    }

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/kernels/c/*.[ch])
 
-.PHONY: demo help check test bench lint sanitize neon clean
+.PHONY: demo help check test test-all coverage bench lint sanitize neon clean
 .DELETE_ON_ERROR:
 
 # A .venv that was copied here from elsewhere, or whose interpreter is gone, cannot be repaired: start anew.
@@ -21,18 +21,27 @@ demo: $(VENV)/.has-run ## the whole way on bundled data, offline, about a minute
 	$(BIN)/binarize demo --out results/digits-adabin --force $(ARGS)
 
 help: ## this list
-	@awk -F ':.* ## ' '/^[a-z]+:.* ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What a change to rules, plan, passes, capture, layers or report breaks first; at most 90 s on two idle cores.
 CHECKED := tests/rules tests/schemes tests/planning tests/passes tests/capture tests/report tests/layers/test_layer.py \
 	tests/test_imports.py tests/test_architecture.py
 
+# Each process takes one stretch of the tests, so that neither makes the models of the other's files again.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+
 check: $(VENV)/.has-test $(VENV)/.has-dev ## the fast slice before a commit: tests of the core, and ruff check (ARGS=...)
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest -q -n 2 $(CHECKED) $(ARGS)
+	$(PYTEST) -q $(CHECKED) $(ARGS)
 
-test: $(VENV)/.has-test ## the whole test suite (ARGS="-k words")
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: $(VENV)/.has-test ## the test suite, of large grids a sample; at most 8 minutes on two idle cores (ARGS="-k words")
+	$(PYTEST) $(ARGS)
+
+test-all: $(VENV)/.has-test ## whole grids, slow tests and real processes too (ARGS="-k words")
+	$(PYTEST) --all $(ARGS)
+
+coverage: $(VENV)/.has-test $(VENV)/.has-dev ## which lines the tests of test-all do not run (ARGS="-k words")
+	$(PYTEST) --all --cov=binarize --cov-report=term:skip-covered $(ARGS)
 
 bench: $(VENV)/.has-run ## seconds and memory that a conversion takes on this machine
 	$(BIN)/python benchmarks/convert.py $(ARGS)

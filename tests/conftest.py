@@ -1,22 +1,67 @@
-"""One thread a process; conversions and kernels that many tests share."""
+"""One thread a process; which tests `--all` adds; conversions and kernels that many tests share."""
 
 from __future__ import annotations
 
 import copy
 import shutil
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 
+import hypothesis
 import nets
 import pytest
 import torch
+from sampling import sample
 from torch import nn
 
 import binarize
 from binarize.kernels import variants as kernel_variants
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run slow tests and whole grids too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """How many examples Hypothesis draws where a test does not say so itself."""
+    hypothesis.settings.register_profile("sample", max_examples=40)
+    hypothesis.settings.register_profile("all", max_examples=200)
+    hypothesis.settings.load_profile("all" if config.getoption("--all") else "sample")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without --all, leave out tests marked slow and what `sampled` leaves out; never one that was asked for by name."""
+    if config.getoption("--all"):
+        return
+    grids = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sampled") and isinstance(item, pytest.Function):
+            grids[item.nodeid.partition("[")[0]].append(item)
+    left_out = {item.nodeid for item in items if item.get_closest_marker("slow")}
+    for grid in grids.values():
+        left_out.update(_left_out(grid))
+    left_out -= {name[name.find("tests/") :] for name in config.args}
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def _left_out(grid: list[pytest.Function]) -> set[str]:
+    marker = grid[0].get_closest_marker("sampled")
+    assert marker is not None
+    ids = [item.callspec.id for item in grid]
+    # Of stacked parameters `callspec.indices` counts the tests, not the values.
+    cells = [{name: _key(value) for name, value in item.callspec.params.items()} for item in grid]
+    run = sample(ids, cells, *marker.args, **marker.kwargs)
+    return {item.nodeid for item, known in zip(grid, ids) if known not in run}
+
+
+def _key(value: object) -> object:
+    plain = isinstance(value, (str, bytes, int, float, type(None)))
+    return (type(value), value) if plain else id(value)
 
 
 @cache

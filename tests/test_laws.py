@@ -130,6 +130,7 @@ def test_float_weights_in_every_binary_layer_give_the_float_network(name: str) -
 
 @every_net
 @pytest.mark.parametrize("scheme", ["adabin", "reactnet"])
+@pytest.mark.sampled
 def test_signs_of_pictures_are_not_constant(name: str, scheme: str, converted: Converted) -> None:
     report = converted(name, scheme).report
     shares = {row.name: row.live for row in report.rows if row.action == "binarize"}
@@ -145,6 +146,7 @@ def test_signs_of_pictures_are_not_constant(name: str, scheme: str, converted: C
 
 @every_net
 @pytest.mark.parametrize("scheme", ["adabin", "reactnet"])
+@pytest.mark.sampled
 def test_first_gradients_are_finite_and_none_dies(name: str, scheme: str, converted: Converted) -> None:
     float_model, binary_model = nets.seeded(nets.ALL[name]).train(), converted(name, scheme).train()
     theirs, ours = gradients(float_model), gradients(binary_model)

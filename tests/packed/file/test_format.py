@@ -381,7 +381,6 @@ FLAG_KEYS = ["window", *tables._FLAGS]
 @settings(
     derandomize=True,
     deadline=None,
-    max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -275,7 +275,7 @@ TREES = st.recursive(
 
 
 @settings(
-    derandomize=True, deadline=None, max_examples=200,
+    derandomize=True, deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(changes=st.lists(st.tuples(st.sampled_from(PLACES), TREES), min_size=1, max_size=3))
@@ -299,12 +299,16 @@ def test_any_other_graph_is_refused_or_names_what_it_may(changes: list[tuple[Any
     assert targets_are_closed(model)
 
 
-def test_flipped_bits_under_a_right_checksum_make_errors_or_models(written: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.sampled(2)
+def test_flipped_bits_under_a_right_checksum_make_errors_or_models(
+    seed: int, written: Path, tmp_path: Path
+) -> None:
     """Of the index's text and of every table: the parsers behind the checksum, and what they let pass is run."""
     index, tensors = opened(written)
-    text, chosen, loaded = json.dumps(index).encode(), random.Random(0), 0
+    text, chosen, loaded = json.dumps(index).encode(), random.Random(seed), 0
     path = tmp_path / "packed.safetensors"
-    for trial in range(500):
+    for trial in range(50):
         changed, tables = bytearray(text), {name: value.clone() for name, value in tensors.items()}
         if trial % 5:
             place = chosen.randrange(8 * len(changed))
@@ -325,7 +329,7 @@ def test_flipped_bits_under_a_right_checksum_make_errors_or_models(written: Path
                 model(X)
         except Exception as error:  # as any model may fail on an input that it was not made for
             assert not isinstance(error, SystemError)
-    assert loaded > 100
+    assert loaded > 5
 
 
 def test_a_text_cut_off_under_a_right_checksum_is_refused(written: Path, tmp_path: Path) -> None:

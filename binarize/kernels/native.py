@@ -59,7 +59,7 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T], *, ours: bool = Fa
 
     A tensor that is `ours` is known to nobody who could write to it.
     """
-    whole_key = (key, None if ours else (tensor.shape, tensor.dtype, version(tensor)))
+    whole_key = (key, None if ours else (place(tensor), version(tensor)))
     name = id(tensor)
     known = _layouts.get(name)
     if known is None or known[0]() is not tensor or known[1] != whole_key:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from binarize.kernels import native, operators, variants
 from binarize.kernels.buffers.arguments import check_image
-from binarize.kernels.buffers.digest import watched
-from binarize.kernels.buffers.memory import place
+from binarize.kernels.buffers.origin import Origin
 from binarize.kernels.layout import KernelWeight
 from binarize.kernels.native import Call
 from binarize.kernels.tracing import is_recorded
@@ -26,6 +25,7 @@ __all__ = ["FusedConv"]
 # Without these buffers there is nothing to compute.
 _NEEDED = ("bits", "scale", "shift")
 _MAY_LACK = ("threshold", "window_scale", "border", "activation")
+_BUFFERS = (*_NEEDED, *_MAY_LACK, "next_threshold")
 # Input sizes that a layer remembers.
 _MOST_SIZES = 16
 
@@ -108,13 +108,9 @@ class FusedConv(nn.Module):
         last = _lies_last(x)
         if last is None:
             return self._by_operator(x, residual)
-        ready, buffers = self._ready.get((x.shape, x.dtype, last)), self._buffers
-        if (
-            ready is None
-            or ready.variant is not variant
-            or any(place(buffers.get(name)) != known for name, known in ready.places)
-            or ready.version != ready.version_now()
-        ):
+        ready = self._ready.get((x.shape, x.dtype, last))
+        tables = map(self._buffers.get, _BUFFERS)
+        if ready is None or ready.variant is not variant or not ready.origin.still_holds(tables):
             ready = self._prepare(variant, x, last)
         if residual is not None and (
             residual.shape != ready.size or residual.dtype != torch.float32 or not _lies_last(residual)
@@ -186,19 +182,16 @@ class FusedConv(nn.Module):
         if len(self._ready) >= _MOST_SIZES:
             self._ready.clear()
         tables = (one for name, one in self._buffers.items() if name != "bits" and one is not None)
-        version_now = watched(
-            self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one)
-        )
+        # The signs are laid out anew, and tables that do not lie in one piece are copied.
+        copied = [self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one)]
         module = variants.native()
         assert module is not None
         ready = _Ready(
             variant,
             module.conv,
             weight,
-            version_now(),
-            version_now,
+            Origin(map(self._buffers.get, _BUFFERS), copied),
             call,
-            [(name, place(buffer)) for name, buffer in self._buffers.items()],
             like.shape,
             like.stride(),
             like.nbytes,
@@ -224,12 +217,9 @@ class _Ready:
     variant: Variant
     conv: Callable[..., None]
     weight: KernelWeight
-    version: int
-    # Of what the call has copies of: the signs laid out, and tables that do not lie in one piece.
-    version_now: Callable[[], int]
+    # The buffers.
+    origin: Origin
     call: Call
-    # Of the buffers it was made of.
-    places: list[tuple[str, object]]
     size: torch.Size
     strides: tuple[int, ...]
     result_bytes: int

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from binarize.errors import CheckError, UsageError
 from binarize.kernels import operators, reference
 from binarize.kernels.bits import lower_of, pack_bits, stream_bytes
-from binarize.kernels.buffers.digest import digest_of
-from binarize.kernels.buffers.memory import place
+from binarize.kernels.buffers.origin import Origin
 from binarize.kernels.tracing import is_recorded
 from binarize.layers.gradient_bound import refuse_gradient
 from binarize.layers.layer import BinaryLayer, run_parts
@@ -39,6 +38,8 @@ __all__ = ["PARTS", "Form", "FrozenLayer", "PackedLayer", "check_stream"]
 # The numbers of a layer; the last follows from others.
 _TABLES = ("scale", "shift", "window_scale", "threshold", "border")
 _MAY_LACK = ("window_scale", "threshold", "border")
+# All that a packed layer computes with.
+_READ = (*_TABLES, "bits")
 # What a layer may hold beside its numbers.
 PARTS = ("front", "norm", "shortcut", "activation")
 
@@ -133,11 +134,13 @@ class FrozenLayer(nn.Module):
         """Make the border again where the numbers that it follows from hold something else by now."""
         if not self.outside or is_recorded():
             return
-        check_there(self, self._needed, _MAY_LACK)
-        now = digest_of(self.scale, self.window_scale) if self.scale.is_cpu else None
-        if now is None or now != self.__dict__.get("_border_of"):
+        made_of = self._buffers.get("scale"), self._buffers.get("window_scale")
+        known: Origin | None = self.__dict__.get("_border_origin")
+        if known is None or not known.still_holds(made_of):
+            check_there(self, self._needed, _MAY_LACK)
             self.border = self.form.border
-            self.__dict__["_border_of"] = now
+            there = [one for one in made_of if one is not None]
+            self.__dict__["_border_origin"] = Origin(made_of, there) if self.scale.is_cpu else None
 
     @property
     def form(self) -> Form:
@@ -153,6 +156,12 @@ class FrozenLayer(nn.Module):
     def float_signs(self) -> Tensor:
         """+1 and -1 as float32, filters first."""
         return cast(Tensor, self.signs).float()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was made of the buffers: a copy has others."""
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_made", "_border_origin")
+        }
 
     def take_parts(self, layer: FrozenLayer | BinaryLayer) -> None:
         """Share another layer's float parts, and who runs them."""
@@ -307,21 +316,16 @@ class PackedLayer(FrozenLayer):
 
     def _direct(self, x: Tensor) -> FusedConv:
         """This layer as one call of a kernel, made again when one of its buffers is another or has moved."""
-        tables = [self._buffers.get(name) for name in (*_TABLES, "bits")]
         side = x.shape[2:] if self.window.padding_mode == "same" else None
-        key = side, [(id(table), place(table)) for table in tables]
-        known, _, call = self.__dict__.get("_made") or (None, None, None)
-        if call is None or known != key:
-            check_there(self, self._needed, _MAY_LACK)
-            check_device(self, x)
-            check_numbers(self, self.window)
-            call = FusedConv(self, x)
-            # The tables themselves are kept, so that no other can come to have the same number.
-            self.__dict__["_made"] = (key, tables, call)
+        made: tuple[object, Origin, FusedConv] | None = self.__dict__.get("_made")
+        if made is not None and made[0] == side and made[1].still_holds(map(self._buffers.get, _READ)):
+            return made[2]
+        check_there(self, self._needed, _MAY_LACK)
+        check_device(self, x)
+        check_numbers(self, self.window)
+        call = FusedConv(self, x)
+        self.__dict__["_made"] = side, Origin(map(self._buffers.get, _READ)), call
         return call
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_made"}
 
 
 def check_stream(bits: Tensor, window: Window) -> None:

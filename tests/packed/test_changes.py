@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -142,6 +143,47 @@ def test_a_table_that_does_not_lie_in_one_piece_may_change() -> None:
     before = fused(x)
     whole.numpy()[:] += 1
     torch.testing.assert_close(fused(x), before + 1, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["shift", "scale", "threshold", "window_scale"])
+def test_a_table_that_is_negated_where_it_lies_counts(name: str) -> None:
+    layer, x = conv(32, 6, pad=1, two_levels=True, thresholds=True, outside=0.3), torch.randn(2, 32, 5, 5)
+    layer(x)
+    table = getattr(layer, name)
+    table.data = torch._neg_view(table)
+    assert table.is_neg() and torch.equal(layer(x), FrozenLayer.product(layer, x))
+
+
+def test_a_negated_table_of_a_fused_layer_counts() -> None:
+    layer, x = layer_of("conv")
+    fused = fuse(nn.Sequential(layer), x)
+    (call,) = (m for m in fused.modules() if isinstance(m, FusedConv))
+    fused(x)
+    call.shift = torch._neg_view(call.shift)
+    layer.shift = call.shift.clone()
+    assert torch.equal(fused(x), layer.eval()(x))
+
+
+def test_a_copy_computes_with_its_own_buffers() -> None:
+    layer = conv(32, 6, pad=1, two_levels=True, outside=0.3)
+    x = torch.randn(1, 32, 5, 5)
+    before = layer(x)
+    copied = copy.deepcopy(layer)
+    copied.scale.mul_(2)
+    copied.bits.bitwise_xor_(255)
+    assert torch.equal(copied(x), PackedLayer.from_bits(copied.form, copied.bits).eval()(x))
+    assert torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_negated_float_convolution_counts(name: str) -> None:
+    stem = FloatConv(nn.Conv2d(3, 8, 3, padding=1)).eval()
+    x = torch.randn(1, 3, 6, 6)
+    stem(x)
+    table = getattr(stem, name)
+    table.data = torch._neg_view(table)
+    expected = nn.functional.conv2d(x, stem.weight, stem.bias, padding=1)
+    torch.testing.assert_close(stem(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["weight", "bias"])

@@ -25,12 +25,13 @@ def place(tensor: Tensor | None) -> object:
     """Where a tensor's numbers lie, and how: equal as long as they are the same ones in memory.
 
     `tensor.data = ...` and shared memory move what stays the same object; `resize_`, `t_` and `as_strided_` read the
-    same memory in another way.
+    same memory in another way, a negated view with other signs.
     """
     if tensor is None:
         return None
     try:
-        return tensor.data_ptr(), tensor.shape, tensor.is_contiguous() or tensor.stride(), tensor.dtype
+        laid_out = tensor.is_contiguous() or tensor.stride()
+        return tensor.data_ptr(), tensor.shape, laid_out, tensor.dtype, tensor.is_neg()
     except (AttributeError, RuntimeError):
         return object()  # no memory of its own: it is looked at anew each time, and refused
 

@@ -11,6 +11,9 @@ from binarize.analysis.residual import Block, block_of_each_site, find_blocks, g
 
 __all__ = ["Flow"]
 
+# Values behind these have both signs, whatever stands in front.
+_CENTRED = frozenset({"placeholder", "get_attr", "output", "site", "norm", "norm_act", "activation"})
+
 
 class Flow(Operations):
     """Data flow of one recording."""
@@ -90,6 +93,14 @@ class Flow(Operations):
                 result.append("nonneg")
             elif kind in ("concat", "gate") and inputs and inputs <= {"nonneg", "lowneg"}:
                 result.append("lowneg")
+            elif kind not in _CENTRED and not name and inputs and inputs <= {"nonneg", "lowneg"}:
+                # What it does is not known: that it makes negative numbers of others is the exception.
+                result.append("lowneg")
             else:
-                result.append("any")
+                result.append("nonneg" if self._ends_nonnegative(i) else "any")
         return result
+
+    def _ends_nonnegative(self, i: int) -> bool:
+        """Whether a module that is one operation here ends in an activation without negative values."""
+        inside = self.nodes[i].meta.get("inside", ())
+        return bool(inside) and str(inside[-1]).rstrip("_") in NONNEG

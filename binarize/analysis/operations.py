@@ -172,6 +172,11 @@ class Operations:
         if op in _CONCAT_CALLS:
             return "concat"
         if op in _MULTIPLY_CALLS | {"div", "__truediv__", "div_", "addcmul"}:
+            if (
+                operands < 2
+                and sum(isinstance(one, torch.fx.Node) and one in self.index for one in node.args) > 1
+            ):
+                return "other" if node.args[0] is node.args[1] else "scale"
             return "gate" if operands >= 2 else "scale"
         if op in _ADD_CALLS or op in _SUBTRACT_CALLS:
             return "scale" if operands < 2 else "other"

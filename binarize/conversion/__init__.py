@@ -6,6 +6,7 @@ convert.py        the one call: float model -> plan -> binary model, checked and
 float_names.py    weights of the float model into its binary counterpart
 float_twin.py     the float model of a converted one
 liveness.py       whether a converted network still depends on its input
+measured.py       what images tell of a converted model, taken back into its plan
 planned.py        a conversion that is planned and not carried out yet
 source_record.py  where a float model came from, as it is remembered
 two_values.py     whether the binarizers of a converted model give two values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from binarize.conversion.conversion import Conversion, remember
 from binarize.conversion.float_names import float_names
 from binarize.conversion.float_twin import MARK, float_mark
 from binarize.conversion.liveness import measure_liveness
+from binarize.conversion.measured import one_sided_layers
 from binarize.conversion.source_record import SourceRecord
 from binarize.conversion.two_values import watched_values
 from binarize.errors import BinarizeError, CheckError, UsageError, refuse_warnings
@@ -30,6 +31,7 @@ from binarize.modules.copies import copy_model
 from binarize.modules.hooks import HOOK_TABLES, part_of_model, silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
 from binarize.passes.rewrite import rewrite
+from binarize.passes.swap import add_thresholds
 from binarize.planning.make import make_plan
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.record.edit_kinds import Open
@@ -72,9 +74,12 @@ class PlannedConversion:
         """The plan as the rules are now."""
         if self._plan is None:
             with undisturbed(self.source.module), trusting(*self.trust, *self.rules.modules):
-                plan = make_plan(self.analysis, self.rules, self.source.spec)
-                self._plan = replace(plan, capture={**plan.capture, "source": list(self.source.notes)})
+                self._plan = self._made()
         return self._plan
+
+    def _made(self, one_sided: Collection[str] = ()) -> Plan:
+        plan = make_plan(self.analysis, self.rules, self.source.spec, one_sided)
+        return replace(plan, capture={**plan.capture, "source": list(self.source.notes)})
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -127,12 +132,17 @@ class PlannedConversion:
         made = None if self.source.num_classes is not None else float_mark(float_model, names)
         torch.manual_seed(self.seed)
         hashes = rewrite(model, plan)
-        moved = float_names(model)
-        if not any(isinstance(module, StochasticSign) for module in model.modules()):
-            mark = float_mark(model, [moved.get(name, name) for name in names])
-            plan = replace(plan, capture={**plan.capture, MARK: mark})
-        plan = replace(plan, warnings=(*plan.warnings, *_unheard_hooks(model, plan)))
+        marked = self._mark(model, names)
         calibration = self._calibrate(model, calibration_data)
+        if calibration_data is not None and (found := one_sided_layers(model, plan, calibration_data)):
+            before, plan = plan, self._made(found)
+            add_thresholds(model, before, plan)
+            calibration = self._calibrate(model, calibration_data)
+        plan = replace(
+            plan,
+            capture={**plan.capture, **marked},
+            warnings=(*plan.warnings, *_unheard_hooks(model, plan)),
+        )
         plan = self._settled(model, plan, hashes, calibration, calibrate)
         report = self._report(model, plan, expected, calibration_data)
         failed = [check for check in report.checks if not check.passed]
@@ -150,6 +160,14 @@ class PlannedConversion:
         )
         remember(model, conversion)
         return model
+
+    @staticmethod
+    def _mark(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
+        """By what the plan knows the float weights again, where conversion left them as they were."""
+        if any(isinstance(module, StochasticSign) for module in model.modules()):
+            return {}
+        moved = float_names(model)
+        return {MARK: float_mark(model, [moved.get(name, name) for name in names])}
 
     def _calibration_data(self, calibrate: Any) -> list[Images] | None:
         """The batches to calibrate on; None where there are none worth it."""

@@ -14,12 +14,13 @@ from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.modules.places import set_everywhere
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
+from binarize.planning.plan import Plan
 from binarize.planning.record.edit_kinds import NewActivation, Swap
 from binarize.planning.record.origin import Origin
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
 
-__all__ = ["swap_layer"]
+__all__ = ["add_thresholds", "swap_layer"]
 
 
 def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
@@ -54,6 +55,24 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
         _start_threshold(root, new, in_channels, edit.threshold)
     for place in set_everywhere(root, edit.container, new):
         leave_fast_path(root, place)
+
+
+def add_thresholds(root: nn.Module, before: Plan, after: Plan) -> None:
+    """Give the layers of a model that was rewritten by one plan the thresholds that they have by another one alone."""
+    known = {edit.container: edit for edit in before.edits if isinstance(edit, Swap)}
+    for edit in after.edits:
+        if (
+            not isinstance(edit, Swap)
+            or edit.threshold is None
+            or known[edit.container].threshold is not None
+        ):
+            continue
+        layer = cast(BinaryLayer, root.get_submodule(edit.container))
+        channels, weight = _channels(layer)[0], cast(Tensor, layer.weight)
+        threshold = _in_front(edit, channels)
+        if threshold is not None:
+            layer.threshold = threshold.to(device=weight.device, dtype=weight.dtype).train(layer.training)
+        _start_threshold(root, layer, channels, edit.threshold)
 
 
 def _channels(layer: nn.Module) -> tuple[int, int]:

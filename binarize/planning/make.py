@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,8 +25,12 @@ from binarize.rules.rule_set import Rule, RuleSet
 __all__ = ["make_plan"]
 
 
-def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan:
+def make_plan(
+    analysis: Analysis, rules: RuleSet, source: str = "model", one_sided: Collection[str] = ()
+) -> Plan:
     """Decide every layer and resolve what the rewriting will do. Touches no tensor.
+
+    `one_sided` names layers whose input was measured to have hardly more than one sign.
 
     Raises: NothingToBinarizeError with the reasons grouped, where no layer ends up binary.
     """
@@ -35,7 +39,7 @@ def make_plan(analysis: Analysis, rules: RuleSet, source: str = "model") -> Plan
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))
     activations, shortcuts, edits = _resolve(analysis, choices)
-    parts = choose_parts(analysis, choices, activations, shortcuts, edits)
+    parts = choose_parts(analysis, choices, activations, shortcuts, edits, one_sided)
     decisions = tuple(
         kept[layer.name] if layer.name in kept else _binarized(layer, choices[layer.name], parts[layer.name])
         for layer in analysis.layers

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from binarize.analysis.analyse import Analysis
@@ -27,8 +27,12 @@ def choose_parts(
     activations: Mapping[int, ActivationChange],
     shortcuts: Mapping[str, ShortcutChange],
     edits: Edits,
+    one_sided: Collection[str] = (),
 ) -> dict[str, LayerParts]:
-    """The parts of every binarized layer; also finds a home for the activations that only the graph can reach."""
+    """The parts of every binarized layer; also finds a home for the activations that only the graph can reach.
+
+    `one_sided` names layers whose input has hardly more than one sign, whatever the graph tells of it.
+    """
     if analysis.graph.level == "walk":
         chosen = [layer for layer in analysis.layers if layer.name in choices]
         return {layer.name: _apart(layer, choices[layer.name], shortcuts[layer.name]) for layer in chosen}
@@ -48,8 +52,8 @@ def choose_parts(
             norms |= dict.fromkeys(analysis.nodes[layer.name], f"{layer.name}.norm")
         inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
         if choice.signed and part.input_norm is None:
-            one_sided = any(sign != "any" for sign in inputs)
-            threshold = choose_threshold(origins, site, choice.scheme.input, one_sided)
+            same_sign = layer.name in one_sided or any(sign != "any" for sign in inputs)
+            threshold = choose_threshold(origins, site, choice.scheme.input, same_sign)
             if threshold is not None:
                 part.threshold, part.own_threshold = threshold.origin, threshold.own
                 part.threshold_word = threshold.words

@@ -71,8 +71,8 @@ def in_place(analysis: Analysis, change: ShortcutChange, choice: Choice, why: st
     layer = next(layer for layer in analysis.layers if layer.name == change.layer)
     if change.merge >= 0:
         return ShortcutChange(change.layer, "none", f"{why}; the block's own add stays")
-    spec = change.spec if change.action == "own" else None
-    spec = spec or _planned(layer, 1, choice)
+    own = change.spec if change.action == "own" else None
+    spec = own or _planned(layer, 1, choice)
     if isinstance(spec, str):
         return ShortcutChange(change.layer, "none", f"{why}; {spec}")
     site = analysis.nodes[change.layer][0]

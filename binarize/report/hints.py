@@ -74,13 +74,15 @@ def _pointless(plan: Plan, binary: Sequence[Decision]) -> tuple[str, ...]:
     )
 
 
-def dead_inputs(rows: Sequence[Row]) -> tuple[str, ...]:
+def dead_inputs(rows: Sequence[Row], measured_on: MeasuredOn = "nothing") -> tuple[str, ...]:
     """One warning for all layers whose input says next to nothing, with the remedy."""
     dead = [row for row in rows if row.warnings]
     if not dead:
         return ()
     others = f" (and the like in {fold_names([row.name for row in dead[1:]])})" if len(dead) > 1 else ""
+    # Whoever gave images has calibrated: what they cannot part, no threshold does.
+    remedy = "" if measured_on == "calibration images" else "calibrate on real images, or "
     return (
-        f"{dead[0].name}: {' and '.join(dead[0].warnings)}{others}; calibrate on real images, or keep it "
+        f"{dead[0].name}: {' and '.join(dead[0].warnings)}{others}; {remedy}keep it "
         f'float (--keep "{dead[0].name}")',
     )

@@ -96,7 +96,7 @@ def make_report(
         ),
         checks=tuple(checks),
         agreement=agreement if agreement and isfinite(agreement.same_top1) else None,
-        warnings=(*plan.warnings, *dead_inputs(rows)),
+        warnings=(*plan.warnings, *dead_inputs(rows, measured_on)),
         hints=(*hints_of(plan), *([noise_hint(measured_on)] if live and measured_on in NOISE else [])),
         next_commands=tuple(next_commands),
         files=dict(files or {}),

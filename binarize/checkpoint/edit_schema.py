@@ -102,6 +102,12 @@ class _Call(Checked):
     module: TEXT | None
 
 
+class _Move(Checked):
+    node: TEXT
+    behind: TEXT
+    add: TEXT | None
+
+
 class _Nothing(Checked):
     pass
 
@@ -116,6 +122,7 @@ _ARGUMENTS: dict[str, type[Checked]] = {
     "add_value": _AddValue,
     "replace_operand": _Operand,
     "replace_activation": _Call,
+    "move_activation": _Move,
 }
 
 

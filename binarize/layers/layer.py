@@ -61,6 +61,7 @@ class BinaryLayer(nn.Module):
 
     `shortcut_inside` and `activation_inside` say whether this layer runs these parts itself. Where they are
     False, the rewritten forward of the module around it calls `layer.shortcut(x)` and `layer.activation(y)`.
+    `activation_first`: its own activation comes before its own shortcut.
     """
 
     weight_binarizer: nn.Module
@@ -73,6 +74,7 @@ class BinaryLayer(nn.Module):
     pad_value: float
     shortcut_inside: bool
     activation_inside: bool
+    activation_first: bool = False
     # See `classes.use_packed_forward`; None is what the environment says.
     packed_forward: str | None = None
     # The float class whose place this one takes; None where it takes that of `others` alone.
@@ -286,9 +288,12 @@ def run_parts(layer: Any, x: Tensor, y: Tensor) -> Tensor:
     """What follows the product `y` of a binary layer on `x`, trained, frozen or packed: the parts that it runs itself."""
     if layer.norm is not None:
         y = layer.norm(y)
+    acts = layer.activation is not None and layer.activation_inside
+    if acts and layer.activation_first:
+        y = layer.activation(y)
     if layer.shortcut is not None and layer.shortcut_inside:
         y = y + layer.shortcut(x)
-    if layer.activation is not None and layer.activation_inside:
+    if acts and not layer.activation_first:
         y = layer.activation(y)
     return y
 

@@ -110,6 +110,7 @@ class FrozenLayer(nn.Module):
     norm: nn.Module | None
     shortcut: nn.Module | None
     activation: nn.Module | None
+    activation_first: bool = False
 
     def __init__(self, form: Form) -> None:
         super().__init__()
@@ -169,6 +170,7 @@ class FrozenLayer(nn.Module):
             setattr(self, name, getattr(layer, name))
         self.front = getattr(layer, "front", None)
         self.shortcut_inside, self.activation_inside = layer.shortcut_inside, layer.activation_inside
+        self.activation_first = layer.activation_first
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if not isinstance(x, Tensor):

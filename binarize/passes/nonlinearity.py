@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch.fx
 from torch import nn
 
 from binarize.errors import RewriteError
 from binarize.modules.places import set_everywhere
-from binarize.planning.record.edit_kinds import Attach, NewActivation, Replace, ReplaceActivation
+from binarize.planning.record.edit_kinds import (
+    Attach,
+    MoveActivation,
+    NewActivation,
+    Replace,
+    ReplaceActivation,
+)
 
-__all__ = ["attach_module", "replace_activation", "replace_module"]
+__all__ = ["attach_module", "move_activation", "replace_activation", "replace_module"]
+
+
+# Where a node's `meta` keeps what its readers get since an edit put something between.
+READ = "binarize_read"
 
 
 def replace_module(root: nn.Module, edit: Replace) -> None:
@@ -34,14 +46,40 @@ def attach_module(root: nn.Module, edit: Attach) -> None:
 def replace_activation(graph: torch.fx.Graph, edit: ReplaceActivation) -> None:
     """Replace one call of an activation by a call of the edit's module; without one, its input is passed on."""
     node = find_node(graph, edit.node, edit.op)
-    value = node.args[0] if node.args else node.kwargs["input"]
-    assert isinstance(value, torch.fx.Node)
+    value = _argument(node)
     if edit.module is not None:
         with graph.inserting_after(node):
             new = graph.create_node("call_module", relative(edit.module, edit.container), (value,))
         value = new
     node.replace_all_uses_with(value)
     graph.erase_node(node)
+
+
+def move_activation(graph: torch.fx.Graph, edit: MoveActivation) -> None:
+    """Let a call of an activation work on the value of another node, in front of the add that reads it."""
+    node, behind = find_node(graph, edit.node, edit.op), find_node(graph, edit.behind, edit.op)
+    value = _argument(node)
+    node.replace_all_uses_with(value)
+    node.meta[READ] = value
+    if edit.add is None:
+        behind.replace_all_uses_with(node, delete_user_cb=lambda user: user is not node)
+    else:
+        add = find_node(graph, edit.add, edit.op)
+        add.replace_input_with(behind, node)
+        # Gradients of the nonlinearity may need its output as it was.
+        if add.target is operator.iadd:
+            add.target = operator.add
+        elif add.op == "call_method":
+            add.target = str(add.target).rstrip("_")
+    node.replace_input_with(value, behind)
+    behind.append(node)
+
+
+def _argument(node: torch.fx.Node) -> torch.fx.Node:
+    """What a call of an activation works on."""
+    value = node.args[0] if node.args else node.kwargs["input"]
+    assert isinstance(value, torch.fx.Node)
+    return value
 
 
 def find_node(graph: torch.fx.Graph, name: str, op: str) -> torch.fx.Node:

@@ -15,7 +15,7 @@ from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import REFUSALS, CheckError, RewriteError
 from binarize.modules.hooks import silenced_hooks
 from binarize.passes.generated import give_forward, printed_hash, source_hash
-from binarize.passes.nonlinearity import attach_module, replace_activation, replace_module
+from binarize.passes.nonlinearity import attach_module, move_activation, replace_activation, replace_module
 from binarize.passes.shortcut import add_shortcut, add_value, replace_operand
 from binarize.passes.swap import swap_layer
 from binarize.planning.plan import Plan
@@ -26,6 +26,7 @@ from binarize.planning.record.edit_kinds import (
     Edit,
     Explicit,
     GraphEdit,
+    MoveActivation,
     Open,
     Replace,
     ReplaceActivation,
@@ -75,7 +76,7 @@ def _carry_out(module: nn.Module, edit: Edit, plan: Plan, graphs: Mapping[str, t
             replace_module(module, edit)
         case Attach():
             attach_module(module, edit)
-        case AddShortcut() | AddValue() | ReplaceOperand() | ReplaceActivation():
+        case AddShortcut() | AddValue() | ReplaceOperand() | ReplaceActivation() | MoveActivation():
             edit_graph(graphs[edit.container], module.get_submodule(edit.container), edit)
         case _:
             raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
@@ -92,6 +93,8 @@ def edit_graph(graph: torch.fx.Graph, container: nn.Module, edit: GraphEdit) -> 
             replace_operand(graph, container, edit)
         case ReplaceActivation():
             replace_activation(graph, edit)
+        case MoveActivation():
+            move_activation(graph, edit)
 
 
 @contextmanager

@@ -13,14 +13,10 @@ from typing import Any, cast
 import torch.fx
 from torch import nn
 
-from binarize.passes.nonlinearity import find_node, relative
+from binarize.passes.nonlinearity import READ, find_node, relative
 from binarize.planning.record.edit_kinds import AddShortcut, AddValue, ReplaceOperand
 
 __all__ = ["add_shortcut", "add_value", "replace_operand"]
-
-
-# Where a node's `meta` keeps what its readers get since a shortcut was added behind it.
-_SUM = "binarize_sum"
 
 
 def add_shortcut(graph: torch.fx.Graph, container: nn.Module, edit: AddShortcut) -> None:
@@ -47,8 +43,8 @@ def add_value(graph: torch.fx.Graph, container: nn.Module, edit: AddValue) -> No
 
 def replace_operand(graph: torch.fx.Graph, container: nn.Module, edit: ReplaceOperand) -> None:
     """Let an outer add take the last real value in place of the block's shortcut, which went to the first layer."""
-    node, old = find_node(graph, edit.node, edit.op), find_node(graph, edit.old, edit.op)
-    new = _value(graph, edit.new, edit)
+    node = find_node(graph, edit.node, edit.op)
+    old, new = _value(graph, edit.old, edit), _value(graph, edit.new, edit)
     _keep_value(graph, container, new)
     node.replace_input_with(old, new)
     if node.target is operator.iadd and node.args[0] is new:
@@ -56,9 +52,9 @@ def replace_operand(graph: torch.fx.Graph, container: nn.Module, edit: ReplaceOp
 
 
 def _value(graph: torch.fx.Graph, name: str, edit: AddValue | ReplaceOperand) -> torch.fx.Node:
-    """The node of that name, or the sum that its readers get by now."""
+    """The node of that name, or what its readers get by now."""
     node = find_node(graph, name, edit.op)
-    return cast(torch.fx.Node, node.meta.get(_SUM, node)) if edit.summed else node
+    return cast(torch.fx.Node, node.meta.get(READ, node)) if edit.summed else node
 
 
 def _add(
@@ -73,7 +69,8 @@ def _add(
             path = relative(f"{edit.layer}.activation", edit.container)
             result = graph.create_node("call_module", path, (total,))
     after.replace_all_uses_with(result, delete_user_cb=lambda user: user not in (total, value))
-    after.meta[_SUM] = result
+    # Readers of an activation that has moved read what it read before.
+    after.meta.setdefault(READ, result)
 
 
 def _out_of_place(function: Any) -> Any:

@@ -46,6 +46,7 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
         pad_value=scheme.pad_value,
     )
     new.shortcut_inside, new.activation_inside = edit.shortcut_inside, edit.activation_inside
+    new.activation_first = edit.activation_first
     start = getattr(new.weight_binarizer, "start_from_weight", None)
     if start is not None:
         start(new.real_weight(), getattr(new.weight_binarizer, "axis", 0))

@@ -10,11 +10,13 @@ from binarize.analysis.analyse import Analysis
 from binarize.analysis.flow import Flow
 from binarize.capture import Opened, TraceError, common_container, open_container
 from binarize.planning.activations import ActivationChange, Choice
+from binarize.planning.positions import Move
 from binarize.planning.record.edit_kinds import (
     AddShortcut,
     AddValue,
     Attach,
     Edit,
+    MoveActivation,
     NewActivation,
     Open,
     Replace,
@@ -24,7 +26,7 @@ from binarize.planning.record.edit_kinds import (
 from binarize.planning.shortcuts import ShortcutChange
 
 if TYPE_CHECKING:
-    from binarize.planning.layer_parts import LayerParts
+    from binarize.planning.parts.layer_parts import LayerParts
 
 __all__ = ["Edits", "Job", "open_containers"]
 
@@ -37,6 +39,7 @@ class Job:
     opened: set[str] = field(default_factory=set)
     activations: set[int] = field(default_factory=set)
     layers: set[str] = field(default_factory=set)
+    moves: set[int] = field(default_factory=set)
     reason: str = ""
 
 
@@ -50,6 +53,7 @@ class Edits:
     shortcuts: Mapping[str, ShortcutChange]
     jobs: tuple[tuple[Job, Opened], ...]
     failed: tuple[Job, ...]
+    moves: Mapping[int, Move] = field(default_factory=dict)
     # Container path -> why it could not be edited.
     refused: Mapping[str, str] = field(default_factory=dict)
     # Activation node -> path of the module that takes its place in the graph; found by homes.py.
@@ -84,13 +88,22 @@ class Edits:
         return edits
 
     def _moved(self, node: int) -> bool:
+        """Whether the activation of this norm moves under the layer in front, since an add goes in between."""
+        return self._added_behind(node) and node not in self.moves
+
+    def _added_behind(self, node: int) -> bool:
         return any(change.end == node for change in self.shortcuts.values() if change.action != "none")
 
+    def _read_otherwise(self, *nodes: int) -> bool:
+        """Whether the readers of one of these values get another one: a sum, or what a moved activation worked on."""
+        return any(node in self.moves or self._added_behind(node) for node in nodes)
+
     def graph_edits(self) -> list[Edit]:
-        """Edits inside the opened containers: first what is added, then outer adds, then activations."""
+        """Edits inside the opened containers: what moves, what is added, then outer adds, then activations."""
         edits: list[Edit] = []
         for job, opened in self.jobs:
             names = [name for name in self.nodes if name in job.layers]
+            edits += [e for node in sorted(job.moves) for e in self._moves(opened, self.moves[node])]
             edits += [e for name in names for e in self._added(opened, self.shortcuts[name])]
             edits += [e for name in names for e in self._merged(opened, self.shortcuts[name])]
             edits += [self._activated(opened, self.activations[node]) for node in sorted(job.activations)]
@@ -99,32 +112,35 @@ class Edits:
     def _traced(self, opened: Opened, node: int) -> str:
         return opened.node_for(self.flow.nodes[node]).name
 
+    def _moves(self, opened: Opened, move: Move) -> Iterable[Edit]:
+        if not move.in_place:
+            add = None if move.add < 0 else self._traced(opened, move.add)
+            node, behind = self._traced(opened, move.node), self._traced(opened, move.behind)
+            yield MoveActivation(opened.path, node, behind, add)
+
     def _added(self, opened: Opened, change: ShortcutChange) -> Iterable[Edit]:
         if change.end < 0:
             return
+        bent = next((move.node for move in self.moves.values() if move.behind == change.end), None)
         # A norm that applies an activation itself lends it to the layer: the add goes in between.
         replaced = self.activations.get(change.end)
         gone = replaced is not None and replaced.part is None
-        activation = self.flow.kinds[change.end] == "norm_act" and not gone
-        after = self._traced(opened, change.end)
+        activation = self.flow.kinds[change.end] == "norm_act" and not gone and bent is None
+        after = self._traced(opened, change.end if bent is None else bent)
         if change.action == "own":
             source = self._traced(opened, self.nodes[change.layer][0])
             yield AddShortcut(opened.path, change.layer, after, source, activation)
         elif change.action == "value":
             value = self._traced(opened, change.value)
             yield AddValue(
-                opened.path, change.layer, after, value, activation, self._added_behind(change.value)
+                opened.path, change.layer, after, value, activation, self._read_otherwise(change.value)
             )
 
     def _merged(self, opened: Opened, change: ShortcutChange) -> Iterable[Edit]:
         if change.merge < 0:
             return
         node, old, new = (self._traced(opened, i) for i in (change.merge, change.replaced, change.value))
-        yield ReplaceOperand(opened.path, node, old, new, self._added_behind(change.value))
-
-    def _added_behind(self, node: int) -> bool:
-        """Whether another shortcut is added behind the node, so that its readers get a sum."""
-        return any(change.end == node for change in self.shortcuts.values() if change.action != "none")
+        yield ReplaceOperand(opened.path, node, old, new, self._read_otherwise(change.replaced, change.value))
 
     def _activated(self, opened: Opened, change: ActivationChange) -> Edit:
         home = self.homes.get(change.node) if change.part is not None else None
@@ -142,6 +158,7 @@ def open_containers(
     analysis: Analysis,
     activations: Mapping[int, ActivationChange],
     shortcuts: Mapping[str, ShortcutChange],
+    moves: Mapping[int, Move],
     known: dict[tuple[str, frozenset[str]], Opened],
 ) -> Edits:
     """Find the container of every change that needs one, and trace them all. Those that fail are listed as failed.
@@ -154,8 +171,11 @@ def open_containers(
         if change.path is None:
             job = _job(jobs, flow, [node])
             job.activations.add(node)
-    for touched, layers in _touched_by_shortcuts(analysis, shortcuts):
+    for touched, layers in _touched_by_shortcuts(analysis, shortcuts, moves):
         _job(jobs, flow, touched).layers.update(layers)
+    for node, move in moves.items():
+        job = _job(jobs, flow, [i for i in (node, move.behind, move.add) if i >= 0])
+        job.moves.add(node)
     _merge_nested(jobs)
     done, failed = [], []
     for job in jobs.values():
@@ -164,12 +184,12 @@ def open_containers(
             if key not in known:
                 known[key] = open_container(analysis.graph, flow.recording, *key)
             opened = known[key]
-            Edits(flow, analysis.nodes, activations, shortcuts, ((job, opened),), ()).check()
+            Edits(flow, analysis.nodes, activations, shortcuts, ((job, opened),), (), moves).check()
             done.append((job, opened))
         except TraceError as error:
             job.reason = str(error)
             failed.append(job)
-    return Edits(flow, analysis.nodes, activations, shortcuts, tuple(done), tuple(failed))
+    return Edits(flow, analysis.nodes, activations, shortcuts, tuple(done), tuple(failed), moves)
 
 
 def _job(jobs: dict[str, Job], flow: Flow, touched: Iterable[int]) -> Job:
@@ -180,14 +200,15 @@ def _job(jobs: dict[str, Job], flow: Flow, touched: Iterable[int]) -> Job:
 
 
 def _touched_by_shortcuts(
-    analysis: Analysis, shortcuts: Mapping[str, ShortcutChange]
+    analysis: Analysis, shortcuts: Mapping[str, ShortcutChange], moves: Mapping[int, Move]
 ) -> Iterable[tuple[list[int], list[str]]]:
     """(nodes that must be visible in one graph, layers whose shortcut that is)."""
+    bent = {move.behind: node for node, move in moves.items()}
     by_merge: dict[int, list[str]] = {}
     for name, change in shortcuts.items():
         site = analysis.nodes[name][0]
-        if change.action == "own" and change.end != site:
-            yield [site, change.end], [name]
+        if change.action == "own" and (change.end != site or site in bent):
+            yield [site, change.end, bent.get(change.end, site)], [name]
         elif change.action == "value":
             block = analysis.flow.block_of[site]
             by_merge.setdefault(block.merge, []).append(name)
@@ -196,7 +217,7 @@ def _touched_by_shortcuts(
         for name in names:
             nodes.append(analysis.nodes[name][0])
             if shortcuts[name].end >= 0:
-                nodes.append(shortcuts[name].end)
+                nodes += [shortcuts[name].end, bent.get(shortcuts[name].end, merge)]
         yield nodes, names
 
 
@@ -213,4 +234,5 @@ def _merge_nested(jobs: dict[str, Job]) -> None:
                     outer.opened |= {f"{child}.{path}" for path in inner.opened}
                     outer.activations |= inner.activations
                     outer.layers |= inner.layers
+                    outer.moves |= inner.moves
                     changed = True

@@ -14,9 +14,10 @@ from binarize.capture import Opened
 from binarize.errors import NothingToBinarizeError
 from binarize.planning.activations import ActivationChange, Choice, change_activations
 from binarize.planning.edits import Edits, open_containers
-from binarize.planning.layer_parts import LayerParts
-from binarize.planning.parts import choose_parts
+from binarize.planning.parts.choose import choose_parts
+from binarize.planning.parts.layer_parts import LayerParts
 from binarize.planning.plan import Decision, Plan
+from binarize.planning.positions import move_activations
 from binarize.planning.record.edit_kinds import Edit, Explicit
 from binarize.planning.shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules.bind import bind
@@ -121,6 +122,7 @@ def _resolve(
     names = {site: name for name, sites in analysis.nodes.items() for site in sites}
     calls = analysis.graph.calls
     blocked: set[int] = set()
+    fixed: set[int] = set()
     refused: dict[str, str] = {}
     reasons: dict[str, str] = {}
     known: dict[tuple[str, frozenset[str]], Opened] = {}
@@ -130,10 +132,15 @@ def _resolve(
         for layer, why in refused.items():
             if shortcuts[layer].action != "none":
                 shortcuts[layer] = in_place(analysis, shortcuts[layer], choices[layer], why)
-        edits = open_containers(analysis, activations, shortcuts, known)
+        moves = move_activations(analysis, choices, activations, shortcuts, fixed)
+        edits = open_containers(analysis, activations, shortcuts, moves, known)
         if not edits.failed:
             return activations, shortcuts, replace(edits, refused=reasons)
         for job in edits.failed:
+            if job.moves:
+                # Perhaps only the add that the activation would have to cross lies in a place that cannot be edited.
+                fixed |= job.moves
+                continue
             reasons[job.path] = job.reason
             where = job.path or "the model"
             blocked.update(job.activations)

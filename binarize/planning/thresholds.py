@@ -12,6 +12,7 @@ from binarize.analysis.flow import Flow
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.activations import EXCHANGES, ActivationChange
 from binarize.planning.plan import UNKNOWN_START
+from binarize.planning.positions import Move
 from binarize.planning.record.origin import UNKNOWN, Join, Origin
 from binarize.schemes.part import Part
 
@@ -44,6 +45,7 @@ class Origins:
 
     `norms`      site -> path of the norm that its layer will have inside; may be filled layer by layer
     `shortcuts`  node -> (site of the layer whose real-valued input will be added behind it, in what form)
+    `moves`      activations that work on a value before something is added to it
     """
 
     def __init__(
@@ -52,8 +54,10 @@ class Origins:
         changed: Mapping[int, ActivationChange],
         norms: Mapping[int, str],
         shortcuts: Mapping[int, tuple[int, ShortcutSpec]],
+        moves: Mapping[int, Move] | None = None,
     ) -> None:
         self.flow, self.changed, self.norms, self.shortcuts = flow, changed, norms, shortcuts
+        self.moves = moves or {}
         self._known: dict[int, Origin | None] = {}
 
     def in_front(self, site: int) -> Origin | None:
@@ -79,7 +83,8 @@ class Origins:
             window *= max_window(flow, i)
             if kind == "gate":
                 factor *= _GATE_AT_START
-            if kind in ("activation", "norm_act") and not activation and not self._turns_signed(i):
+            acts = kind in ("activation", "norm_act") and i not in self.moves
+            if acts and not activation and not self._turns_signed(i):
                 activation = flow.activation_name(i)
                 if activation not in KNOWN_ACTIVATIONS:
                     return None
@@ -87,6 +92,7 @@ class Origins:
                 leaf = self._leaf(i)
                 if leaf is None:
                     return None
+                leaf = self._bent(leaf, i, -1)
                 carried = self._carried(*self.shortcuts[i]) if i in self.shortcuts else None
                 # What a shortcut of ours adds may be too much to follow; the norm alone tells most of it.
                 if carried is None or carried.size > _MOST_CARRIED:
@@ -96,7 +102,7 @@ class Origins:
                 return found and replace(found, activation=activation, window=window, factor=factor)
             if kind in ("add", "concat"):
                 found = _joined(
-                    "add" if kind == "add" else "concat", [self.behind(j) for j in flow.data_inputs[i]]
+                    "add" if kind == "add" else "concat", [self._operand(i, j) for j in flow.data_inputs[i]]
                 )
                 return found and replace(found, activation=activation, window=window, factor=factor)
             if kind not in ("identity", "pool", "activation", "gate") or not flow.data_inputs[i]:
@@ -113,6 +119,21 @@ class Origins:
                 if kind == "gate"
                 else flow.data_inputs[i][0]
             )
+
+    def _operand(self, add: int, i: int) -> Origin | None:
+        """The origin of what an add or a concatenation reads."""
+        origin = self.behind(i)
+        return origin and self._bent(origin, i, add)
+
+    def _bent(self, origin: Origin, i: int, add: int) -> Origin:
+        """The origin behind the activation that moved to this value, for that add."""
+        move = next((m for m in self.moves.values() if (m.behind, m.add) == (i, add)), None)
+        if move is None or self._turns_signed(move.node):
+            return origin
+        name = self.flow.activation_name(move.node)
+        if not origin.activation and origin.factor == 1:
+            return replace(origin, activation=name)
+        return Origin(terms=(origin,), op="add", activation=name)
 
     def _turns_signed(self, i: int) -> bool:
         return i in self.changed and not self.changed[i].nonnegative

@@ -209,7 +209,10 @@ _Scheme: Any = mapping(
         "weight": (PART, "weight binarizer"),
         "input": (PART, "input binarizer; none leaves the input float"),
         "scale": (PART, "learned factor per output channel"),
-        "nonlinearity": (NONLINEARITY, "what stands in place of the ReLU before a sign; position: after_add"),
+        "nonlinearity": (
+            NONLINEARITY,
+            "what stands in place of the ReLU before a sign; position: after_add or before_add",
+        ),
         "norm": (_NORM, "where BatchNorm is inserted"),
         "shortcut": (SHORTCUT, "where shortcuts are added"),
         "projection": (

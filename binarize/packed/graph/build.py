@@ -137,10 +137,11 @@ def _root(modules: Mapping[str, Any], layers: Mapping[str, PackedLayer]) -> nn.M
 
 
 def _packed(layer: PackedLayer | None, run: Any, path: str) -> PackedLayer:
-    named = isinstance(run, dict) and run.keys() == {"shortcut", "activation"}
+    named = isinstance(run, dict) and run.keys() - {"first"} == {"shortcut", "activation"}
     if layer is None or not named or not all(type(inside) is bool for inside in run.values()):
         raise UsageError(f"{path}: there is no such packed layer")
     layer.shortcut_inside, layer.activation_inside = run["shortcut"], run["activation"]
+    layer.activation_first = run.get("first", False)
     return layer
 
 

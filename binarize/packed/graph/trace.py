@@ -175,6 +175,8 @@ class _Writer:
         module = self.model.get_submodule(path)
         if isinstance(module, PackedLayer):
             run = {name: getattr(module, f"{name}_inside") for name in ("shortcut", "activation")}
+            # Files of earlier versions know of no such order.
+            run |= {"first": True} if module.activation_first else {}
             self.modules[path] = ["packed", run]
             for name in PARTS:
                 if getattr(module, name) is not None and run.get(name, True):

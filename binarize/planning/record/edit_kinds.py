@@ -22,6 +22,7 @@ __all__ = [
     "Edit",
     "Explicit",
     "GraphEdit",
+    "MoveActivation",
     "NewActivation",
     "Open",
     "Replace",
@@ -202,7 +203,7 @@ class AddValue(Edit):
     after: str
     value: str
     activation: bool = False
-    # Whether `value` means what its readers get by then, an earlier add included. Older plans take the node itself.
+    # Whether `value` means what its readers get by then, earlier edits included. Older plans take the node itself.
     summed: bool = False
 
 
@@ -214,7 +215,7 @@ class ReplaceOperand(Edit):
     node: str
     old: str
     new: str
-    # As of `AddValue`, for `new`.
+    # As of `AddValue`, for `old` and `new`.
     summed: bool = False
 
 
@@ -227,12 +228,23 @@ class ReplaceActivation(Edit):
     module: str | None
 
 
+@dataclass(frozen=True)
+class MoveActivation(Edit):
+    """Let one call of an activation work on another value; `add` reads it then, or without one all that read the value."""
+
+    op = "move_activation"
+    node: str
+    behind: str
+    add: str | None
+
+
 # Edits in the graph of a container that was opened.
-GraphEdit = AddShortcut | AddValue | ReplaceOperand | ReplaceActivation
+GraphEdit = AddShortcut | AddValue | ReplaceOperand | ReplaceActivation | MoveActivation
 
 EDIT_KINDS: Mapping[str, type[Edit]] = {
     kind.op: kind
-    for kind in (Explicit, Open, Swap, Replace, Attach, AddShortcut, AddValue, ReplaceOperand, ReplaceActivation)
+    for kind in (Explicit, Open, Swap, Replace, Attach, AddShortcut, AddValue, ReplaceOperand, ReplaceActivation,
+                 MoveActivation)
 }  # fmt: skip
 
 

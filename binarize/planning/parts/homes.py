@@ -11,7 +11,7 @@ from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.edits import Edits
 
 if TYPE_CHECKING:
-    from binarize.planning.layer_parts import LayerParts
+    from binarize.planning.parts.layer_parts import LayerParts
 
 __all__ = ["house_activations"]
 

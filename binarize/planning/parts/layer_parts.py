@@ -26,6 +26,7 @@ class LayerParts:
     own_threshold: bool = False
     activation: NewActivation | None = None
     activation_inside: bool = False
+    activation_first: bool = False
     shortcut_inside: bool = False
     # Path of an activation inside a norm (BatchNormAct2d.act) that moved behind the new add.
     moved_activation: str | None = None
@@ -50,6 +51,7 @@ class LayerParts:
             activation=self.activation,
             activation_inside=self.activation_inside,
             channel_dim=channel_dim_of(self.layer),
+            activation_first=self.activation_first,
         )
 
 

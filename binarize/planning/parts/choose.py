@@ -11,8 +11,8 @@ from binarize.analysis.layer import Layer
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.edits import Edits
-from binarize.planning.homes import house_activations
-from binarize.planning.layer_parts import LayerParts, channel_dim_of
+from binarize.planning.parts.homes import house_activations
+from binarize.planning.parts.layer_parts import LayerParts, channel_dim_of
 from binarize.planning.record.edit_kinds import NewActivation
 from binarize.planning.shortcuts import ShortcutChange
 from binarize.planning.thresholds import Origins, choose_threshold, unknown_threshold
@@ -41,7 +41,7 @@ def choose_parts(
     parts: dict[str, LayerParts] = {}
     # Filled layer by layer, in execution order: what stands in front of a layer is known when it is reached.
     norms: dict[int, str] = {}
-    origins = Origins(flow, activations, norms, _added_values(analysis, shortcuts))
+    origins = Origins(flow, activations, norms, _added_values(analysis, shortcuts), edits.moves)
     for layer in analysis.layers:
         if layer.name not in choices:
             continue
@@ -58,12 +58,13 @@ def choose_parts(
                 part.threshold, part.own_threshold = threshold.origin, threshold.own
                 part.threshold_word = threshold.words
         change = shortcuts[layer.name]
-        part.shortcut_inside = change.action == "own" and change.end == site
+        bent = any(move.behind == site for move in edits.moves.values())
+        part.shortcut_inside = change.action == "own" and change.end == site and not bent
         part.container = edits.container_of_layer(layer.name)
-        _describe_activation(flow, site, activations, part)
+        _describe_activation(flow, site, activations, edits, part)
     house_activations(analysis, choices, activations, edits, parts)
     for name, part in parts.items():
-        _move_norm_activation(analysis, choices[name], activations, part)
+        _move_norm_activation(analysis, activations, edits, part)
         _act_inside(analysis, name, choices[name], activations, part)
         _count(choices[name], activations, part)
     return parts
@@ -135,7 +136,7 @@ def _norm_in_front(flow: Flow, site: int, activations: Mapping[int, ActivationCh
 
 
 def _describe_activation(
-    flow: Flow, site: int, activations: Mapping[int, ActivationChange], part: LayerParts
+    flow: Flow, site: int, activations: Mapping[int, ActivationChange], edits: Edits, part: LayerParts
 ) -> None:
     """Say what became of the activation that makes this layer's input."""
     i = site
@@ -146,6 +147,8 @@ def _describe_activation(
             part.activation_word = (
                 f"dropped {change.label}" if change.part is None else f"{change.label} -> {change.part.name}"
             )
+            if i in edits.moves:
+                part.activation_word += " before the add"
             return
         if flow.kinds[i] in ("activation", "norm_act"):
             part.activation_word = (
@@ -157,11 +160,11 @@ def _describe_activation(
 
 
 def _move_norm_activation(
-    analysis: Analysis, choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts
+    analysis: Analysis, activations: Mapping[int, ActivationChange], edits: Edits, part: LayerParts
 ) -> None:
     """Where an add goes between a norm and the activation inside it, the activation moves under the layer."""
     flow, end = analysis.flow, part.shortcut.end
-    if part.shortcut.action == "none" or end < 0 or flow.kinds[end] != "norm_act":
+    if part.shortcut.action == "none" or end < 0 or flow.kinds[end] != "norm_act" or end in edits.moves:
         return
     part.moved_activation = f"{flow.nodes[end].target}.act"
     channels = flow.shape(end)[1]
@@ -189,11 +192,14 @@ def _act_inside(
         return
     dropped = part.activation_word.startswith("dropped") and len(analysis.nodes[name]) == 1
     following = {flow.kinds[user] for user in flow.users[site]}
-    if dropped and not following & {"activation", "norm", "norm_act", "add", "output"}:
+    first = choice.scheme.position == "before_add"
+    if dropped and not following & {"activation", "norm", "norm_act", "output", *(() if first else ("add",))}:
         dim = channel_dim_of(part.layer)
         part.activation = NewActivation(choice.scheme.nonlinearity, part.layer.out_channels, dim)
-        part.activation_inside = True
+        part.activation_inside, part.activation_first = True, first and part.shortcut_inside
         part.activation_word += f", {choice.scheme.nonlinearity.name} behind the new norm"
+        if first and (part.shortcut.action != "none" or "add" in following):
+            part.activation_word += ", before the add"
 
 
 def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: LayerParts) -> None:

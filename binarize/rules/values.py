@@ -184,6 +184,7 @@ def _count(value: object) -> int:
 def _comparison(*also: str) -> Callable[[object], int | str]:
     def check(value: object) -> int | str:
         if isinstance(value, int) and not isinstance(value, bool):
+            test_number(value, 0)
             return value
         if isinstance(value, str):
             is_size = "3x3" in also and len(value) < 20 and all(n.isdecimal() for n in value.split("x"))

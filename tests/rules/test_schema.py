@@ -51,6 +51,7 @@ def assert_fault(marked: str, message: str) -> None:
             "{match: {kernel: ¦1.5}, use: keep}",
             'kernel is 1.5; expected a number or a comparison such as ">=64"',
         ),
+        ("{match: {groups: ¦-1}, use: keep}", 'groups: "-1" is no number and no comparison'),
         ("{match: {params: ¦lots}, use: keep}", 'params: "lots" is no number and no comparison'),
         ("{match: {name: ['a', ¦'re:(']}, use: keep}", 'name: "re:(" is no regular expression of RE2, '),
         ("{match: {name: [a, ¦[]]}, use: keep}", "name is a list; expected a name or a pattern"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import sysconfig
 import traceback
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from binarize.errors import BinarizeError, CaptureError, ResourceError, SourceError, UsageError
 
-__all__ = ["in_words"]
+__all__ = ["in_words", "is_lost_worker"]
 
 _PACKAGE = str(Path(__file__).parent)
 # Where installed packages and Python's own modules lie.
@@ -24,6 +25,10 @@ _WAYS = {
     errno.ENFILE: "too many files are open at once: raise the limit (ulimit -n), or use fewer workers",
 }
 _NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory", "Cannot allocate memory")
+# What torch says of a worker of a DataLoader that is no more.
+_WORKER = re.compile(
+    r"DataLoader worker \(pid\S* [\d, ]+\) (?:is (killed by signal: \w+)|exited unexpectedly)"
+)
 _NO_DEVICE = (
     "Torch not compiled with",
     "Invalid device string",
@@ -43,6 +48,11 @@ def in_words(error: Exception) -> BinarizeError | None:
         return _memory(first)
     if isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY):
         return _memory(first)
+    if isinstance(error, RuntimeError) and (died := _WORKER.search(text)):
+        return ResourceError(
+            f"a process that reads images ended: {died[1] or 'nobody knows why'}\n"
+            "  it may have needed too much memory; --workers 0 reads images in the command's own process"
+        )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         way = _WAYS.get(error.errno or 0)
@@ -55,6 +65,11 @@ def in_words(error: Exception) -> BinarizeError | None:
     if place is None:
         return None
     return CaptureError(f"{place}: your own code raised {type(error).__name__}: {first}")
+
+
+def is_lost_worker(error: Exception) -> bool:
+    """Whether torch says that a process of a DataLoader ended before its time."""
+    return isinstance(error, RuntimeError) and _WORKER.search(str(error)) is not None
 
 
 def _memory(first: str) -> ResourceError:

@@ -30,6 +30,16 @@ from binarize.training.data.folders import FolderImages
         (torch.OutOfMemoryError("CUDA out of memory."), ResourceError, "not enough memory: CUDA out of memory."),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), ResourceError, "not enough memory: DefaultCPU"),
         (AssertionError("Torch not compiled with CUDA enabled"), UsageError, "the device cannot be used: Torch not"),
+        (
+            RuntimeError("DataLoader worker (pid 4678) is killed by signal: Killed. "),
+            ResourceError,
+            "a process that reads images ended: killed by signal: Killed\n  it may have needed too much memory",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid(s) 46, 47) exited unexpectedly"),
+            ResourceError,
+            "a process that reads images ended: nobody knows why",
+        ),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), SourceError, "a file that should be text is not UTF-8"),
     ],
 )  # fmt: skip

@@ -159,14 +159,15 @@ class Checkpoints(lightning.Callback):
         module.last_checkpoint = str(self.path)
         self._saved = time.monotonic()
 
-    def interrupted(self) -> NoReturn:
-        """For an end that the trainer chose, before the first batch: nothing new is to be saved.
+    def interrupted(self, when: str) -> NoReturn:
+        """For an end at which nothing new can be saved: the trainer's own, or that of the processes that read images.
 
         Raises: StoppedError.
         """
         kept = self.path is not None and self.path.is_file()
         where = f"{self.path} is as it was" if kept else "nothing was saved"
-        raise StoppedError(f"interrupted by SIGTERM before a step was taken; {where}{self._again()}")
+        name = "SIGTERM" if self.signals.received is None else self.signals.received.name
+        raise StoppedError(f"interrupted by {name} {when}; {where}{self._again()}")
 
     def _stop(self, trainer: Trainer) -> None:
         name = (

@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from binarize.errors import REFUSALS, BinarizeError, SourceError, UsageError, without_traceback
+from binarize.failures import is_lost_worker
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.modes import evaluating
 from binarize.schemes.recipe import Recipe
@@ -187,8 +188,10 @@ class _Part:
                     ckpt_path=self.begins_at,
                     weights_only=True,
                 )
-            except REFUSALS as error:  # what putting back a checkpoint of something else raises
-                # Before the first step nothing but the checkpoint was read.
+            except REFUSALS as error:
+                if self.checkpoints.signals.received is not None and is_lost_worker(error):
+                    self.checkpoints.interrupted("in the middle of a step")
+                # Putting back a checkpoint of something else: before the first step nothing but it was read.
                 if self.begins_at is None or self.task.has_begun:
                     raise
                 raise SourceError(
@@ -196,7 +199,7 @@ class _Part:
                     f"  {way_out()}"
                 ) from error
             except SIGTERMException:  # a SystemExit without a code
-                self.checkpoints.interrupted()
+                self.checkpoints.interrupted("before a step was taken")
             except BinarizeError as error:
                 alone = without_traceback(error)
                 if alone is error:

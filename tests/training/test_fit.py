@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -60,6 +61,7 @@ def train(
     loss: Any = None,
     teacher: Any = None,
     validated: bool = False,
+    workers: int | None = None,
     **changes: Any,
 ) -> list[Row]:
     """A training with a checkpoint after every step."""
@@ -70,7 +72,7 @@ def train(
     run = prepare(
         model, DATA, recipe, loss=loss or crash_at(0), teacher=teacher, stored=stored, options=options
     )
-    rows = fit(run, Settings(checkpoint_steps=1), target, stored)
+    rows = fit(run, Settings(checkpoint_steps=1, workers=workers), target, stored)
     if target is not None:
         target.finish(model, run.record())
     return rows
@@ -203,6 +205,20 @@ def test_a_signal_saves_and_says_how_to_go_on(
     resumed = converted("ConvRelu")
     train(resumed, tmp_path / "net", resume=True)
     assert_bit_equal(weights(resumed), weights(undisturbed))
+
+
+def test_a_signal_to_the_processes_that_read_images_too_saves(converted: Converted, tmp_path: Path) -> None:
+    """As a terminal, `timeout` and batch systems send it: to the whole group."""
+
+    def loss(output: Tensor, labels: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return nn.functional.cross_entropy(output, labels)
+
+    with pytest.raises(StoppedError, match=r"interrupted by SIGTERM after step 1 (.|\n)*resume=True"):
+        train(converted("ConvRelu"), tmp_path / "net", loss=loss, workers=2)
 
 
 @pytest.mark.parametrize("step", [3, "validation"], ids=str)

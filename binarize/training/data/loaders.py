@@ -149,7 +149,13 @@ def training_loader(
             if preprocessing is None or data.ready
             else training_transform(preprocessing, augment or Augment.usual(preprocessing))
         )
-        loader = DataLoader(_Transformed(dataset, transform), batch_size, num_workers=workers, drop_last=True)
+        loader = DataLoader(
+            _Transformed(dataset, transform),
+            batch_size,
+            num_workers=workers,
+            drop_last=True,
+            worker_init_fn=_calm,
+        )
         return _replayed(loader, data.name, seed, position, world)
     if not len(data):
         raise UsageError(f"data {data.name} holds no image")
@@ -185,7 +191,9 @@ def evaluation_loader(
         workers, data = dataset.num_workers, replace(data, dataset=dataset.dataset)
     elif isinstance(dataset, IterableDataset):
         transform = None if preprocessing is None or data.ready else evaluation_transform(preprocessing)
-        return DataLoader(_Transformed(dataset, transform), batch_size, num_workers=workers)
+        return DataLoader(
+            _Transformed(dataset, transform), batch_size, num_workers=workers, worker_init_fn=_calm
+        )
     if not len(data):
         raise UsageError(f"data {data.name} holds no image")
     prepared = _prepared(data, preprocessing, None, 0, training=False, collate=collate)
@@ -245,10 +253,18 @@ def _replayed(loader: Any, name: str, seed: int, position: Position, world: int)
     return Replayed(loader, seed, position)
 
 
+# How long a worker lives on after SIGTERM, in which the training ends its step and saves.
+_GRACE = 60.0
+
+
 def _calm(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal: the training decides what becomes of it, and ends its workers."""
+    """Signals reach every process of a terminal or a job: the training decides what becomes of it, and ends its workers.
+
+    SIGTERM may also come from the training to a worker that does not answer, so that it is put off, not ignored.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.setitimer(signal.ITIMER_REAL, _GRACE))
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -184,11 +184,11 @@ class FineTuning(lightning.LightningModule):
         self._add({name: float(value.detach()) * size for name, value in named if value is not None})
         self._add({"images": size})
 
-    def epoch_row(self) -> dict[str, float | int | str | None]:
+    def epoch_row(self) -> dict[str, float | int | None]:
         """The row of metrics.csv for the epoch that ends now; begins the next one."""
         sums, self._sums = self._of_all_processes(self._sums), {}
         images = max(sums.get("images", 0.0), 1.0)
-        row: dict[str, float | int | str | None] = {
+        row: dict[str, float | int | None] = {
             name: sums[name] / images
             for name in ("loss", "label_loss", "teacher_loss", "match_loss", "regularizer")
             if name in sums

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from binarize.disk.atomic import whole_file
+from binarize.errors import SourceError
 
 __all__ = ["MetricsFile", "Row", "read_metrics"]
 
-# Column -> number or word; an empty cell is None.
-Row = Mapping[str, float | int | str | None]
+# Column -> number; an empty cell is None.
+Row = Mapping[str, float | int | None]
 
 
 class MetricsFile:
@@ -36,26 +38,39 @@ class MetricsFile:
             os.fsync(file.fileno())
 
 
-def _cell(value: float | int | str | None) -> str:
+def _cell(value: float | int | None) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def read_metrics(path: str | Path) -> list[dict[str, float | str | None]]:
-    """The rows of a metrics.csv, numbers as numbers.
+def read_metrics(path: str | Path) -> list[dict[str, float | None]]:
+    """The rows of a metrics.csv: column -> number; an empty cell is None.
+
+    Raises: SourceError, where it is no CSV file of numbers.
 
     Example:
         >>> [row["val_top1"] for row in read_metrics("net/metrics.csv")]    # doctest: +SKIP
     """
     with Path(path).open(encoding="utf-8", newline="") as file:
-        return [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+        try:
+            reader = csv.DictReader(file, restkey="", strict=True)
+            rows = [{key: _number(key, text) for key, text in row.items()} for row in reader]
+        except (csv.Error, ValueError) as error:  # no UTF-8 is a ValueError too
+            raise SourceError(
+                f"{path}: {error}; expected one row of numbers an epoch\n"
+                "  move it away: a training goes on without it, and begins a new one"
+            ) from error
+    for row in rows:
+        if not {"stage", "epoch"} <= row.keys() or None in (row["stage"], row["epoch"]):
+            raise SourceError(f"{path}: a row without stage and epoch; expected one row of numbers an epoch")
+    return rows
 
 
-def _value(text: str | None) -> float | str | None:
+def _number(key: str, text: str | None) -> float | None:
     if not text:
         return None
+    if not key or not isinstance(text, str):
+        raise ValueError("a row with more cells than columns")
     for kind in (int, float):
-        try:
+        with contextlib.suppress(ValueError):
             return kind(text)
-        except ValueError:
-            continue
-    return text
+    raise ValueError(f'{key} is "{text[:40]}"')

@@ -50,7 +50,7 @@ def in_words(error: Exception) -> BinarizeError | None:
         return _memory(first)
     if isinstance(error, RuntimeError) and (died := _WORKER.search(text)):
         return ResourceError(
-            f"a process that reads images ended: {died[1] or 'nobody knows why'}\n"
+            f"a process that reads images ended: {died[1] or 'it did not say why'}\n"
             "  it may have needed too much memory; --workers 0 reads images in the command's own process"
         )
     if isinstance(error, OSError):

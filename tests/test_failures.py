@@ -38,7 +38,7 @@ from binarize.training.data.folders import FolderImages
         (
             RuntimeError("DataLoader worker (pid(s) 46, 47) exited unexpectedly"),
             ResourceError,
-            "a process that reads images ended: nobody knows why",
+            "a process that reads images ended: it did not say why",
         ),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), SourceError, "a file that should be text is not UTF-8"),
     ],

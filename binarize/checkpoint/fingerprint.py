@@ -41,7 +41,7 @@ def machine() -> dict[str, Any]:
 
 
 def output_digest(model: nn.Module, origin: SourceRecord) -> str | None:
-    """sha256 of the output on a seeded input; None where nobody knows one that the model takes, or on another device."""
+    """sha256 of the output on a seeded input; None where the model's inputs are unknown, or on another device."""
     parameter = next(model.parameters(), None)
     if parameter is None or parameter.device.type != "cpu":
         return None

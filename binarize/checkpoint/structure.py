@@ -24,7 +24,7 @@ __all__ = ["load_structure", "save_structure"]
 
 
 FORMAT = "binarize structure 1"
-# Where nobody knows how large the weights are.
+# Where the sizes of the weights are unknown.
 LIMIT = 1 << 36
 
 

@@ -126,7 +126,7 @@ def convert(
         report = planned.report
     else:
         with screen.stage("rewriting and checking"):
-            # The loaded model is nobody else's: rewriting it in place saves a copy.
+            # Only this command holds the loaded model: rewriting it in place saves a copy.
             converted = planned.apply(inplace=True, strict=strict)
         from binarize.conversion.conversion import remember_images
 

@@ -94,7 +94,7 @@ def conversion_of(model: nn.Module) -> Conversion | None:
 
 
 def arguments_taken(model: nn.Module) -> int | None:
-    """How many positional arguments the model was converted with; None where nobody knows."""
+    """How many positional arguments the model was converted with; None where that is unknown."""
     conversion = conversion_of(model)
     example = None if conversion is None else conversion.source.example
     return None if example is None else len(example.args) or None

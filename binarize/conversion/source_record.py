@@ -91,7 +91,7 @@ class SourceRecord:
     def inputs(
         self, model: nn.Module, *, batch: int | None = None, noise: bool = True
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Seeded arguments of the kind that the model was captured on, in its precision; None where nobody knows them.
+        """Seeded arguments of the kind that the model was captured on, in its precision; None where they are unknown.
 
         `batch` makes them so many; without `noise` they are zeros.
         """

@@ -14,7 +14,7 @@ KEYS = ("binarize.version", "binarize.weights.sha256", "binarize.plan.sha256")
 
 
 def origin_of(model: nn.Module) -> dict[str, str]:
-    """Metadata of a frozen or packed model; without the digests where nobody knows what it was made of."""
+    """Metadata of a frozen or packed model; without the digests where its source is unknown."""
     record = frozen_record(model)
     made_of = None if record is None else record.made_of
     texts = (__version__,) if made_of is None else (__version__, made_of.weights, made_of.plan)

@@ -52,7 +52,7 @@ def prepared(
 def compared(model: nn.Module | str | Path, example_input: Any, source: str | None) -> Prepared:
     """A packed copy of the model, and its arguments: those given, else noise of the known shapes.
 
-    Raises: UsageError, where the model was not converted, or nobody knows what it takes; CheckError, where the packed
+    Raises: UsageError, where the model was not converted, or its inputs are unknown; CheckError, where the packed
     model computes something else than the frozen form of the trained one.
     """
     if isinstance(model, (str, Path)):
@@ -132,7 +132,7 @@ def _example(given: Any, model: nn.Module, known: Arguments | None) -> Example:
         return arguments_of(given)
     if known is None or not known.kinds:
         raise UsageError(
-            "export: nobody knows which inputs the model takes; "
+            "export: the inputs of the model are unknown; "
             + way("convert it with --input-shape", "give example_input=...")
         )
     return known.make(model)

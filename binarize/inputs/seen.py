@@ -79,7 +79,7 @@ class Seen:
     preprocessing: Preprocessing | None = None
     # The command that last used, or was given, this preprocessing.
     shown_by: Verb | None = None
-    # The names of the outputs, in their order; empty where nobody knows them.
+    # The names of the outputs, in their order; empty where they are unknown.
     classes: tuple[str, ...] = ()
     # The last use by each command, in the order of their last uses.
     data: tuple[DataUse, ...] = ()

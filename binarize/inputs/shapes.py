@@ -66,7 +66,7 @@ def example_input(
 
 
 def asked_for(module: nn.Module) -> str:
-    """How to give an input that nobody knows."""
+    """How to give an input whose shape is unknown."""
     names = _required(module)
     if names is None or len(names) == 1:
         text = "give its shape with the batch, as in --input-shape 1,3,224,224 (ids=1,16:int64 for whole numbers by keyword)"

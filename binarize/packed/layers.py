@@ -122,7 +122,7 @@ class FrozenLayer(nn.Module):
         for name in PARTS:
             self.register_module(name, None)
         self.shortcut_inside = self.activation_inside = True
-        self._be_asked_like_the_layer()
+        self._set_size_attributes()
 
     @classmethod
     def of(cls, form: Form, lower: Tensor) -> FrozenLayer:
@@ -230,7 +230,7 @@ class FrozenLayer(nn.Module):
             floats += len(self.threshold) if _uniform(self.threshold) else self.threshold.numel()
         return stream_bytes(self.window.weight_shape) + 4 * floats
 
-    def _be_asked_like_the_layer(self) -> None:
+    def _set_size_attributes(self) -> None:
         """The attributes by which models ask their layers for sizes."""
         w = self.window
         if w.kind == "linear":

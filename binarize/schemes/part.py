@@ -113,7 +113,7 @@ class Part:
     def build(self, **context: object) -> nn.Module:
         """A new module. `context` (channels, channel_dim, axis) reaches the constructors that take it.
 
-        Raises UntrustedSourceError where the name is of a module that nobody said could be imported; RuleError where it
+        Raises UntrustedSourceError where the name is of a module that the user did not allow; RuleError where it
         leads to no `nn.Module` class, or the arguments are none that the class takes.
         """
         cls = _resolve(self.name)
@@ -207,12 +207,12 @@ def _defined_here(cls: type, path: str) -> bool:
 
 
 def _trusted_module(path: str, name: str) -> Any:
-    """The user's module. Raises UntrustedSourceError where nobody said that it may be imported."""
+    """The user's module. Raises UntrustedSourceError where the user did not allow its import."""
     file = trusted_file(path)
     if file is None and not is_trusted(path):
         raise UntrustedSourceError(
-            f"part {quoted(name)} is of no module of binarize.binarizers or torch.nn, and nobody said that {path} may be "
-            f"imported\n  where you trust it, say so: --trust {path} (trust=[{path!r}])"
+            f"part {quoted(name)} is of no module of binarize.binarizers or torch.nn, and importing {path} was not "
+            f"allowed\n  if you trust it: --trust {path} (trust=[{path!r}])"
         )
     from binarize.sources.user_code import import_place
 

@@ -2,7 +2,7 @@
 
 architectures.py  named builders: `torchvision:NAME` and `timm:NAME`
 calls.py          a name with literal arguments, as in `Net(10, pretrained=False)`: read, never evaluated
-guess.py          which architecture a state dict is of, where nobody said
+guess.py          which architecture a state dict is of, where it was not given
 load.py           the one call: `load(spec) -> Source`
 on_disk.py        published weights that lie on this disk already
 prefixes.py       names that wrappers put around a model's own

@@ -1,4 +1,4 @@
-"""Which architecture a state dict is of, where nobody said: one that fits is used, of several none.
+"""Which architecture a state dict is of, where it was not given: one that fits is used, of several none.
 
 Candidates come from the name that a training script wrote beside the weights, and from the table of names and shapes.
 Each is built and compared before it is believed, so that a newer library than the table's cannot mislead.

@@ -40,7 +40,7 @@ class Source:
     """A float model and where it came from.
 
     `example_input` holds positional arguments and `example_keywords` those by name, made up of the shapes and types that
-    the model takes. `input_shape` is the shape of the first of them with the batch; None means that nobody knows it:
+    the model takes. `input_shape` is the shape of the first of them with the batch; None means that it is unknown:
     `inputs()` then asks for it.
     `builder` and `num_classes` rebuild the same structure offline with `build`; None means that only
     `structure.pt` or the user can. `weights` is the downloaded tag. `notes` are for the user to read.
@@ -71,7 +71,7 @@ class Source:
         return self.digest() if self.digest else None
 
     def inputs(self) -> tuple[Any, ...]:
-        """The positional arguments of the example. Raises: UsageError where nobody knows what the model takes."""
+        """The positional arguments of the example. Raises: UsageError where the inputs of the model are unknown."""
         if self.example_input is None:
             raise UsageError(
                 f"{self.spec}: the shape of its input is not known; {shapes.asked_for(self.module)}"

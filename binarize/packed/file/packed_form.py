@@ -142,7 +142,7 @@ def packed_form(trained: nn.Module, example: Example | None, made_of: MadeOf, fo
 
 def _graph(packed: nn.Module, example: Example | None) -> tuple[dict[str, Any], dict[str, Tensor]] | str:
     if example is None:
-        return "nobody knows which inputs the model takes"
+        return "the inputs of the model are unknown"
     if answers_of(packed, example) is None:
         return "the model does not run on random inputs, so that its trace cannot be checked"
     return graph_of(packed, *example)

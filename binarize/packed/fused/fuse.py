@@ -4,7 +4,7 @@
     layer, next layer         the call also compares with the next layer's thresholds, which then reads bits
     add                       into the memory of what is added, where nothing reads that later
     convolution, BatchNorm    one convolution, the norm folded into its weight
-    with what bends, pools    one call of a float kernel, where that is faster than torch: stems, 1x1
+    with activations, pools  one call of a float kernel, where that is faster than torch: stems, 1x1
     images                    channels last in memory, from the first step on
 
 What the kernels take over is computed to the same bits. The folded norms round otherwise, and so do torch's float

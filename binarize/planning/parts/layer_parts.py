@@ -57,6 +57,6 @@ class LayerParts:
 
 def channel_dim_of(layer: Layer) -> int:
     """The axis of the channels in a layer's input and output."""
-    # Of a linear layer that never ran nobody knows the axes, but the last one is right for all.
+    # The input shape of a linear layer that never ran is unknown, but its channels are always the last axis.
     last = layer.kind == "linear" and (layer.capture == "walk" or len(layer.out_shape) > 2)
     return -1 if last else 1

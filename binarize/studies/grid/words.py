@@ -20,7 +20,7 @@ _LIBRARIES = ("torchvision", "timm", "hf-hub", "local-dir")
 def check_names(key: str, value: Any, folder: Path) -> None:
     """A setting of a grid file, which lies in the folder.
 
-    Raises: UntrustedSourceError, where it names code, or what is fetched, and nobody said so.
+    Raises: UntrustedSourceError, where it names code, or what is fetched, and the user did not allow it.
     """
     if key == "data":
         check_data(value, key)

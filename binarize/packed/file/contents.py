@@ -20,6 +20,7 @@ from binarize.packed.file.tables import Rest, narrowed, rest_bytes
 from binarize.packed.fold import folds, without_norm
 from binarize.packed.freeze import Frozen, MadeOf, frozen_record, remember_frozen
 from binarize.packed.graph.build import build, rehearse
+from binarize.packed.graph.lines import put_lines
 from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
@@ -139,6 +140,7 @@ def fill(model: nn.Module, contents: PackedModel) -> None:
                 f"{path}: is a {type(norm).__name__}; expected a BatchNorm that is part of a layer now"
             )
         set_everywhere(model, path, without_norm(norm))
+    put_lines(model, contents.about.get("graph"))
     _load(model, contents.rest, about)
     model.eval().requires_grad_(False)
     remember_frozen(model, about.record(origin_of(contents)))

@@ -29,6 +29,7 @@ from binarize.packed.freeze import (
     pack_layers,
     remember_frozen,
 )
+from binarize.packed.graph.lines import with_lines
 from binarize.packed.graph.trace import graph_of
 from binarize.planning.cost import totals
 from binarize.planning.plan import Plan
@@ -98,10 +99,14 @@ def write_packed(
     if made_of_folder(read_record(folder)) != made_of:
         raise CheckError(f"{folder}: was replaced while it was read; nothing was written\n  pack it again")
     example = conversion.source.inputs(trained, batch=_DRIFT_INPUTS)
-    packed = packed_form(trained, example, made_of, folder)
+    built = packed = packed_form(trained, example, made_of, folder)
     frozen = frozen_record(packed)
     assert frozen is not None
-    graph = _graph(packed, example)
+    # Rounded numbers of a nonlinearity are not the numbers of its rounded lines.
+    standing = with_lines(packed) if rest == "fp32" else packed
+    graph = _graph(standing, example)
+    if not isinstance(graph, str):
+        packed = standing
     contents = contents_of(packed, rest, {} if isinstance(graph, str) else graph[1])
     # Of the numbers that the file has: what stays float is rounded to `rest` by now.
     drift = None if example is None else _drift(trained, packed, example)
@@ -111,6 +116,10 @@ def write_packed(
         write_file(file, replace(contents, about={**about, "graph": graph[0]}), rest)
         needs = _differs(file, packed, example)
     if needs is not None:
+        if packed is not built:  # without a graph the folder says what is there
+            packed = built
+            contents = contents_of(packed, rest)
+            about = {**contents.about, "record": tie_of(record)}
         write_file(file, replace(contents, about=about), rest)
         again = open_packed(file, read_file(file), folder, record, model, source)
         if not are_equal(answers_of(again, example), answers_of(packed, example)):

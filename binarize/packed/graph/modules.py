@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.adabin import Maxout
+from binarize.binarizers.nonlinearity import PiecewiseLinear
 from binarize.binarizers.reactnet import RPReLU
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.errors import UsageError
@@ -45,6 +46,10 @@ def _is_sizes(value: Any) -> bool:
 
 def _is_numbers(value: Any) -> bool:
     return _each(value, lambda one: one is None or (type(one) in (int, float) and abs(one) <= 1e30))
+
+
+def _is_limit(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and abs(value) <= 1e30)
 
 
 def _is_padding(value: Any) -> bool:
@@ -90,6 +95,7 @@ _ARGUMENTS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(_NUMBERS.split(), _is_numbers),
     **dict.fromkeys(_SIZES.split(), _is_sizes),
     **dict.fromkeys(("channel_dim", "dim", "end_dim", "padding_idx", "start_dim"), _is_axis),
+    **dict.fromkeys(("low", "high"), _is_limit),
     "approximate": _one_of("none", "tanh"),
     "mode": _one_of("nearest", "linear", "bilinear", "bicubic", "trilinear", "area", "nearest-exact"),
     "nonlinearity": _one_of("tanh", "relu"),
@@ -157,6 +163,7 @@ _TYPES: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "ChannelScale": (ChannelScale, ("channels", "channel_dim")),
     "Maxout": (Maxout, ("channels", "channel_dim")),
     "MeanChannels": (MeanChannels, ("groups", "channel_dim")),
+    "PiecewiseLinear": (PiecewiseLinear, ("channels", "channel_dim", "low", "high")),
     "RPReLU": (RPReLU, ("channels", "channel_dim")),
     "RepeatChannels": (RepeatChannels, ("times", "channel_dim")),
     "Threshold": (Threshold, ("channels", "channel_dim")),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 from torch.utils import _pytree as pytree
 
+from binarize.binarizers.nonlinearity import Nonlinearity, piecewise_of
 from binarize.errors import UsageError
 from binarize.packed.graph.modules import describe
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES, is_path
@@ -38,7 +39,7 @@ def graph_of(
 
     Which arguments are tensors is read from the example `args` and `kwargs`; the others keep their values.
     """
-    before = set(vars(model))
+    before, tracer = set(vars(model)), None
     try:
         fixed = _fixed(model, args, kwargs)
         tracer = _Tracer(fixed)
@@ -53,11 +54,22 @@ def graph_of(
     except UsageError as error:
         return str(error)
     except Exception as error:  # anything can come out of a user's forward run on proxies
-        text = str(error).strip().partition("\n")[0]
-        return f"{type(model).__name__} cannot be traced as a whole ({type(error).__name__}: {text[:120]})"
+        return _untraced(model, None if tracer is None else tracer.failed, error)
     finally:
         for name in vars(model).keys() - before:  # constants that the tracer hung on the model
             delattr(model, name)
+
+
+def _untraced(model: nn.Module, failed: tuple[str, nn.Module] | None, error: Exception) -> str:
+    """In words what cannot be traced: the innermost module, with its path."""
+    path, module = failed or ("", model)
+    form = piecewise_of(module) if isinstance(module, Nonlinearity) else None
+    if isinstance(form, str):
+        return f"{path}: {form}"
+    text = str(error).strip().partition("\n")[0]
+    where = f"{path}, a {type(module).__name__}: " if path else ""
+    name = f"{type(model).__name__} cannot be traced as a whole"
+    return f"{name} ({where}{type(error).__name__}: {text[:120]})"
 
 
 def loose_tensors(graph: Mapping[str, Any]) -> list[str]:
@@ -73,6 +85,17 @@ class _Tracer(torch.fx.Tracer):
     def __init__(self, fixed: Mapping[str, Any]) -> None:
         super().__init__(autowrap_modules=(math,))
         self.fixed = fixed
+        # The innermost module that could not be traced, with its path.
+        self.failed: tuple[str, nn.Module] | None = None
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:  # it goes on to `graph_of`
+            self.failed = self.failed or (self.path_of_module(m), m)
+            raise
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, PackedLayer):

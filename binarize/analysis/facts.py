@@ -43,14 +43,9 @@ def module_facts(module: nn.Module) -> dict[str, Any]:
         "out_channels": 0,
     }
     if isinstance(module, CONVOLUTIONS):
-        padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
         facts.update(
+            _conv_facts(module),
             kind="conv_transpose" if module.transposed else "conv",
-            kernel=tuple(module.kernel_size),
-            stride=tuple(module.stride),
-            padding=padding,
-            dilation=tuple(module.dilation),
-            groups=module.groups,
             in_channels=module.in_channels,
             out_channels=module.out_channels,
         )
@@ -67,13 +62,26 @@ def module_facts(module: nn.Module) -> dict[str, Any]:
     return facts
 
 
+def _conv_facts(module: Any) -> dict[str, Any]:
+    return {
+        "kernel": tuple(module.kernel_size),
+        "stride": tuple(module.stride),
+        "padding": module.padding if isinstance(module.padding, str) else tuple(module.padding),
+        "dilation": tuple(module.dilation),
+        "groups": module.groups,
+    }
+
+
 def _custom_facts(module: nn.Module, own: dict[str, nn.Parameter]) -> dict[str, Any]:
     """Sizes of a layer of the model's own, by the names that torch gives them, else by its largest weight."""
     weights = sorted((p for p in own.values() if p.dim() > 1), key=lambda p: p.numel())
     sizes = weights[-1].shape if weights else (0, 0)
     facts: dict[str, Any] = {"weights": sum(p.numel() for p in weights)}
-    if binary_class(module) is not None:  # transformers' Conv1D
-        return {**facts, "kind": "linear", "in_channels": int(sizes[0]), "out_channels": int(sizes[1])}
+    binary = binary_class(module)
+    if binary is not None and binary.kind is not None:
+        inputs, outputs = binary.channels_of(module)
+        own = _conv_facts(module) if binary.kind != "linear" else {}
+        return {**facts, **own, "kind": binary.kind, "in_channels": inputs, "out_channels": outputs}
     for fact, name in (("in_channels", "in_features"), ("out_channels", "out_features")):
         size = getattr(module, fact, getattr(module, name, None))
         facts[fact] = size if isinstance(size, int) else int(sizes[1 if fact == "in_channels" else 0])

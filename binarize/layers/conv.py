@@ -25,6 +25,8 @@ __all__ = [
 class _BinaryConv(BinaryLayer):
     """(N, I, ...) with weight (O, I / groups, ...) -> (N, O, ...)."""
 
+    kind = "conv"
+
     def operand(self, x: Tensor) -> Tensor:
         a, conv = self.binarized_input(x), cast(Any, self)
         if self._pads_itself():
@@ -104,6 +106,8 @@ class BinaryConv3d(_BinaryConv, nn.Conv3d):
 
 class _BinaryConvTranspose(BinaryLayer):
     """(N, I, ...) with weight (I, O / groups, ...) -> (N, O, ...)."""
+
+    kind = "conv_transpose"
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         node = as_one_node(self, x, output_size)

@@ -45,10 +45,15 @@ class BinaryConv2dSame(BinaryConv2d):
 
     replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("timm", "Conv2dSame")})
+    kind = "conv"
+
+    @property
+    def pads_by_size(self) -> bool:
+        return bool(getattr(self, "same_pad", True))
 
     def operand(self, x: Tensor) -> Tensor:
         a, conv = self.binarized_input(x), cast(Any, self)
-        if not getattr(conv, "same_pad", True):
+        if not self.pads_by_size:
             return a
         sides: list[int] = []
         for axis in (1, 0):
@@ -71,6 +76,11 @@ class BinaryConv1D(BinaryLinear):
 
     replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("transformers", "Conv1D")})
+
+    @classmethod
+    def channels_of(cls, layer: nn.Module) -> tuple[int, int]:
+        rows, columns = cast(Tensor, layer.weight).shape
+        return rows, columns
 
     @property
     def in_features(self) -> int:  # type: ignore[override]

@@ -10,7 +10,7 @@ lies outside the two values; `pad_value` -1 or +1 pads inside them instead.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,24 @@ from binarize.layers.gradient_bound import bound_gradient
 from binarize.layers.pointwise import is_pointwise, pointwise_backward
 from binarize.layers.product import binary_product
 
-__all__ = ["BinaryLayer", "Threshold", "is_binary", "run_parts"]
+__all__ = ["BinaryLayer", "Kind", "Threshold", "is_binary", "run_parts"]
 
 
 # Children of a binary layer, in the order in which they act.
 PARTS = ("threshold", "input_binarizer", "weight_binarizer", "scale", "norm", "shortcut", "activation")
+
+Kind = Literal["conv", "conv_transpose", "linear"]
+# What makes a layer's product out of its input and its real weight.
+_PRODUCT = (
+    "forward",
+    "_finish",
+    "binarized_input",
+    "binarized_weight",
+    "scale_of",
+    "operand",
+    "multiply",
+    "_per_channel",
+)
 
 Self = TypeVar("Self", bound="BinaryLayer")
 
@@ -81,6 +94,9 @@ class BinaryLayer(nn.Module):
     replaces: ClassVar[type[nn.Module] | None] = None
     # (library, exact class) of layers with a forward of their own that this class computes too.
     others: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    # What its product is: rules, costs and the packed form go by it. A class with a product of its own (one of
+    # `_PRODUCT` overridden) says it again, where it is still that; else it stays unpacked, by name.
+    kind: ClassVar[Kind | None] = None
 
     @classmethod
     def accepts(cls, layer: nn.Module) -> bool:
@@ -100,6 +116,26 @@ class BinaryLayer(nn.Module):
             return False
         methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
         return all(getattr(kind, name) is getattr(base, name) for name in methods)
+
+    @classmethod
+    def channels_of(cls, layer: nn.Module) -> tuple[int, int]:
+        """(input, output) channels of a float layer that this class accepts."""
+        made = cast(Any, layer)
+        if cls.kind == "linear":
+            return made.in_features, made.out_features
+        return made.in_channels, made.out_channels
+
+    @classmethod
+    def product_kind(cls) -> Kind | None:
+        """`kind`; None where a class makes its product in its own way and does not say of which kind it still is."""
+        said_by = next((i for i, base in enumerate(cls.__mro__) if "kind" in vars(base)), 0)
+        own = any(name in vars(base) for base in cls.__mro__[:said_by] for name in _PRODUCT)
+        return None if own else cls.kind
+
+    @property
+    def pads_by_size(self) -> bool:
+        """Whether it pads as much as keeps ceil(size / stride) positions, by the size of its input."""
+        return False
 
     @classmethod
     def from_float(

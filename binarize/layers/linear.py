@@ -19,6 +19,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
 
     replaces: ClassVar[type[nn.Module] | None] = nn.Linear
     others = frozenset({("timm", "Linear")})
+    kind = "linear"
 
     def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
         return F.linear(a, values)

@@ -36,7 +36,7 @@ from binarize.packed.levels import (
     read_input,
     read_weight,
 )
-from binarize.packed.window import Window
+from binarize.packed.window import NO_WINDOW, Window
 
 __all__ = ["folds", "freeze_layer", "without_norm"]
 
@@ -52,6 +52,8 @@ def freeze_layer(layer: BinaryLayer, norm: nn.Module | None = None) -> FrozenLay
     """
     if type(layer) not in BINARY_CLASSES:
         return f"{type(layer).__name__} has a forward of its own"
+    if layer.product_kind() is None:
+        return f"{type(layer).__name__} {NO_WINDOW}"
     if getattr(layer.input_binarizer, "scale_map", None) is not None:
         return f"{type(layer.input_binarizer).__name__} multiplies by a map of its input"
     affine = _affine_behind(layer, norm)

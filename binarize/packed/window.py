@@ -8,19 +8,21 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from binarize.errors import UsageError
 from binarize.kernels.geometry import Geometry
-from binarize.layers.foreign import BinaryConv2dSame
-from binarize.layers.layer import BinaryLayer
+from binarize.layers.layer import BinaryLayer, Kind
 
-__all__ = ["Window"]
+__all__ = ["NO_WINDOW", "Window"]
 
-Kind = Literal["conv", "conv_transpose", "linear"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular", "same"]
 _PER_AXIS = ("kernel", "stride", "dilation")
+# What is said of a class that has none.
+NO_WINDOW = (
+    "has a product of its own; where it is that of a convolution or linear layer, its class says so by `kind`"
+)
 # Sizes of images and their sums stay countable in 64 bits.
 _LARGEST = 1 << 24
 
@@ -68,15 +70,16 @@ class Window:
 
     @classmethod
     def of(cls, layer: BinaryLayer) -> Window:
-        """The window of a binary layer."""
-        if isinstance(layer, nn.Linear):
-            return cls("linear", layer.in_features, layer.out_features)
-        conv = cast(Any, layer)
-        transposed = bool(conv.transposed)
+        """The window of a binary layer. Raises: UsageError, where its class does not say that it has one."""
+        kind, conv = layer.product_kind(), cast(Any, layer)
+        if kind is None:
+            raise UsageError(f"{type(layer).__name__} {NO_WINDOW}")
+        if kind == "linear":
+            return cls(kind, conv.in_features, conv.out_features)
+        transposed = kind == "conv_transpose"
         sides = conv.padding if transposed else conv._reversed_padding_repeated_twice
-        same = isinstance(layer, BinaryConv2dSame) and getattr(conv, "same_pad", True)
         return cls(
-            "conv_transpose" if transposed else "conv",
+            kind,
             conv.in_channels,
             conv.out_channels,
             tuple(conv.kernel_size),
@@ -85,7 +88,7 @@ class Window:
             tuple(int(side) for side in sides),
             tuple(conv.output_padding) if transposed else (),
             conv.groups,
-            "same" if same else conv.padding_mode,
+            "same" if layer.pads_by_size else conv.padding_mode,
         )
 
     def to_json(self) -> dict[str, Any]:

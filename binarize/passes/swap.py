@@ -7,7 +7,6 @@ from typing import cast
 from torch import Tensor, nn
 
 from binarize.attention.explicit import leave_fast_path
-from binarize.capture.leaves import CONVOLUTIONS
 from binarize.errors import RewriteError
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold
@@ -30,8 +29,8 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
     if cls is None:
         raise RewriteError(f"swap: {edit.container} is a {type(old).__name__}, which has no binary class")
     dim = edit.channel_dim
-    in_channels, out_channels = _channels(old)
-    weight = _build(scheme.weight, channels=out_channels, axis=1 if getattr(old, "transposed", False) else 0)
+    in_channels, out_channels = cls.channels_of(old)
+    weight = _build(scheme.weight, channels=out_channels, axis=int(cls.kind == "conv_transpose"))
     binarizer = _build(scheme.input, channels=in_channels, channel_dim=dim)
     norm = new_norm(edit.norm, out_channels) if edit.norm else None
     new: BinaryLayer = cls.from_float(
@@ -69,20 +68,11 @@ def add_thresholds(root: nn.Module, before: Plan, after: Plan) -> None:
         ):
             continue
         layer = cast(BinaryLayer, root.get_submodule(edit.container))
-        channels, weight = _channels(layer)[0], cast(Tensor, layer.weight)
+        channels, weight = type(layer).channels_of(layer)[0], cast(Tensor, layer.weight)
         threshold = _in_front(edit, channels)
         if threshold is not None:
             layer.threshold = threshold.to(device=weight.device, dtype=weight.dtype).train(layer.training)
         _start_threshold(root, layer, channels, edit.threshold)
-
-
-def _channels(layer: nn.Module) -> tuple[int, int]:
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    if isinstance(layer, CONVOLUTIONS):
-        return layer.in_channels, layer.out_channels
-    rows, columns = cast(Tensor, layer.weight).shape  # transformers' Conv1D
-    return rows, columns
 
 
 def _build(part: Part | None, **context: object) -> nn.Module | None:

@@ -149,6 +149,25 @@ def test_a_subclass_with_a_forward_of_its_own_is_not_frozen() -> None:
     assert freeze_layer(layer) == "Mine has a forward of its own"
 
 
+@pytest.mark.parametrize("name", ["multiply", "operand", "forward", "_finish", "binarized_input"])
+def test_a_class_with_a_product_of_its_own_is_frozen_where_it_says_its_kind(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = trained("conv2d", "signs", "signs")
+    base = type(layer)
+    unknown = type("Mine", (base,), {name: lambda self, *given: getattr(super(unknown, self), name)(*given)})
+    known = type("Known", (unknown,), {"kind": "conv"})
+    gain = type("Gain", (base,), {"real_weight": lambda self: 2 * super(gain, self).real_weight()})
+    monkeypatch.setattr("binarize.packed.fold.BINARY_CLASSES", (unknown, known, gain))
+    layer.__class__ = unknown
+    assert freeze_layer(layer) == (
+        "Mine has a product of its own; where it is that of a convolution or linear layer, its class says so by `kind`"
+    )
+    for cls in (known, gain):
+        layer.__class__ = cls
+        assert_frozen(layer.eval(), randn(2, layer.in_channels, 7, 7, seed=2))
+
+
 # --- whole networks
 
 

@@ -22,7 +22,13 @@ from torch import Tensor
 from binarize.errors import UsageError
 from binarize.kernels import reference, variants
 from binarize.kernels.bits import WORD, pack_words
-from binarize.kernels.buffers.arguments import check_parameters, check_residual, check_tensor, planes_of
+from binarize.kernels.buffers.arguments import (
+    Given,
+    check_parameters,
+    check_residual,
+    check_tensor,
+    planes_of,
+)
 from binarize.kernels.buffers.digest import digest_of
 from binarize.kernels.buffers.memory import NOTHING, aligned, check_readable, extent, keep_in_place, place
 from binarize.kernels.geometry import Geometry
@@ -59,7 +65,7 @@ def kept(tensor: Tensor, key: object, make: Callable[[], _T], *, ours: bool = Fa
 
     A tensor that is `ours` is known to nobody who could write to it.
     """
-    whole_key = (key, None if ours else (place(tensor), version(tensor)))
+    whole_key = (key, None if ours else (tensor.shape, tensor.dtype, tensor.is_neg(), digest_of(tensor)))
     name = id(tensor)
     known = _layouts.get(name)
     if known is None or known[0]() is not tensor or known[1] != whole_key:
@@ -135,39 +141,21 @@ def image_size(x: Tensor) -> tuple[int, int, int]:
 
 
 def convolve(
-    variant: Variant,
-    x: Tensor,
-    weight: KernelWeight,
-    geometry: Geometry,
-    threshold: Tensor | None,
-    zero_one: bool,
-    results: Mapping[str, Tensor],
-    *,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    window_scale: Tensor | None = None,
-    border: Tensor | None = None,
-    residual: Tensor | None = None,
-    activation: Tensor | None = None,
-    activation_first: bool = False,
-    limit: Tensor | None = None,
-    flip: Tensor | None = None,
-    next_threshold: Tensor | None = None,
+    variant: Variant, given: Given, weight: KernelWeight, geometry: Geometry, results: Mapping[str, Tensor]
 ) -> None:
     """Fills `results`, named as the fields of a call: `dots`, `result` or `bits`.
 
     Raises: UsageError if a tensor has another type, shape or device than the geometry needs.
     """
-    x, kind, threshold = readable(x, geometry, threshold)
-    parameters = {
-        "thresholds": threshold, "scale": scale, "shift": shift, "window_scale": window_scale, "border": border,
-        "activation": activation, "limit": limit, "flip": flip, "next_threshold": next_threshold,
-    }  # fmt: skip
-    given = read_parameters(parameters, geometry, planes_of(threshold))
-    sizes, options = image_size(x), (int(zero_one), int(activation_first))
+    x, kind, threshold = readable(given.x, geometry, given.threshold)
+    parameters = given.parameters
+    parameters["thresholds"] = threshold
+    read = read_parameters(parameters, geometry, planes_of(threshold))
+    sizes, options = image_size(x), (int(given.zero_one), int(given.activation_first))
     # The tensors themselves are kept with what was made of them: no other can come to have the same number.
-    key = geometry, sizes, kind, options, *((name, id(one), place(one)) for name, one in given.items())
-    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, kind, options, given), ours=True)
+    key = geometry, sizes, kind, options, *((name, id(one), place(one)) for name, one in read.items())
+    call = kept(weight.data, key, lambda: prepared(weight, geometry, sizes, kind, options, read), ours=True)
+    residual = given.residual
     if residual is not None:
         check_residual(residual, x, geometry)
         residual = aligned(residual.contiguous(memory_format=torch.channels_last))

@@ -15,7 +15,8 @@ On a CPU the native kernels run, elsewhere and without them the reference, with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,14 +25,16 @@ from torch import Tensor
 from binarize.kernels import native, reference, variants
 from binarize.kernels.bits import WORD, pack_words
 from binarize.kernels.buffers.arguments import (
+    Given,
+    check_call,
     check_image,
     check_packable,
     check_residual,
     check_spread,
     check_tensor,
-    checked,
 )
 from binarize.kernels.geometry import Geometry, geometry_of
+from binarize.kernels.variants import Variant
 
 __all__ = ["geometry_of", "linear", "sizes_of"]
 
@@ -62,79 +65,54 @@ def linear(x: Tensor, bits: Tensor, scale: Tensor, shift: Tensor, **options: Any
 # On a CPU
 
 
-def _pack_cpu(x: Tensor, threshold: Tensor | None = None) -> Tensor:
-    variant = variants.active()
-    if variant is None:
-        return _pack_reference(x, threshold)
-    check_packable(x, threshold)
-    return native.pack(variant, x, threshold)
+def _packed(given: Given, geometry: Geometry, variant: Variant) -> Tensor:
+    return native.pack(variant, given.x, given.threshold)
 
 
-def _conv_dot_cpu(
-    x: Tensor, bits: Tensor, sizes: Sequence[int], *, threshold: Tensor | None = None, zero_one: bool = False
-) -> Tensor:
-    variant, geometry = variants.active(), geometry_of(bits, sizes)
-    if variant is None:
-        return _conv_dot_reference(x, bits, sizes, threshold=threshold, zero_one=zero_one)
-    check_image(x, geometry, threshold)
-    out = native.new_image(x, geometry, torch.int32)
-    weight = native.kernel_weight(bits, geometry, variant)
-    native.convolve(variant, x, weight, geometry, threshold, zero_one, {"dots": out})
-    return out
+def _dots(given: Given, geometry: Geometry, variant: Variant) -> Tensor:
+    dots = native.new_image(given.x, geometry, torch.int32)
+    return _filled(given, geometry, variant, {"dots": dots})["dots"]
 
 
-def _conv_cpu(
-    x: Tensor,
-    bits: Tensor,
-    sizes: Sequence[int],
-    scale: Tensor,
-    shift: Tensor,
-    *,
-    threshold: Tensor | None = None,
-    zero_one: bool = False,
-    **options: Any,
-) -> Tensor:
-    variant, geometry = variants.active(), geometry_of(bits, sizes)
-    if variant is None:
-        options |= {"threshold": threshold, "zero_one": zero_one}
-        return _conv_reference(x, bits, sizes, scale, shift, **options)
-    check_image(x, geometry, threshold)
-    out = native.new_image(x, geometry, torch.float32)
-    weight = native.kernel_weight(bits, geometry, variant)
-    native.convolve(
-        variant,
-        x,
-        weight,
-        geometry,
-        threshold,
-        zero_one,
-        {"result": out},
-        scale=scale,
-        shift=shift,
-        **options,
-    )
-    return out
+def _image(given: Given, geometry: Geometry, variant: Variant) -> Tensor:
+    image = native.new_image(given.x, geometry, torch.float32)
+    return _filled(given, geometry, variant, {"result": image})["result"]
 
 
-def _conv_bits_cpu(
-    x: Tensor,
-    bits: Tensor,
-    sizes: Sequence[int],
-    limit: Tensor,
-    flip: Tensor,
-    *,
-    threshold: Tensor | None = None,
-    zero_one: bool = False,
-) -> Tensor:
-    variant, geometry = variants.active(), geometry_of(bits, sizes)
-    if variant is None:
-        return _conv_bits_reference(x, bits, sizes, limit, flip, threshold=threshold, zero_one=zero_one)
-    check_image(x, geometry, threshold)
-    flip = _without_filling(flip, geometry.out_channels)
-    out = native.new_words(x, geometry)
-    weight = native.kernel_weight(bits, geometry, variant)
-    native.convolve(variant, x, weight, geometry, threshold, zero_one, {"bits": out}, limit=limit, flip=flip)
-    return out
+def _words(given: Given, geometry: Geometry, variant: Variant) -> Tensor:
+    assert given.flip is not None
+    given = given._replace(flip=_without_filling(given.flip, geometry.out_channels))
+    return _filled(given, geometry, variant, {"bits": native.new_words(given.x, geometry)})["bits"]
+
+
+def _image_and_words(given: Given, geometry: Geometry, variant: Variant) -> tuple[Tensor, Tensor]:
+    image, words = native.new_image(given.x, geometry, torch.float32), native.new_words(given.x, geometry)
+    _filled(given, geometry, variant, {"result": image, "bits": words})
+    return image, words
+
+
+def _words_over(given: Given, geometry: Geometry, variant: Variant) -> Tensor:
+    x, residual = given.x, given.residual
+    assert residual is not None
+    if not residual.is_contiguous(memory_format=torch.channels_last):
+        check_call(given)
+        return _words_over_reference(given)
+    check_residual(residual, x, geometry)
+    # An image is packed before any of its results is written, so that x may be the residual, but no part of it.
+    if x.untyped_storage().data_ptr() == residual.untyped_storage().data_ptr() and x is not residual:
+        given = given._replace(x=x.clone())
+    return _filled(given, geometry, variant, {"result": residual, "bits": native.new_words(x, geometry)})[
+        "bits"
+    ]
+
+
+def _filled(
+    given: Given, geometry: Geometry, variant: Variant, results: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The results, as the kernels fill them."""
+    weight = native.kernel_weight(given.bits, geometry, variant)
+    native.convolve(variant, given, weight, geometry, results)
+    return results
 
 
 def _without_filling(flip: Tensor, channels: int) -> Tensor:
@@ -148,192 +126,165 @@ def _without_filling(flip: Tensor, channels: int) -> Tensor:
     return flip
 
 
-def _conv_and_bits_cpu(
-    x: Tensor,
-    bits: Tensor,
-    sizes: Sequence[int],
-    scale: Tensor,
-    shift: Tensor,
-    next_threshold: Tensor,
-    *,
-    threshold: Tensor | None = None,
-    zero_one: bool = False,
-    **options: Any,
-) -> tuple[Tensor, Tensor]:
-    variant, geometry = variants.active(), geometry_of(bits, sizes)
-    if variant is None:
-        options |= {"threshold": threshold, "zero_one": zero_one}
-        return _conv_and_bits_reference(x, bits, sizes, scale, shift, next_threshold, **options)
-    check_image(x, geometry, threshold)
-    results = {"result": native.new_image(x, geometry, torch.float32), "bits": native.new_words(x, geometry)}
-    options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold}
-    weight = native.kernel_weight(bits, geometry, variant)
-    native.convolve(variant, x, weight, geometry, threshold, zero_one, results, **options)
-    return results["result"], results["bits"]
-
-
-def _conv_and_bits_over_cpu(
-    x: Tensor,
-    bits: Tensor,
-    sizes: Sequence[int],
-    scale: Tensor,
-    shift: Tensor,
-    next_threshold: Tensor,
-    residual: Tensor,
-    *,
-    threshold: Tensor | None = None,
-    zero_one: bool = False,
-    **options: Any,
-) -> Tensor:
-    variant, geometry = variants.active(), geometry_of(bits, sizes)
-    options |= {"scale": scale, "shift": shift, "next_threshold": next_threshold, "residual": residual}
-    if variant is None or not residual.is_contiguous(memory_format=torch.channels_last):
-        options |= {"threshold": threshold, "zero_one": zero_one}
-        return _conv_and_bits_over_reference(x, bits, sizes, **options)
-    check_image(x, geometry, threshold)
-    check_residual(residual, x, geometry)
-    # An image is packed before any of its results is written, so that x may be the residual, but no part of it.
-    if x.untyped_storage().data_ptr() == residual.untyped_storage().data_ptr() and x is not residual:
-        x = x.clone()
-    results = {"result": residual, "bits": native.new_words(x, geometry)}
-    weight = native.kernel_weight(bits, geometry, variant)
-    native.convolve(variant, x, weight, geometry, threshold, zero_one, results, **options)
-    return results["bits"]
-
-
 # Elsewhere, and without the extension
 
 
-# The operators' positional arguments.
-_IMAGE = ("x", "bits", "sizes")
-_AFFINE = (*_IMAGE, "scale", "shift", "next_threshold", "residual")
-_LIMITS = (*_IMAGE, "limit", "flip")
-_PACK = ("x", "threshold")
+def _packed_reference(given: Given) -> Tensor:
+    (mask,) = reference.input_masks(given.x, Geometry(given.x.shape[1], 1), given.threshold)
+    return pack_words(mask.permute(0, 2, 3, 1))
+
+
+def _dots_reference(given: Given) -> Tensor:
+    (mask,) = reference.input_masks(given.x, _geometry(given), given.threshold)
+    return _channels_last(reference.dot(mask, given.bits, _geometry(given), given.zero_one))
+
+
+def _image_reference(given: Given) -> Tensor:
+    assert given.scale is not None and given.shift is not None
+    y = reference.conv_affine(
+        given.x, given.bits, _geometry(given), given.scale, given.shift, threshold=given.threshold,
+        zero_one=given.zero_one, window_scale=given.window_scale, border=given.border, residual=given.residual,
+        activation=given.activation, activation_first=given.activation_first,
+    )  # fmt: skip
+    return _channels_last(y)
+
+
+def _words_reference(given: Given) -> Tensor:
+    assert given.limit is not None
+    return reference.below(_dots_reference(given), given.limit, given.flip)
+
+
+def _image_and_words_reference(given: Given) -> tuple[Tensor, Tensor]:
+    assert given.next_threshold is not None
+    y = _image_reference(given)
+    return y, reference.below(y, given.next_threshold)
+
+
+def _words_over_reference(given: Given) -> Tensor:
+    assert given.residual is not None
+    check_spread(given.residual)
+    y, words = _image_and_words_reference(given)
+    given.residual.copy_(y)
+    return words
+
+
+def _geometry(given: Given) -> Geometry:
+    return geometry_of(given.bits, given.sizes)
 
 
 def _channels_last(y: Tensor) -> Tensor:
     return y.contiguous(memory_format=torch.channels_last)
 
 
-@checked(_PACK)
-def _pack_reference(x: Tensor, threshold: Tensor | None = None) -> Tensor:
-    (mask,) = reference.input_masks(x, Geometry(x.shape[1], 1), threshold)
-    return pack_words(mask.permute(0, 2, 3, 1))
-
-
-@checked(_IMAGE)
-def _conv_dot_reference(
-    x: Tensor, bits: Tensor, sizes: Sequence[int], *, threshold: Tensor | None = None, zero_one: bool = False
-) -> Tensor:
-    geometry = geometry_of(bits, sizes)
-    (mask,) = reference.input_masks(x, geometry, threshold)
-    return _channels_last(reference.dot(mask, bits, geometry, zero_one))
-
-
-@checked(_AFFINE)
-def _conv_reference(
-    x: Tensor, bits: Tensor, sizes: Sequence[int], scale: Tensor, shift: Tensor, **options: Any
-) -> Tensor:
-    y = reference.conv_affine(x, bits, geometry_of(bits, sizes), scale, shift, **options)
-    return _channels_last(y)
-
-
-@checked(_LIMITS)
-def _conv_bits_reference(
-    x: Tensor, bits: Tensor, sizes: Sequence[int], limit: Tensor, flip: Tensor, **options: Any
-) -> Tensor:
-    return reference.below(_conv_dot_reference(x, bits, sizes, **options), limit, flip)
-
-
-@checked(_AFFINE)
-def _conv_and_bits_reference(
-    x: Tensor,
-    bits: Tensor,
-    sizes: Sequence[int],
-    scale: Tensor,
-    shift: Tensor,
-    next_threshold: Tensor,
-    **options: Any,
-) -> tuple[Tensor, Tensor]:
-    y = _conv_reference(x, bits, sizes, scale, shift, **options)
-    return y, reference.below(y, next_threshold)
-
-
-@checked(_AFFINE)
-def _conv_and_bits_over_reference(
-    x: Tensor,
-    bits: Tensor,
-    sizes: Sequence[int],
-    scale: Tensor,
-    shift: Tensor,
-    next_threshold: Tensor,
-    residual: Tensor,
-    **options: Any,
-) -> Tensor:
-    check_spread(residual)
-    y = _conv_reference(x, bits, sizes, scale, shift, residual=residual, **options)
-    residual.copy_(y)
-    return reference.below(y, next_threshold)
-
-
 # Shapes alone; sizes may be symbols
 
 
-@checked(_PACK)
-def _pack_shape(x: Tensor, threshold: Tensor | None = None) -> Tensor:
-    n, channels, height, width = x.shape
-    return x.new_empty((n, height, width, -(-channels // WORD)), dtype=torch.int32)
+def _shape_of_packed(given: Given) -> Tensor:
+    n, channels, height, width = given.x.shape
+    return given.x.new_empty((n, height, width, -(-channels // WORD)), dtype=torch.int32)
 
 
-def _image_shape(dtype: torch.dtype, names: Sequence[str] = _AFFINE) -> Callable[..., Tensor]:
-    @checked(names)
-    def shape(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
-        n, height, width = native.image_size(x)
-        size = (n, bits.shape[0], *geometry_of(bits, sizes).output_size(height, width))
-        return torch.empty(size, dtype=dtype, device=x.device, memory_format=torch.channels_last)
-
-    return shape
+def _shape_of_dots(given: Given) -> Tensor:
+    return _image_like(given, torch.int32)
 
 
-def _words_shape(names: Sequence[str]) -> Callable[..., Tensor]:
-    return checked(names)(_shape_of_words)
+def _shape_of_image(given: Given) -> Tensor:
+    return _image_like(given, torch.float32)
 
 
-def _shape_of_words(x: Tensor, bits: Tensor, sizes: Sequence[int], *rest: Any, **options: Any) -> Tensor:
-    n, height, width = native.image_size(x)
-    size = geometry_of(bits, sizes).output_size(height, width)
-    return x.new_empty((n, *size, -(-bits.shape[0] // WORD)), dtype=torch.int32)
+def _image_like(given: Given, dtype: torch.dtype) -> Tensor:
+    n, height, width = native.image_size(given.x)
+    size = (n, given.bits.shape[0], *_geometry(given).output_size(height, width))
+    return torch.empty(size, dtype=dtype, device=given.x.device, memory_format=torch.channels_last)
 
 
-def _both_shapes(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-    return _image_shape(torch.float32)(*arguments, **options), _shape_of_words(*arguments, **options)
+def _shape_of_words(given: Given) -> Tensor:
+    n, height, width = native.image_size(given.x)
+    size = _geometry(given).output_size(height, width)
+    return given.x.new_empty((n, *size, -(-given.bits.shape[0] // WORD)), dtype=torch.int32)
+
+
+def _shapes_of_both(given: Given) -> tuple[Tensor, Tensor]:
+    return _shape_of_image(given), _shape_of_words(given)
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """What an operator computes on a CPU, elsewhere, and of shapes alone."""
+
+    native: Callable[[Given, Geometry, Variant], Any]
+    reference: Callable[[Given], Any]
+    shape: Callable[[Given], Any]
 
 
 _LAYER = "Tensor x, Tensor bits, int[] sizes"
-# schema: implementation on a CPU, elsewhere, and for shapes alone
-_OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]] = {
-    "pack(Tensor x, Tensor? threshold=None) -> Tensor": (_pack_cpu, _pack_reference, _pack_shape),
-    f"conv_dot({_LAYER}, *, {INPUT}) -> Tensor": (
-        _conv_dot_cpu, _conv_dot_reference, _image_shape(torch.int32),
+_AFFINE = f"{_LAYER}, Tensor scale, Tensor shift"
+# The one place that says what an operator takes, by the names of `Given`.
+_OPERATORS: dict[str, _Operator] = {
+    "pack(Tensor x, Tensor? threshold=None) -> Tensor": _Operator(
+        _packed, _packed_reference, _shape_of_packed
     ),
-    f"conv({_LAYER}, Tensor scale, Tensor shift, *, {INPUT}, {EPILOGUE}) -> Tensor": (
-        _conv_cpu, _conv_reference, _image_shape(torch.float32),
+    f"conv_dot({_LAYER}, *, {INPUT}) -> Tensor": _Operator(_dots, _dots_reference, _shape_of_dots),
+    f"conv({_AFFINE}, *, {INPUT}, {EPILOGUE}) -> Tensor": _Operator(
+        _image, _image_reference, _shape_of_image
     ),
-    f"conv_bits({_LAYER}, Tensor limit, Tensor flip, *, {INPUT}) -> Tensor": (
-        _conv_bits_cpu, _conv_bits_reference, _words_shape(_LIMITS),
+    f"conv_bits({_LAYER}, Tensor limit, Tensor flip, *, {INPUT}) -> Tensor": _Operator(
+        _words, _words_reference, _shape_of_words
     ),
-    f"conv_and_bits({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, *, {INPUT}, {EPILOGUE}) "
-    "-> (Tensor, Tensor)": (_conv_and_bits_cpu, _conv_and_bits_reference, _both_shapes),
-    f"conv_and_bits_({_LAYER}, Tensor scale, Tensor shift, Tensor next_threshold, Tensor(a!) residual, *, {INPUT}, "
-    f"{EPILOGUE.replace('Tensor? residual=None, ', '')}) -> Tensor": (
-        _conv_and_bits_over_cpu, _conv_and_bits_over_reference, _words_shape(_AFFINE),
+    f"conv_and_bits({_AFFINE}, Tensor next_threshold, *, {INPUT}, {EPILOGUE}) -> (Tensor, Tensor)": _Operator(
+        _image_and_words, _image_and_words_reference, _shapes_of_both
     ),
-}  # fmt: skip
+    f"conv_and_bits_({_AFFINE}, Tensor next_threshold, Tensor(a!) residual, *, {INPUT}, "
+    f"{EPILOGUE.replace('Tensor? residual=None, ', '')}) -> Tensor": _Operator(
+        _words_over, _words_over_reference, _shape_of_words
+    ),
+}
 
 _library = torch.library.Library("binarize", "DEF")
-for _schema, (_cpu, _elsewhere, _shape) in _OPERATORS.items():
-    _name = _schema.partition("(")[0]
-    _library.define(_schema, tags=(torch.Tag.pt2_compliant_tag,))
-    _library.impl(_name, _cpu, "CPU")
-    _library.impl(_name, _elsewhere, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"binarize::{_name}", _shape, lib=_library)
+
+
+# Of an image that is packed and nothing else.
+_NO_GEOMETRY = Geometry(1, 1)
+
+
+def _given_by(names: list[str]) -> Callable[..., Given]:
+    """What makes a record of an operator's arguments; `names` are those that may come without their names."""
+    if tuple(names) == Given._fields[: len(names)]:
+        return Given
+    return lambda *arguments, **options: Given(**dict(zip(names, arguments)), **options)
+
+
+def _register(schema: str, operator: _Operator) -> None:
+    name = schema.partition("(")[0]
+    _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+    arguments = getattr(torch.ops.binarize, name).default._schema.arguments
+    given_of = _given_by([one.name for one in arguments if not one.kwarg_only])
+
+    def on_cpu(*arguments: Any, **options: Any) -> Any:
+        given, variant = given_of(*arguments, **options), variants.active()
+        if variant is None:
+            check_call(given)
+            return operator.reference(given)
+        if given.bits is None:
+            check_packable(given.x, given.threshold)
+            return operator.native(given, _NO_GEOMETRY, variant)
+        geometry = _geometry(given)
+        # All else is checked where the kernels' call is made.
+        check_image(given.x, geometry, given.threshold)
+        return operator.native(given, geometry, variant)
+
+    def checked(implementation: Callable[[Given], Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **options: Any) -> Any:
+            given = given_of(*arguments, **options)
+            check_call(given)
+            return implementation(given)
+
+        return run
+
+    _library.impl(name, on_cpu, "CPU")
+    _library.impl(name, checked(operator.reference), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"binarize::{name}", checked(operator.shape), lib=_library)
+
+
+for _schema, _operator in _OPERATORS.items():
+    _register(_schema, _operator)

@@ -26,6 +26,7 @@ from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError, did_you_mean
 from binarize.kernels import elementwise, native, variants
 from binarize.kernels.bits import WORD
+from binarize.kernels.buffers.arguments import Given
 from binarize.kernels.geometry import Geometry
 from binarize.kernels.tracing import is_recorded
 
@@ -155,10 +156,8 @@ def _computed(
         cw = None if cw is None else cw * radius
     if cw is not None:
         options["window_scale"] = cw
-    native.convolve(
-        variant, image.detach(), laid_out, geometry, threshold, False, {"result": y}, scale=scale,
-        shift=torch.zeros(n), **options,
-    )  # fmt: skip
+    given = Given(image.detach(), threshold=threshold, scale=scale, shift=torch.zeros(n), **options)
+    native.convolve(variant, given, laid_out, geometry, {"result": y})
     if image.is_contiguous() or not image.is_contiguous(memory_format=torch.channels_last):
         y = elementwise.planes(y)
     return layer.from_image(y, x)

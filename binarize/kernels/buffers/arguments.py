@@ -6,9 +6,8 @@ refuse is refused here first, with the name of the argument, what it is and what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,13 +18,14 @@ from binarize.kernels.geometry import Geometry, geometry_of
 from binarize.kernels.tracing import is_recorded
 
 __all__ = [
+    "Given",
+    "check_call",
     "check_image",
     "check_packable",
     "check_parameters",
     "check_residual",
     "check_spread",
     "check_tensor",
-    "checked",
     "planes_of",
 ]
 
@@ -34,38 +34,54 @@ _MOST_PLANES = 8
 # What an image may be in; torch computes nothing in narrower ones.
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _INTEGERS = ("limit", "flip")
-# What is no parameter of a layer, in the operators' schemas.
-_OTHERS = ("x", "bits", "sizes", "threshold", "zero_one", "residual", "activation_first")
-_F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def checked(names: Sequence[str]) -> Callable[[_F], _F]:
-    """An operator's implementation with its arguments checked first; `names` are those of its schema."""
+class Given(NamedTuple):
+    """The arguments of one call of an operator; those that it does not have are at their defaults.
 
-    def wrapper(implementation: _F) -> _F:
-        @wraps(implementation)
-        def run(*arguments: Any, **options: Any) -> Any:
-            _check_call({**dict(zip(names, arguments)), **options})
-            return implementation(*arguments, **options)
+    Their meaning and shapes are in `kernels.reference`.
+    """
 
-        return run  # type: ignore[return-value]
+    x: Tensor
+    # None where an image is packed and nothing else.
+    bits: Any = None
+    sizes: Sequence[int] = ()
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    next_threshold: Tensor | None = None
+    residual: Tensor | None = None
+    limit: Tensor | None = None
+    flip: Tensor | None = None
+    threshold: Tensor | None = None
+    zero_one: bool = False
+    window_scale: Tensor | None = None
+    border: Tensor | None = None
+    activation: Tensor | None = None
+    activation_first: bool = False
 
-    return wrapper
+    @property
+    def parameters(self) -> dict[str, Tensor | None]:
+        """The numbers of a layer, by their names in the operators and in a call of the kernels."""
+        return {
+            "scale": self.scale, "shift": self.shift, "window_scale": self.window_scale, "border": self.border,
+            "activation": self.activation, "limit": self.limit, "flip": self.flip,
+            "next_threshold": self.next_threshold,
+        }  # fmt: skip
 
 
-def _check_call(given: Mapping[str, Any]) -> None:
-    x, threshold = given["x"], given.get("threshold")
-    if "sizes" not in given:
+def check_call(given: Given) -> None:
+    """Raises: UsageError or CheckError, where a tensor is another one than the geometry needs."""
+    x, threshold = given.x, given.threshold
+    if given.bits is None:
         check_packable(x, threshold)
         return
-    bits = given["bits"]
-    geometry = geometry_of(bits, given["sizes"])
+    geometry = geometry_of(given.bits, given.sizes)
     check_image(x, geometry, threshold)
-    check_stream(bits, geometry, x.device)
-    parameters = {name: one for name, one in given.items() if name not in _OTHERS and one is not None}
+    check_stream(given.bits, geometry, x.device)
+    parameters = {name: one for name, one in given.parameters.items() if one is not None}
     check_parameters(parameters, geometry, planes_of(threshold), x.device)
-    if given.get("residual") is not None:
-        check_residual(given["residual"], x, geometry)
+    if given.residual is not None:
+        check_residual(given.residual, x, geometry)
 
 
 def planes_of(threshold: Tensor | None) -> int:

@@ -9,9 +9,9 @@ results agree as two float programs do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,81 +73,71 @@ def suits(conv: nn.Conv2d) -> bool:
     return simple and (conv.kernel_size == (1, 1) or conv.in_channels <= _FEW)
 
 
-def _float_conv_cpu(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    relu: bool = False,
-    pool: Sequence[int] = (),
-    activation: Tensor | None = None,
-) -> Tensor:
+class _Given(NamedTuple):
+    """The arguments of the operator, for all forms of it."""
+
+    x: Tensor
+    weight: Tensor
+    bias: Tensor
+    stride: Sequence[int]
+    padding: Sequence[int]
+    relu: bool = False
+    pool: Sequence[int] = ()
+    activation: Tensor | None = None
+
+
+def _native(given: _Given) -> Tensor:
     variant = variants.active(needed=False)
-    if variant is None or not variant.float_lanes or x.dtype != torch.float32:
-        return _float_conv_reference(x, weight, bias, stride, padding, relu, pool, activation)
-    _check(x, weight, bias, activation)
-    stride, padding = _pair(stride), _pair(padding)
+    if variant is None or not variant.float_lanes or given.x.dtype != torch.float32:
+        return _reference(given)
+    _check(given.x, given.weight, given.bias, given.activation)
+    stride, padding = _pair(given.stride), _pair(given.padding)
+    weight, pool = given.weight, tuple(given.pool)
     out_channels, _, kh, kw = weight.shape
-    x = aligned(x)
+    x = aligned(given.x)
     if not (x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)):
         x = x.contiguous(memory_format=torch.channels_last)
     planes = not x.is_contiguous(memory_format=torch.channels_last)
-    (height, width), pooled = _sizes(tuple(x.shape[2:]), tuple(weight.shape), stride, padding, tuple(pool))
+    (height, width), pooled = _sizes(tuple(x.shape[2:]), tuple(weight.shape), stride, padding, pool)
     out = torch.empty((x.shape[0], out_channels, *pooled), memory_format=torch.channels_last)
     blocks = native.kept(weight, variant.name, lambda: _layout(weight, variant))
-    padded = native.kept(bias, variant.name, lambda: _filled(bias, variant))
-    bent = NOTHING
-    if activation is not None:
-        table = activation
-        bent = extent(native.kept(table, variant.name, lambda: _filled(table, variant)))
+    padded, bent = _kept(given.bias, variant), NOTHING
+    if given.activation is not None:
+        bent = _kept(given.activation, variant)
     module = variants.native()
     assert module is not None
     with native.refusals():
         module.floats(
             variant.index, *extent(x), native.NCHW if planes else native.NHWC, *x.shape, out_channels, height, width,
-            kh, kw, *stride, *padding, int(relu), *(pool or (0, 0, 0)), *pooled, *extent(blocks), *extent(padded), *bent,
+            kh, kw, *stride, *padding, int(given.relu), *(pool or (0, 0, 0)), *pooled, *extent(blocks), *padded, *bent,
             *extent(out), torch.get_num_threads(),
         )  # fmt: skip
     return out
 
 
-def _float_conv_reference(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    relu: bool = False,
-    pool: Sequence[int] = (),
-    activation: Tensor | None = None,
-) -> Tensor:
-    _check(x, weight, bias, activation)
-    _sizes.__wrapped__(x.shape[2:], weight.shape, _pair(stride), _pair(padding), pool)
-    y = functional.conv2d(x, weight, bias, stride, padding)
-    y = y.relu() if relu else y
-    y = y if activation is None else piecewise(y, activation)
-    if pool:
-        side, step, margin = pool
+def _reference(given: _Given) -> Tensor:
+    _check(given.x, given.weight, given.bias, given.activation)
+    _sizes_of(given)
+    y = functional.conv2d(given.x, given.weight, given.bias, given.stride, given.padding)
+    y = y.relu() if given.relu else y
+    y = y if given.activation is None else piecewise(y, given.activation)
+    if given.pool:
+        side, step, margin = given.pool
         y = functional.max_pool2d(y, side, step, margin)
     return y.contiguous(memory_format=torch.channels_last)
 
 
-def _float_conv_shape(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    relu: bool = False,
-    pool: Sequence[int] = (),
-    activation: Tensor | None = None,
-) -> Tensor:
-    _check(x, weight, bias, activation)
-    # Sizes may be symbols.
-    _, size = _sizes.__wrapped__(x.shape[2:], weight.shape, _pair(stride), _pair(padding), pool)
-    shape = (x.shape[0], weight.shape[0], *size)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+def _shape(given: _Given) -> Tensor:
+    _check(given.x, given.weight, given.bias, given.activation)
+    _, size = _sizes_of(given)
+    shape = (given.x.shape[0], given.weight.shape[0], *size)
+    return torch.empty(shape, dtype=given.x.dtype, device=given.x.device, memory_format=torch.channels_last)
+
+
+def _sizes_of(given: _Given) -> tuple[_Pair, _Pair]:
+    """`_sizes` where sizes may be symbols, which nothing is remembered of."""
+    image, filters = given.x.shape[2:], given.weight.shape
+    return _sizes.__wrapped__(image, filters, _pair(given.stride), _pair(given.padding), given.pool)
 
 
 def _check(x: Tensor, weight: Tensor, bias: Tensor, activation: Tensor | None) -> None:
@@ -206,6 +196,11 @@ def _layout(weight: Tensor, variant: Variant) -> Tensor:
     return filled.unflatten(-1, (-1, variant.float_lanes)).movedim(-2, 0).contiguous()
 
 
+def _kept(numbers: Tensor, variant: Variant) -> tuple[int, int]:
+    """Where the numbers lie, filled up to whole blocks."""
+    return extent(native.kept(numbers, variant.name, lambda: _filled(numbers, variant)))
+
+
 def _filled(numbers: Tensor, variant: Variant) -> Tensor:
     """The last axis filled up to whole blocks."""
     missing = -numbers.shape[-1] % variant.float_lanes
@@ -218,6 +213,15 @@ _library.define(
     "Tensor? activation=None) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
-_library.impl("float_conv", _float_conv_cpu, "CPU")
-_library.impl("float_conv", _float_conv_reference, "CompositeExplicitAutograd")
-torch.library.register_fake("binarize::float_conv", _float_conv_shape, lib=_library)
+
+
+def _taking(implementation: Callable[[_Given], Tensor]) -> Callable[..., Tensor]:
+    def run(*arguments: Any, **options: Any) -> Tensor:
+        return implementation(_Given(*arguments, **options))
+
+    return run
+
+
+_library.impl("float_conv", _taking(_native), "CPU")
+_library.impl("float_conv", _taking(_reference), "CompositeExplicitAutograd")
+torch.library.register_fake("binarize::float_conv", _taking(_shape), lib=_library)

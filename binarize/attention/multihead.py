@@ -47,7 +47,12 @@ class ExplicitAttention(Explicit, nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """See `nn.MultiheadAttention`. A mask that is causal has to be given as one, as there."""
+        """See `nn.MultiheadAttention`. A mask that is causal has to be given as one, as there.
+
+        Shapes: query (N, L, E), key (N, S, Ek), value (N, S, Ev) where `batch_first`, else (L, N, E) and so on, or without
+        a batch (L, E) -> output like the query, weights (N, L, S), with a head axis (N, heads, L, S) where they are not
+        averaged, or None.
+        """
         if is_causal and attn_mask is None:
             raise UsageError("is_causal only says what attn_mask is; expected the mask as well")
         # Where torch.fx traces nothing tells the axes; a batch is what a model gives.

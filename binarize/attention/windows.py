@@ -29,14 +29,17 @@ _LARGEST_SCALE = math.log(100.0)
 
 
 class ExplicitWindowAttention(Explicit, ShiftedWindowAttention):
-    """Products of queries and keys."""
+    """Window attention by products of queries and keys. Shapes: (N, H, W, C) -> the same."""
 
     def forward(self, x: Tensor) -> Tensor:
         return _attend(self, x, None)
 
 
 class ExplicitWindowAttentionV2(Explicit, ShiftedWindowAttentionV2):
-    """Cosines of queries and keys, scaled by a learned factor a head; the keys have no bias."""
+    """Window attention by cosines of queries and keys, times a learned factor a head; the keys have no bias.
+
+    Shapes: (N, H, W, C) -> the same.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return _attend(self, x, cast(Tensor, self.logit_scale).clamp(max=_LARGEST_SCALE).exp())

@@ -51,7 +51,10 @@ _LEAST = 1e-3
 
 
 def affine(u: Tensor, t: Tensor, dim: int, fit: Fit = "least-squares") -> tuple[Tensor, Tensor, Tensor]:
-    """(scale, shift, whether the channel varies at all) that lead from `u` to `t` along the channels `dim`."""
+    """(scale, shift, whether the channel varies at all) that lead from `u` to `t` along the channels `dim`.
+
+    Shapes: u and t the same, any -> (C,) each, in float64.
+    """
     mean_a, mean_b, var_a, var_b, covariance = _moments(u, t, dim)
     alive = var_a > _FLAT * (mean_a.square() + var_a) + torch.finfo(torch.float64).tiny
     divisor = torch.where(alive, var_a, torch.ones_like(var_a))
@@ -83,7 +86,7 @@ def _moments(u: Tensor, t: Tensor, dim: int) -> tuple[Tensor, ...]:
 
 
 def channel_mean(x: Tensor, dim: int) -> Tensor:
-    """The mean of every channel, in float64."""
+    """The mean of every channel, in float64. Shapes: any -> (C,)."""
     return x.movedim(dim, 0).flatten(1).mean(1, dtype=torch.float64)
 
 
@@ -110,7 +113,10 @@ def take_statistics(norm: nn.Module, z: Tensor) -> None:
 
 
 def normalized(norm: nn.Module, z: Tensor) -> Tensor:
-    """The norm's output without its scale and shift, by the statistics of `z`, which BatchNorm keeps from now on."""
+    """The norm's output without its scale and shift, by the statistics of `z`, which BatchNorm keeps from now on.
+
+    Shapes: (N, C, ...) or (..., C) -> the same.
+    """
     if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
         take_statistics(norm, z)
         assert norm.running_var is not None
@@ -166,13 +172,16 @@ def renew_statistics(norm: nn.Module, z: Tensor) -> None:
 
 
 def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:
-    """Set the scale and shift of a norm."""
+    """Set the scale and shift of a norm. Shapes: (C,) each."""
     cast(Tensor, norm.weight).data.copy_(scale)
     cast(Tensor, norm.bias).data.copy_(shift)
 
 
 def fit_norm(norm: nn.Module, z: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
-    """Fit the norm's scale and shift; returns its new output, without an activation that it may hold."""
+    """Fit the norm's scale and shift; returns its new output, without an activation that it may hold.
+
+    Shapes: z and wanted the same, (N, C, ...) or (..., C).
+    """
     return _fit_normalized(norm, normalized(norm, z), wanted, fit)
 
 
@@ -231,7 +240,8 @@ def _scales_output(layer: nn.Module) -> bool:
 def fit_classifier(layer: nn.Linear, h: Tensor, wanted: Tensor, ridge: float = 1e-3) -> bool:
     """Refit a float linear layer that reads `h` to the float model's output, staying near its weights; whether it could be.
 
-    Least squares with the penalty ridge * mean variance of h on the change of the weight. Needs more rows than inputs.
+    Least squares with the penalty ridge * mean variance of h on the change of the weight. Needs more than twice as many
+    rows as inputs. Shapes: h (..., C), wanted (..., O).
     """
     rows, target = h.flatten(0, -2).double(), wanted.flatten(0, -2).double()
     if len(rows) <= 2 * rows.shape[1] or layer.bias is None:

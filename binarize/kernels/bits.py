@@ -95,7 +95,7 @@ def unpack_words(words: Tensor, channels: int) -> Tensor:
 
 
 def signs(lower: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """-1 where the mask is True, else +1."""
+    """-1 where the mask is True, else +1. Shapes: bool, any -> the same, in `dtype`."""
     return 1 - 2 * lower.to(dtype)
 
 

@@ -136,7 +136,10 @@ def plane_rows(x: Tensor, channel_dim: int) -> Rows | None:
 def split(
     x: Tensor, rows: Rows | None, centre: Tensor | None = None, values: tuple[Tensor, Tensor] | None = None
 ) -> Tensor | None:
-    """The first value where x < centre, else the second; without them -1 and +1 about 0."""
+    """The first value where x < centre, else the second; without them -1 and +1 about 0.
+
+    Shapes: x any -> the same; centre and values (rows.period,) each. None where the kernels do not serve x.
+    """
     if rows is None:
         return None
     out = torch.empty_like(x)
@@ -179,7 +182,7 @@ def estimate(
     """(dx = g / divisor * h(z), sums) with z = (x - centre) / radius and h the formula.
 
     The sums, per row in float64, are those of g, dx and sign(z) g - z dx. With `through_filter` dx follows centre and
-    radius too, which must be the row's own mean and deviation.
+    radius too, which must be the row's own mean and deviation. Shapes: x and g the same -> dx like them, sums (rows, 4).
     """
     if rows is None or formula is None or not _alike(x, g):
         return None
@@ -200,7 +203,10 @@ def bend(
     centre: Tensor | None = None,
     post: Tensor | None = None,
 ) -> Tensor | None:
-    """(positive z above 0, negative z below) + post, with z = x - centre."""
+    """(positive z above 0, negative z below) + post, with z = x - centre.
+
+    Shapes: x any -> the same; tables (rows.period,). None where the kernels do not serve x.
+    """
     if rows is None:
         return None
     out = torch.empty_like(x)

@@ -24,7 +24,7 @@ BOUND = 1e12
 def bound_gradient(y: Tensor) -> Tensor:
     """y itself, whose gradient is made smaller as a whole where it holds a number above `BOUND`.
 
-    Compiled and traced graphs are left as they are.
+    Compiled and traced graphs are left as they are. Shapes: any -> the same.
     """
     if y.requires_grad and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
         y.register_hook(bounded)

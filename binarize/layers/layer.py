@@ -321,7 +321,10 @@ def _sides(layer: nn.Module) -> list[int]:
 
 
 def run_parts(layer: Any, x: Tensor, y: Tensor) -> Tensor:
-    """What follows the product `y` of a binary layer on `x`, trained, frozen or packed: the parts that it runs itself."""
+    """What follows the product `y` of a binary layer on `x`, trained, frozen or packed: the parts that it runs itself.
+
+    Shapes: x (N, C, ...) or (..., C), y (N, O, ...) or (..., O) -> like y.
+    """
     if layer.norm is not None:
         y = layer.norm(y)
     acts = layer.activation is not None and layer.activation_inside

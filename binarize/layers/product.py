@@ -37,8 +37,9 @@ SLICE = 1 << 22
 
 
 def binary_product(layer: Multiplies, x: Tensor, size: list[int] | None) -> tuple[Tensor, Tensor | None]:
-    """(product of the layer's binary input and weight, the weight's scale or None); `x` is the layer's input.
+    """(product of the layer's binary input and weight, the weight's scale or None).
 
+    Shapes: x is the layer's input, (N, C, ...) or (..., C); the product is its output; the scale (O, 1, ...) or ().
     `size` is the output size that a transposed convolution was asked for.
     """
     weight: Any = layer.real_weight()

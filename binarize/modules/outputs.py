@@ -53,7 +53,10 @@ def tensors_in(output: Any) -> list[Tensor]:
 
 
 def class_scores(output: Any) -> Tensor | None:
-    """The tensor of an output that holds class scores: itself, "logits" or "out" by name, the first of a tuple; or None."""
+    """The tensor of an output that holds class scores: itself, "logits" or "out" by name, the first of a tuple; or None.
+
+    Shapes: (N, C, ...) or (N, tokens, C).
+    """
     if isinstance(output, Tensor):
         return output
     if isinstance(output, Sequence) and not isinstance(output, (str, bytes)):

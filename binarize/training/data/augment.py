@@ -97,7 +97,7 @@ def _split(word: str) -> tuple[str, float | None]:
 
 
 def training_transform(preprocessing: Preprocessing, augment: Augment) -> Callable[[Image], Tensor]:
-    """PIL image -> normalized tensor, drawn from the generators of Python, numpy and torch."""
+    """PIL image -> normalized tensor (C, H, W), drawn from the generators of Python, numpy and torch."""
     from timm.data import create_transform
     from torchvision import transforms
 

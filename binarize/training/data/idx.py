@@ -27,7 +27,7 @@ _SPLITS = {"train": ("train",), "validation": ("t10k", "test", "val", "valid")}
 
 
 def read_idx(path: str | Path) -> Tensor:
-    """The array in an IDX file, in its own type.
+    """The array in an IDX file, in its own type; its shape is the one in the file: (N, H, W) of images, (N,) of labels.
 
     Raises: SourceError for a file that is no IDX file, or is damaged.
     """

@@ -145,7 +145,7 @@ def _size(shape: Sequence[int]) -> tuple[int, int, int]:
 
 
 def evaluation_transform(preprocessing: Preprocessing) -> Callable[[Image], Tensor]:
-    """PIL image -> normalized tensor, without any randomness."""
+    """PIL image -> normalized tensor (C, H, W), without any randomness."""
     from timm.data import create_transform
 
     transform: Callable[[Image], Tensor] = create_transform(

@@ -44,7 +44,10 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def to_size(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images resized (bilinear, antialiased) where they have another size, in their own type."""
+    """Images resized (bilinear, antialiased) where they have another size, in their own type.
+
+    Shapes: (N, C, H, W) -> (N, C, *size).
+    """
     if tuple(images.shape[-2:]) == size:
         return images
     # In parts: the floating copy of all would be four times the data.
@@ -65,7 +68,10 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def normalized(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Floating images, normalized."""
+    """(x - mean) / std for each channel; whole numbers are taken as 0 to 255, and divided by 255 first.
+
+    Shapes: (N, C, H, W) -> the same, float32 where the images are whole numbers.
+    """
     mean = torch.tensor(preprocessing.mean).view(1, -1, 1, 1)
     std = torch.tensor(preprocessing.std).view(1, -1, 1, 1)
     scaled = images if images.is_floating_point() else images.float() / 255

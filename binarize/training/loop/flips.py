@@ -19,7 +19,7 @@ _SLICE = 1 << 22
 def binary_signs(layer: BinaryLayer) -> Tensor:
     """Which of its two values each weight has now, eight a byte, as uint8; the last byte is filled up with zeros.
 
-    True is the upper value of the filter.
+    True is the upper value of the filter. Shape: (ceil(weights / 8),).
     """
     weight = layer.real_weight()
     rows = max(1, _SLICE // max(1, weight[0].numel()))

@@ -49,7 +49,10 @@ def _square_hinge(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def check_labels(labels: Any, logits: Tensor, names: Sequence[str] = ()) -> None:
-    """Raises UsageError where the labels are no classes of this model."""
+    """Check labels (N, ...) against logits (N, C, ...) or (N, tokens, C).
+
+    Raises: UsageError, where the shapes differ or a label is no class of this model.
+    """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or not labels.numel():
         return
     classes = logits.shape[class_dim(logits)]

@@ -22,17 +22,17 @@ __all__ = ["REGULARIZERS", "bipolar", "euclidean", "manhattan", "regularization"
 
 
 def manhattan(w: Tensor, alpha: Tensor) -> Tensor:
-    """sum | alpha - |w| |, with alpha per filter (first axis)."""
+    """sum | alpha - |w| |. Shapes: w (O, ...), alpha (O,), one a filter -> ()."""
     return (_per_filter(alpha, w) - _magnitude(w)).abs().sum()
 
 
 def euclidean(w: Tensor, alpha: Tensor) -> Tensor:
-    """sum (alpha - |w|)^2, with alpha per filter (first axis)."""
+    """sum (alpha - |w|)^2. Shapes: w (O, ...), alpha (O,), one a filter -> ()."""
     return (_per_filter(alpha, w) - _magnitude(w)).square().sum()
 
 
 def bipolar(w: Tensor) -> Tensor:
-    """sum (1 - w^2)."""
+    """sum (1 - w^2). Shapes: w any -> ()."""
     return (1 - w.square()).sum()
 
 
@@ -62,7 +62,7 @@ REGULARIZERS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 
 def regularization(model: nn.Module, kind: str) -> Tensor:
-    """The sum of one term over the weights of all layers that binarize them now; zero where there is none.
+    """The sum of one term over the weights of all layers that binarize them now; zero where there is none. Shape: ().
 
     Raises: UsageError for an unknown kind.
     """

@@ -56,7 +56,10 @@ def _energy(a: Tensor) -> Tensor:
 
 
 def features(student: Tensor, teacher: Tensor) -> Tensor:
-    """mean (student - teacher)^2 / var(teacher): 1 for a student that gives the teacher's mean everywhere."""
+    """mean (student - teacher)^2 / var(teacher): 1 for a student that gives the teacher's mean everywhere.
+
+    Shapes: any, the same for both -> ().
+    """
     _require_same(student, teacher, "the features")
     wanted = teacher.float()
     return (student.float() - wanted).square().mean() / (wanted.var(correction=0) + _EPS)

@@ -13,9 +13,9 @@ import binarize
 
 # Model -> what it is here for.
 MODELS = {
-    "torchvision:deeplabv3_mobilenet_v3_large(aux_loss=True)": "an auxiliary head, dilation",
     "torchvision:mobilenet_v3_small": "gates of squeeze and excitation, Hardswish",
     "torchvision:shufflenet_v2_x0_5": "halves of a tensor, shuffled channels",
+    "torchvision:deeplabv3_mobilenet_v3_large(aux_loss=True)": "an auxiliary head, dilation",
     "torchvision:squeezenet1_1": "a convolution that gives the logits, no norms",
     "torchvision:lraspp_mobilenet_v3_large": "a dictionary as output, features from between",
     "torchvision:ssdlite320_mobilenet_v3_large": "control flow by data, lists of dictionaries",
@@ -41,7 +41,16 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("spec", list(MODELS))
+# Mechanisms that no network of `nets` has, on small models.
+QUICK = {
+    "torchvision:squeezenet1_1", "timm:test_efficientnet", "timm:test_nfnet", "timm:test_byobnet", "timm:test_mambaout",
+    "timm:tf_mobilenetv3_small_minimal_100", "hf:bert", "hf:clip",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "spec", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
 def test_whole_models_keep_the_laws(spec: str, tmp_path: Path) -> None:
     if spec.startswith("hf:"):
         pytest.importorskip("transformers")

@@ -139,6 +139,7 @@ FILTERS = {
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kind", FILTERS)
 @pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.sampled(250)
 def test_weight_binarizer_gives_at_most_two_finite_values_a_filter(name, kind, dtype):
     module = build(WEIGHTS, name, dtype)
     w = FILTERS[kind]().to(dtype).requires_grad_()

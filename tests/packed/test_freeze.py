@@ -33,6 +33,7 @@ Converted = Callable[..., nn.Module]
 @pytest.mark.parametrize("inputs", list(INPUTS))
 @pytest.mark.parametrize("weight", list(WEIGHTS))
 @pytest.mark.parametrize("name", list(LAYERS))
+@pytest.mark.sampled(140)
 def test_a_frozen_layer_computes_what_the_trained_one_does(name: str, weight: str, inputs: str) -> None:
     layer, x = trained(name, weight, inputs), randn(*LAYERS[name][1], seed=2)
     if (weight, inputs) == ("adabin", "multi"):

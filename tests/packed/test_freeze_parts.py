@@ -55,6 +55,7 @@ NORMS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 @pytest.mark.parametrize("inputs", list(INPUTS))
 @pytest.mark.parametrize("weight", ["bireal", "adabin"])
 @pytest.mark.parametrize("name", list(NORMS))
+@pytest.mark.sampled(50)
 def test_every_norm_is_folded_or_stays(name: str, weight: str, inputs: str) -> None:
     if (weight, inputs) == ("adabin", "multi"):
         return  # has no frozen form
@@ -106,6 +107,7 @@ FRONTS: dict[str, Callable[[], nn.Module | None]] = {
 @pytest.mark.parametrize("inputs", list(INPUTS))
 @pytest.mark.parametrize("weight", ["signs", "adabin"])
 @pytest.mark.parametrize("name", list(FRONTS))
+@pytest.mark.sampled(45)
 def test_every_threshold_or_norm_in_front_of_a_sign(name: str, weight: str, inputs: str) -> None:
     if (weight, inputs) == ("adabin", "multi"):
         return

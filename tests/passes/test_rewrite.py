@@ -62,6 +62,7 @@ def test_replaying_a_plan_gives_the_same_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(nets.ALL))
 @pytest.mark.parametrize("scheme", ["adabin", "reactnet", "xnorpp"])
+@pytest.mark.sampled
 def test_the_plan_counts_exactly_the_parameters_that_are_added(name: str, scheme: str) -> None:
     model = nets.ALL[name]()
     plan = plan_of(model, load_rule_set(scheme, shortcuts="every"))

@@ -264,6 +264,7 @@ def test_compile_gives_one_graph_with_the_same_gradients(name: str, converted: C
 
 
 @every_net
+@pytest.mark.sampled(20)
 def test_autocast_and_channels_last_run_and_train(name: str, converted: Converted) -> None:
     model = converted(name).train()
     if any(t.dim() == 4 for t in pytree.tree_leaves(nets.example(model))):

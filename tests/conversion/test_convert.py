@@ -361,6 +361,7 @@ def test_deep_plain_networks_are_told_of_shortcuts(layers: int, shortcuts: str |
         (nets.ConvRelu, "reactnet"),
     ],
 )
+@pytest.mark.sampled
 def test_without_a_single_image_no_binary_layer_reads_a_constant(net: type[nets.Net], scheme: str) -> None:
     converted = binarize.convert(nets.seeded(net), scheme, input_shape=(1, 3, 16, 16))
     shares = measure_liveness(converted, [((nets.pictures(12),), {})])

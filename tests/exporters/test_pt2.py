@@ -62,6 +62,7 @@ def test_every_kind_of_packed_layer() -> None:
         ("Keywords", "bireal"),
     ],
 )
+@pytest.mark.sampled(3)
 def test_converted_networks(converted: Callable[..., nn.Module], name: str, scheme: str) -> None:
     model = converted(name, scheme)
     assert_same_bits(*prepared(model, nets.example(model), None))

@@ -200,6 +200,7 @@ def changed(path: Path, constant: str, folder: Path) -> Path:
         ("FeedsFloat", "binaryconnect"),
     ],
 )
+@pytest.mark.sampled(3)
 def test_converted_networks(
     name: str, scheme: str, converted: Callable[..., nn.Module], tmp_path: Path
 ) -> None:

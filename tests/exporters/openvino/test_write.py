@@ -167,6 +167,7 @@ def test_where_a_binary_convolution_computes_right(sizes: dict[str, object], why
         ("Keywords", "xnor"),
     ],
 )
+@pytest.mark.sampled(4)
 def test_converted_networks(
     converted: Callable[..., nn.Module], name: str, scheme: str, tmp_path: Path
 ) -> None:

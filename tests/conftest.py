@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import shutil
 import warnings
 from collections import defaultdict
@@ -24,6 +25,11 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run slow tests and whole grids too")
+
+
+def pytest_collection_finish() -> None:
+    """What torch and its friends made at import stays to the end: no collection of garbage walks through it again."""
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

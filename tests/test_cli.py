@@ -393,11 +393,13 @@ def test_the_digits_are_split_without_overlap() -> None:
     assert len(images.unique(dim=0)) == len(images)
 
 
-@pytest.mark.slow
-def test_demo_trains_to_95_of_100_and_reloads(tmp_path: Path) -> None:
-    result = run("demo", "--json", "-o", tmp_path / "digits", "--epochs", "8")
+@pytest.mark.parametrize("epochs", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_demo_trains_to_95_of_100_and_reloads(epochs: int, tmp_path: Path) -> None:
+    result = run("demo", "--json", "-o", tmp_path / "digits", "--epochs", str(epochs))
     accuracy = json.loads(result.stdout)["accuracy"]
     assert accuracy["float"] >= 0.99
-    assert accuracy["as converted"] < accuracy["calibrated"] < accuracy["trained"]
+    assert accuracy["as converted"] < accuracy["calibrated"]
+    if epochs == 8:
+        assert accuracy["calibrated"] < accuracy["trained"]
     assert accuracy["trained"] >= 0.95
     assert (tmp_path / "digits" / "model.safetensors").exists()

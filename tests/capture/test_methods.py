@@ -17,6 +17,7 @@ from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import UsageError
 from binarize.passes.generated import give_forward
 from binarize.passes.nonlinearity import replace_activation
+from binarize.planning.record.edit_kinds import ReplaceActivation
 
 Converted = Callable[..., nn.Module]
 
@@ -57,7 +58,7 @@ def changed(module: nn.Module, *dropped: str) -> list[str]:
     graph = trace_container(module, {})
     hold_methods(graph)
     for node in dropped:
-        replace_activation(graph, module, "", {"node": node, "module": None})
+        replace_activation(graph, ReplaceActivation("", node, None))
     methods = take_methods(graph, module)
     give_forward(module, graph, methods)
     return list(methods)

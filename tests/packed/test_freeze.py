@@ -234,6 +234,7 @@ def test_every_network_freezes(name: str, converted: Converted) -> None:
 
 @pytest.mark.parametrize("name", ["ConvRelu", "BasicBlocks"])
 @pytest.mark.parametrize("scheme", binarize.builtin_rule_sets())
+@pytest.mark.sampled
 def test_every_scheme_freezes(scheme: str, name: str, converted: Converted) -> None:
     check_network(converted(name, scheme))
 

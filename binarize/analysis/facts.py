@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from binarize.analysis.flow import Flow
 from binarize.attention.explicit import why_not_explicit
@@ -13,6 +13,7 @@ from binarize.attention.multihead import ExplicitAttention
 from binarize.capture.leaves import CONVOLUTIONS
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import is_binary
+from binarize.modules.computed import class_before, computes_weight
 
 __all__ = [
     "count_macs",
@@ -21,6 +22,7 @@ __all__ = [
     "functional_obstacle",
     "module_facts",
     "obstacle_of",
+    "shared_layers",
 ]
 
 _ROOT = "it is the model itself; put it into a torch.nn.Sequential to have it replaced"
@@ -29,14 +31,16 @@ _ROOT = "it is the model itself; put it into a torch.nn.Sequential to have it re
 def module_facts(module: nn.Module) -> dict[str, Any]:
     """What the module itself tells: type, kind, kernel, channels, sizes."""
     bases = [
-        cls.__name__ for cls in type(module).__mro__ if issubclass(cls, nn.Module) and cls is not nn.Module
+        cls.__name__
+        for cls in class_before(module).__mro__
+        if issubclass(cls, nn.Module) and cls is not nn.Module
     ]
     own = dict(module.named_parameters(recurse=False))
     facts: dict[str, Any] = {
         "type": bases[0],
         "bases": tuple(bases),
         "params": sum(p.numel() for p in module.parameters()),
-        "weights": own["weight"].numel() if "weight" in own else 0,
+        "weights": _weights(module),
         "bias": "bias" in own,
         "kind": "custom",
         "in_channels": 0,
@@ -70,6 +74,15 @@ def _conv_facts(module: Any) -> dict[str, Any]:
         "dilation": tuple(module.dilation),
         "groups": module.groups,
     }
+
+
+def _weights(module: nn.Module) -> int:
+    weight = getattr(module, "weight", None)
+    return (
+        weight.numel()
+        if isinstance(weight, Tensor) and ("weight" in module._parameters or computes_weight(module))
+        else 0
+    )
 
 
 def _custom_facts(module: nn.Module, own: dict[str, nn.Parameter]) -> dict[str, Any]:
@@ -157,13 +170,37 @@ def count_macs(flow: Flow, site: int, module: nn.Module | None, facts: dict[str,
 
 def entangled(flow: Flow) -> dict[str, str]:
     """Layer name -> who else computes with one of its parameters, in words."""
-    found = {name: f"it shares a parameter with {other}" for name, other in _shared(flow.root).items()}
+    alike = {name for group in shared_layers(flow.root) for name in group}
+    found = {
+        name: f"it shares a parameter with {other}"
+        for name, other in _shared(flow.root).items()
+        if name not in alike
+    }
     for i, node in enumerate(flow.nodes):
         owner, _, leaf = str(node.target).rpartition(".")
         if node.op == "get_attr" and leaf == "weight" and flow.descendants[i] >> len(flow.nodes) - 1 & 1:
             reader = flow.label(flow.users[i][0])
             found.setdefault(owner, f"the model reads its weight itself as well ({reader})")
     return found
+
+
+def shared_layers(module: nn.Module) -> list[tuple[str, ...]]:
+    """Groups of layers that share a parameter and could all be binary: they become binary together, or none does."""
+    parts = dict(module.named_modules())
+    groups: dict[int, list[tuple[str, str]]] = {}
+    for path, part in parts.items():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                groups.setdefault(id(parameter), []).append((path, name))
+    found: dict[tuple[str, ...], bool] = {}
+    for owners in groups.values():
+        paths = tuple(dict.fromkeys(path for path, _ in owners))
+        if len(paths) > 1:
+            same = len({name for _, name in owners}) == 1 and len(paths) == len(owners)
+            fits = same and all(path and binary_class(parts[path]) is not None for path in paths)
+            found[paths] = found.get(paths, True) and fits
+    refused = {path for paths, fits in found.items() if not fits for path in paths}
+    return [paths for paths, fits in found.items() if fits and not refused & set(paths)]
 
 
 def _shared(module: nn.Module) -> dict[str, str]:
@@ -193,8 +230,8 @@ def obstacle_of(module: nn.Module, name: str, entangled: dict[str, str]) -> str 
         return None
     if hasattr(module, "parametrizations"):
         return "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it"
-    if "weight" not in module._parameters and hasattr(module, "weight"):
-        return "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)"
+    if "weight" not in module._parameters and hasattr(module, "weight") and not computes_weight(module):
+        return "its weight is no parameter, and computed by a hook that is not torch's"
     if isinstance(module, nn.MultiheadAttention):
         return why_not_explicit(module) or "the model reads the weights of its projections itself"
     if type(module).__module__.startswith("torch.nn."):

@@ -230,7 +230,7 @@ def _scales_output(layer: nn.Module) -> bool:
     weight = cast(Tensor, layer.weight)
     if not isinstance(layer, BinaryLayer):
         return type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    if layer.real_weight() is not weight or layer.scale is not None:
+    if layer.real_weight() is not weight or layer.scale is not None or layer.shares_weight:
         return False
     part = weight.detach()[:1]
     once, twice = layer.weight_binarizer(part), layer.weight_binarizer(2 * part)

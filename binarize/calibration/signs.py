@@ -48,6 +48,7 @@ def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float =
     groups = int(getattr(layer, "groups", 1))
     size = weight[0].numel()
     supported = isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)) and layer.real_weight() is weight
+    supported = supported and not layer.shares_weight
     if not supported or size > _LARGEST_FILTER or wanted.numel() / len(weight) < _SAMPLES * size:
         return None
     signs = _signs(layer, weight)

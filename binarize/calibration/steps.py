@@ -25,6 +25,7 @@ from binarize.errors import CheckError
 from binarize.inputs.arguments import Images
 from binarize.inputs.batches import count, images_at
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.computed import latent_parameters
 
 __all__ = ["Fitting", "Steps", "reconstruct", "reconstruct_jointly", "trained_parameters"]
 
@@ -117,7 +118,7 @@ def reconstruct(site: Site, goal: Goal, steps: Steps, generator: torch.Generator
         loss = F.mse_loss(y.relu(), t.relu()) + _BEFORE * plain if goal.relu else plain
         return loss * scale
 
-    descent = _Descent([_latent(site)], _others(site), steps, generator)
+    descent = _Descent(latent_parameters(layer), _others(site), steps, generator)
     first = slice(0, 4 * steps.batch_size)
     with _training((*layer.parameters(), *_of(site.norm)), lambda p: any(p is own for own in mine)):
         with torch.no_grad():
@@ -131,15 +132,11 @@ def reconstruct(site: Site, goal: Goal, steps: Steps, generator: torch.Generator
 
 def trained_parameters(site: Site) -> list[nn.Parameter]:
     """What `reconstruct` changes, in a fixed order."""
-    return [_latent(site), *_others(site)]
+    return [*latent_parameters(cast(nn.Module, site.layer)), *_others(site)]
 
 
 def _of(norm: nn.Module | None) -> list[nn.Parameter]:
     return [] if norm is None else list(norm.parameters(recurse=False))
-
-
-def _latent(site: Site) -> nn.Parameter:
-    return cast(nn.Parameter, cast(nn.Module, site.layer).weight)
 
 
 def _others(site: Site) -> list[nn.Parameter]:
@@ -166,9 +163,10 @@ def reconstruct_jointly(
     Returns (mean distance of the first tenth of the steps, of the last). Raises: CheckError, where what was kept of an
     interrupted calibration does not fit the model.
     """
-    latent = {m.weight: None for m in model.modules() if isinstance(m, BinaryLayer)}
+    layers = [m for m in model.modules() if isinstance(m, BinaryLayer)]
+    latent = {weight: None for layer in layers for weight in latent_parameters(layer)}
     others = [p for p in model.parameters() if p not in latent and p.is_floating_point()]
-    descent = _Descent(cast("Iterable[nn.Parameter]", latent), others, steps, generator)
+    descent = _Descent(latent, others, steps, generator)
     total, progress = count(images), watch.progress
     losses = _resumed(model, descent, progress.joint())
     for done in range(len(losses)):

@@ -42,7 +42,7 @@ class _BinaryConv(BinaryLayer):
         return function(a, values, None, stride, padding, dilation, groups)
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
-        conv, axes = cast(Any, self), cast(Tensor, self.weight).dim() - 2
+        conv, axes = cast(Any, self), len(cast(Any, self).kernel_size)
         if type(self).operand is not _BinaryConv.operand or axes > 2 or not self.is_batch(x):
             return None
         if conv.padding_mode != "zeros" or self.pad_value not in (-1, 0, 1):
@@ -83,7 +83,7 @@ class _BinaryConv(BinaryLayer):
         return conv.stride, padding, conv.dilation, False, [0] * len(padding), conv.groups
 
     def _per_channel(self, scale: Tensor) -> Tensor:
-        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
+        return scale.reshape(-1, *[1] * len(cast(Any, self).kernel_size))
 
 
 class BinaryConv1d(_BinaryConv, nn.Conv1d):
@@ -129,7 +129,7 @@ class _BinaryConvTranspose(BinaryLayer):
         groups, out_channels = cast(Any, self).groups, cast(Any, self).out_channels
         if scale.numel() not in (1, out_channels):
             scale = scale.reshape(-1).repeat(groups)
-        return scale.reshape(-1, *[1] * (cast(Tensor, self.weight).dim() - 2))
+        return scale.reshape(-1, *[1] * len(cast(Any, self).kernel_size))
 
 
 class BinaryConvTranspose1d(_BinaryConvTranspose, nn.ConvTranspose1d):

@@ -10,6 +10,7 @@ lies outside the two values; `pad_value` -1 or +1 pads inside them instead.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import torch
@@ -23,6 +24,7 @@ from binarize.kernels.tracing import as_one_node
 from binarize.layers.gradient_bound import bound_gradient
 from binarize.layers.pointwise import is_pointwise, pointwise_backward
 from binarize.layers.product import binary_product
+from binarize.modules.computed import class_before, computed_weight, computes_weight, with_property
 
 __all__ = ["BinaryLayer", "Kind", "Threshold", "is_binary", "run_parts"]
 
@@ -88,6 +90,8 @@ class BinaryLayer(nn.Module):
     shortcut_inside: bool
     activation_inside: bool
     activation_first: bool = False
+    # Whether another layer has the same weight: what is fitted to one of them would be wrong for the other.
+    shares_weight: bool = False
     # See `classes.use_packed_forward`; None is what the environment says.
     packed_forward: str | None = None
     # The float class whose place this one takes; None where it takes that of `others` alone.
@@ -103,13 +107,15 @@ class BinaryLayer(nn.Module):
         """Whether this class can take the place of that layer.
 
         Not of a subclass that computes in its own way (`forward` or `_conv_forward` overridden), of a layer whose
-        weight is not its own parameter (parametrized, weight_norm, not yet initialised), of one that is binary already.
+        weight is neither its own parameter (not yet initialised) nor computed in a known way, of one that is binary
+        already.
         """
-        if is_binary(layer) or not isinstance(layer._parameters.get("weight"), nn.Parameter):
+        own = isinstance(layer._parameters.get("weight"), nn.Parameter)
+        if is_binary(layer) or not (own or computes_weight(layer)):
             return False
         if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
             return False
-        kind, base = type(layer), cls.replaces
+        kind, base = class_before(layer), cls.replaces
         if (kind.__module__.partition(".")[0], kind.__name__) in cls.others:
             return True
         if base is None or not isinstance(layer, base):
@@ -168,7 +174,7 @@ class BinaryLayer(nn.Module):
             raise UsageError(
                 f"{cls.__name__}.from_float takes {wanted} as torch computes it, not {type(layer).__name__}"
             )
-        new: Any = cls.__new__(cls)
+        new: Any = cls.__new__(with_property(cls) if "weight" in _parametrized(layer) else cls)
         # The hook dictionaries themselves are carried over, so that the user's handles still remove their
         # hooks.
         new.__dict__.update(layer.__dict__)
@@ -210,7 +216,8 @@ class BinaryLayer(nn.Module):
 
     def real_weight(self) -> Tensor:
         """The real-valued weight that is binarized: the latent weight, or what the float layer makes of it."""
-        return cast(Tensor, self.weight)
+        made = computed_weight(self)
+        return cast(Tensor, self.weight) if made is None else made
 
     def binarized_weight(
         self, weight: Tensor | None = None, levels: FilterLevels | None = None
@@ -282,7 +289,7 @@ class BinaryLayer(nn.Module):
 
     def is_batch(self, x: Tensor) -> bool:
         """Whether x has a batch axis, which torch's convolutions can do without."""
-        return x.dim() == cast(Tensor, self.weight).dim()
+        return x.dim() == len(cast(Any, self).kernel_size) + 2
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
         """What the kernels have to know of this layer for such an input; None where they cannot compute it."""
@@ -307,6 +314,11 @@ class BinaryLayer(nn.Module):
     def extra_repr(self) -> str:
         text = super().extra_repr()
         return text if self.pad_value == 0 else f"{text}, pad_value={self.pad_value:g}"
+
+
+def _parametrized(layer: nn.Module) -> Iterable[str]:
+    """Names of the tensors that the layer's parametrizations make."""
+    return cast("Iterable[str]", layer._modules.get("parametrizations") or ())
 
 
 def _sides(layer: nn.Module) -> list[int]:

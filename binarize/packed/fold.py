@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from binarize.layers.classes import BINARY_CLASSES
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.computed import class_without
 from binarize.packed.layers import Form, FrozenLayer
 from binarize.packed.levels import (
     InputLevels,
@@ -50,7 +51,7 @@ def freeze_layer(layer: BinaryLayer, norm: nn.Module | None = None) -> FrozenLay
     `norm` is a BatchNorm that reads its output and nothing else, to be part of the frozen layer. What stays float
     is shared with `layer`.
     """
-    if type(layer) not in BINARY_CLASSES:
+    if class_without(layer) not in BINARY_CLASSES:
         return f"{type(layer).__name__} has a forward of its own"
     if layer.product_kind() is None:
         return f"{type(layer).__name__} {NO_WINDOW}"

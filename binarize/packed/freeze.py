@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from binarize.capture import capture
 from binarize.errors import CaptureError, UsageError
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.copies import computed_tensors
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.places import set_everywhere
 from binarize.packed.fold import folds, freeze_layer, without_norm
@@ -78,7 +79,8 @@ def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:
             made, copied = freeze_layer(layer, norm), cast(BinaryLayer, frozen.get_submodule(path))
             if isinstance(made, str):
                 kept[path] = made
-                copied.weight = nn.Parameter(cast(Tensor, layer.weight).detach().clone())
+                if "weight" in layer._parameters:
+                    copied.weight = nn.Parameter(cast(Tensor, layer.weight).detach().clone())
                 continue
             for part in ("norm", "shortcut", "activation"):
                 if getattr(made, part) is not None:
@@ -154,6 +156,8 @@ def _copied(model: nn.Module, layers: Iterable[BinaryLayer]) -> nn.Module:
     memo: dict[int, Any] = {
         id(layer.weight): nn.Parameter(torch.empty_like(cast(Tensor, layer.weight), device="meta"))
         for layer in layers
+        if "weight" in layer._parameters
     }
+    memo.update(computed_tensors(model))
     with silenced_hooks(model):
         return copy.deepcopy(model, memo)

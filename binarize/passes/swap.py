@@ -46,6 +46,7 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
     )
     new.shortcut_inside, new.activation_inside = edit.shortcut_inside, edit.activation_inside
     new.activation_first = edit.activation_first
+    new.shares_weight = _is_shared(root, old)
     start = getattr(new.weight_binarizer, "start_from_weight", None)
     if start is not None:
         start(new.real_weight(), getattr(new.weight_binarizer, "axis", 0))
@@ -73,6 +74,13 @@ def add_thresholds(root: nn.Module, before: Plan, after: Plan) -> None:
         if threshold is not None:
             layer.threshold = threshold.to(device=weight.device, dtype=weight.dtype).train(layer.training)
         _start_threshold(root, layer, channels, edit.threshold)
+
+
+def _is_shared(root: nn.Module, layer: nn.Module) -> bool:
+    """Whether another layer has this one's weight."""
+    weight = layer._parameters.get("weight")
+    holders = [part for part in root.modules() if part._parameters.get("weight") is weight]
+    return weight is not None and len(holders) > 1
 
 
 def _build(part: Part | None, **context: object) -> nn.Module | None:

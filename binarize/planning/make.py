@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from binarize.analysis.analyse import Analysis
+from binarize.analysis.facts import shared_layers
 from binarize.analysis.layer import Layer
 from binarize.analysis.walk import walk_warning
 from binarize.attention.explicit import explicit_for
@@ -37,6 +38,7 @@ def make_plan(
     """
     rules = bind(rules, analysis.layers)
     kept, choices = _decide(analysis.layers, rules)
+    _keep_together(analysis, kept, choices)
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))
     activations, shortcuts, edits = _resolve(analysis, choices)
@@ -94,6 +96,24 @@ def _decide(layers: tuple[Layer, ...], rules: RuleSet) -> tuple[dict[str, Decisi
             else:
                 choices[layer.name] = Choice(rule, rules.scheme(rule))
     return kept, choices
+
+
+def _keep_together(analysis: Analysis, kept: dict[str, Decision], choices: dict[str, Choice]) -> None:
+    """Layers that share a parameter with one that stays float stay float as well."""
+    layers = {layer.name: layer for layer in analysis.layers}
+    groups = shared_layers(analysis.graph.shadow)
+    changed = True
+    while changed:
+        changed = False
+        for group in groups:
+            floats = [name for name in group if name not in choices]
+            for name in [name for name in group if name in choices] if floats else []:
+                rule, why = (
+                    choices.pop(name).rule,
+                    f"it shares a parameter with {floats[0]}, which stays float",
+                )
+                kept[name] = Decision(layers[name], "keep", why, rule=rule.id, where=rule.where, guard=why)
+                changed = True
 
 
 def _guard(layer: Layer) -> str | None:

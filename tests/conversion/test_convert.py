@@ -306,21 +306,6 @@ def test_a_report_shows_itself_in_every_form(tmp_path: Path) -> None:
         assert "features.2" in text
 
 
-@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
-def test_a_weight_that_a_hook_computes_stays_and_the_rest_is_converted(norm: Any) -> None:
-    model = pictures_net()
-    norm(model.features[2])
-    converted: Any = binarize.convert(model, "adabin", example_input=nets.pictures(4))
-    assert "2" not in {name.split(".")[1] for name in binary_names(converted)}
-    assert "hook of torch.nn.utils" in converted.report.row("features.2").why
-    for one in (model, converted):
-        one(nets.pictures(2)).square().mean().backward()
-    mine, theirs = converted.features[2], model.features[2]
-    parameters = dict(theirs.named_parameters())
-    assert all(torch.equal(value, parameters[name]) for name, value in mine.named_parameters())
-    assert all(value.grad is not None for value in mine.parameters())
-
-
 @pytest.mark.parametrize(
     "scheme", ["adabin", "bireal", "bnn", "dorefa", "ienet", "reactnet", "xnor", "xnorpp"]
 )

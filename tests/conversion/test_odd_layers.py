@@ -216,7 +216,6 @@ class Dimensions(nets.Net):
         return self.head(self.up3(F.relu(self.conv3(x))).mean((2, 3, 4)))
 
 
-PARAMETRIZED = "its weight is parametrized; torch.nn.utils.parametrize.remove_parametrizations(...) frees it"
 # Row of the plan -> the end of the reason why the layer stays float, None where it becomes binary. The stem and the head,
 # which the rules keep, are left out.
 CASES: dict[type[nets.Net], dict[str, str | None]] = {
@@ -248,17 +247,13 @@ CASES: dict[type[nets.Net], dict[str, str | None]] = {
     },
     Embedded: {
         "embedding": "an embedding is looked up and multiplies nothing",
-        "first": "it shares a parameter with second",
-        "second": "it shares a parameter with first",
+        "first": None,
+        "second": None,
         "third": None,
         "embedding.weight": FUNCTIONAL,
     },
     Reparametrized: {
-        "normed": PARAMETRIZED,
-        "spectral": PARAMETRIZED,
-        "hooked": "its weight is computed by a hook of torch.nn.utils (weight_norm, spectral_norm)",
-        "conv1": None,
-        "orthogonal": PARAMETRIZED,
+        **dict.fromkeys(("normed", "spectral", "hooked", "conv1", "orthogonal")),
     },
     FixedInput: {
         "conv1": None,

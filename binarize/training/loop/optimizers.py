@@ -31,6 +31,7 @@ from binarize.binarizers.irnet import LibraWeight
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
+from binarize.modules.computed import latent_parameters
 from binarize.schemes.recipe import Recipe
 
 __all__ = [
@@ -63,9 +64,8 @@ def parameter_groups(
         if not isinstance(layer, BinaryLayer):
             continue
         if not isinstance(layer.weight_binarizer, nn.Identity):
-            weight = layer.weight
-            assert isinstance(weight, Tensor)
-            standardized[weight] = standardizes(layer.weight_binarizer)
+            for weight in latent_parameters(layer):
+                standardized[weight] = standardizes(layer.weight_binarizer)
         for part in (layer.threshold, layer.input_binarizer, layer.weight_binarizer, layer.scale):
             parameters.update(part.parameters() if part is not None else ())
     groups: dict[tuple[str, bool], list[Tensor]] = {}
@@ -124,9 +124,10 @@ def latent_ranges(model: nn.Module) -> Iterator[tuple[Tensor, float, float]]:
         assert conversion is not None and decision.scheme is not None
         clip = conversion.plan.schemes[decision.scheme].clip
         layer = model.get_submodule(decision.layer.name)
-        if clip is not None and not isinstance(layer.weight_binarizer, nn.Identity):
-            assert isinstance(layer.weight, Tensor)
-            yield layer.weight, *clip
+        # A weight that is computed of others has no range of its own to be kept in.
+        weight = layer._parameters.get("weight")
+        if clip is not None and weight is not None and not isinstance(layer.weight_binarizer, nn.Identity):
+            yield weight, *clip
 
 
 @torch.no_grad()

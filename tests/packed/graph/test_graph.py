@@ -66,7 +66,6 @@ NONE = {
     "DataDependent": "cannot be traced as a whole .*control flow",
     "ShapeDependent": "cannot be traced as a whole .*control flow",
     "Structured": "calls nets.Answer, which is not on the closed list",
-    "Parametrized": "which is not on the closed list",
     "Encoder": "cannot be traced as a whole .*control flow",
 }
 

@@ -89,6 +89,14 @@ class _AdaptiveWeight(torch.autograd.Function):
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
         # Where the clamp of alpha acts, alpha does not follow w.
         moves = (alpha > EPS).to(alpha.dtype) / n
+        if torch.is_grad_enabled():  # asked for with create_graph=True: both statistics follow w
+            centred = wide(w) - wide(w).mean(axes, keepdim=True)
+            spread = centred.square().mean(axes, keepdim=True).clamp_min(EPS * EPS).sqrt()
+            u = centred / torch.where(alpha > EPS, spread, alpha)
+            gh = ctx.estimator.gradient(u, wide(g))
+            shift = (wide(g) - gh).sum(axes, keepdim=True) / n
+            stretch = (sign(u) * wide(g) - gh * u).sum(axes, keepdim=True)
+            return (u * stretch * moves + gh + shift).to(w.dtype), None, None, None
         dw = torch.empty_like(w)
         for at in index_blocks(w, ctx.axis):
             g_wide = wide(g[at])
@@ -167,6 +175,12 @@ class _AdaptiveInput(torch.autograd.Function):
                 None,
             )
         wider = torch.promote_types(x.dtype, torch.float32)
+        if torch.is_grad_enabled():  # asked for with create_graph=True: nothing is written over
+            z = (x - beta.to(x.dtype)) / alpha.to(x.dtype)
+            dx = ctx.estimator.gradient(z, g)
+            dbeta = g.sum(dtype=wider) - dx.sum(dtype=wider)
+            dalpha = (sign(z) * g - z * dx).sum(dtype=wider)
+            return dx, dalpha.to(alpha.dtype).view_as(alpha), dbeta.to(beta.dtype).view_as(beta), None
         dx = torch.empty_like(x)
         dalpha, dbeta = torch.zeros_like(alpha, dtype=wider), torch.zeros_like(beta, dtype=wider)
         for x_i, g_i, dx_i in pieces(x, g, dx):
@@ -293,6 +307,10 @@ class _Maxout(torch.autograd.Function):
         if ctx.of_output:
             x = x / torch.where(x > 0, per_channel(pos, x, dim), per_channel(neg, x, dim))
         a, b = per_channel(pos, x, dim), per_channel(neg, x, dim)
+        if torch.is_grad_enabled():  # asked for with create_graph=True: nothing is written over
+            upper, lower = g * (x > 0), g * (x < 0)
+            sums = channel_sum(upper * x, dim), channel_sum(lower * x, dim)
+            return upper * a + lower * b, sums[0].to(pos.dtype), sums[1].to(neg.dtype), None
         dx = torch.empty_like(x)
         wider = torch.promote_types(x.dtype, torch.float32)
         dpos, dneg = torch.zeros_like(pos, dtype=wider), torch.zeros_like(neg, dtype=wider)

@@ -79,7 +79,7 @@ class _MultiSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         x, b, s = ctx.saved_tensors
-        r = _deviation(x)
+        r = _deviation(x.detach())
         dx, db, ds = torch.zeros_like(x), torch.zeros_like(b), torch.zeros_like(s)
         for k in range(len(b)):
             shifted = x + per_channel(b[k], x, ctx.channel_dim)

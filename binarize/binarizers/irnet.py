@@ -46,7 +46,7 @@ class Ede(Estimator):
 
     def derivative(self, x: Tensor) -> Tensor:
         t, k = self.t.to(x.dtype), self.k.to(x.dtype)
-        return (x * t).tanh_().square_().neg_().add_(1).mul_(k * t)
+        return (x * t).tanh_().square().neg_().add_(1).mul_(k * t)
 
     def formula(self) -> Formula | None:
         if type(self) is not Ede or not self.t.is_cpu:
@@ -68,7 +68,7 @@ class StandardizedSign(torch.autograd.Function):
     def forward(ctx: Any, w: Tensor, estimator: Estimator, axis: int, eps: float) -> Tensor:
         mean, r = standardization(w, axis, eps)
         ctx.save_for_backward(w, mean, r)
-        ctx.estimator, ctx.axis = estimator, axis
+        ctx.estimator, ctx.axis, ctx.eps = estimator, axis, eps
         out = torch.empty_like(w)
         for at in index_blocks(w, axis):
             out[at] = sign_(wide(w[at]) - mean[at])
@@ -78,6 +78,15 @@ class StandardizedSign(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         w, mean, r = ctx.saved_tensors
         axes, n = filter_axes(w, ctx.axis), filter_size(w, ctx.axis)
+        if torch.is_grad_enabled():  # asked for with create_graph=True: mean and deviation follow w
+            mean = wide(w).mean(axes, keepdim=True)
+            spread = (wide(w) - mean).square().sum(axes, keepdim=True) / max(n - 1, 1)
+            root = (spread + ctx.eps).clamp_min(EPS * EPS).sqrt()
+            r = torch.where(r == 1.0, r, root)
+            u = (wide(w) - mean) / r
+            v = ctx.estimator.gradient(u, wide(g))
+            slope = (v * u).sum(axes, keepdim=True) / max(n - 1, 1)
+            return ((v - v.mean(axes, keepdim=True) - u * slope) / r).to(w.dtype), None, None, None
         dw = torch.empty_like(w)
         for at in index_blocks(w, ctx.axis):
             u = (wide(w[at]) - mean[at]).div_(r[at])

@@ -52,6 +52,9 @@ class _RSign(torch.autograd.Function):
             return native[0], -by_channel[:, 1].to(tau.dtype), None, None, None
         threshold, dx = per_channel(tau, x, ctx.channel_dim), torch.empty_like(x)
         narrow = per_channel(width.reciprocal(), x, ctx.channel_dim)
+        if torch.is_grad_enabled():  # asked for with create_graph=True: nothing is written over
+            dx = ctx.estimator.gradient((x - threshold) * narrow, g) * narrow
+            return dx, -channel_sum(dx, ctx.channel_dim).to(tau.dtype), None, None, None
         dtau = torch.zeros_like(tau, dtype=torch.promote_types(x.dtype, torch.float32))
         for at in index_blocks(x):
             z = (x[at] - threshold).mul_(narrow)
@@ -139,6 +142,12 @@ class _RPReLU(torch.autograd.Function):
                 dx, -through.to(gamma.dtype), total.to(gamma.dtype), under.to(slope.dtype), None,
             )  # fmt: skip
         shift, s = per_channel(gamma, x, dim), per_channel(slope, x, dim)
+        if torch.is_grad_enabled():  # asked for with create_graph=True: nothing is written over
+            upper = grad * (x > shift)
+            lower = grad - upper
+            dx = upper + lower * s
+            sums = -channel_sum(dx, dim), channel_sum(grad, dim), channel_sum((x - shift) * lower, dim)
+            return dx, sums[0].to(gamma.dtype), sums[1].to(gamma.dtype), sums[2].to(slope.dtype), None
         dx = torch.empty_like(x)
         wider = torch.promote_types(x.dtype, torch.float32)
         dgamma, dzeta, dslope = (torch.zeros_like(slope, dtype=wider) for _ in range(3))

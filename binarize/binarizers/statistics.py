@@ -60,7 +60,7 @@ class _MeanAbs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (w,) = ctx.saved_tensors
-        return w.sign().mul_(g / (w.numel() // w.shape[0])), None
+        return w.sign() * (g / (w.numel() // w.shape[0])), None
 
 
 def mean_abs(w: Tensor, axis: int) -> Tensor:

@@ -184,7 +184,7 @@ def estimate(
     The sums, per row in float64, are those of g, dx and sign(z) g - z dx. With `through_filter` dx follows centre and
     radius too, which must be the row's own mean and deviation. Shapes: x and g the same -> dx like them, sums (rows, 4).
     """
-    if rows is None or formula is None or not _alike(x, g):
+    if rows is None or formula is None or not _alike(x, g) or _is_differentiated(x, g):
         return None
     dx = g if g.data_ptr() in _spare.addresses else torch.empty_like(x)
     sums = _sums(rows) if wants_sums else None
@@ -228,7 +228,7 @@ def unbend(
 
     At z = 0 the slope is the negative one, or 0.
     """
-    if rows is None or not _alike(x, g):
+    if rows is None or not _alike(x, g) or _is_differentiated(x, g):
         return None
     dx, sums = torch.empty_like(x), _sums(rows)
     _run(
@@ -267,6 +267,11 @@ def _alike(x: Tensor, g: Tensor) -> bool:
         and g.shape == x.shape
         and g.stride() == x.stride()
     )
+
+
+def _is_differentiated(x: Tensor, g: Tensor) -> bool:
+    """Whether a gradient is computed that has a gradient itself (create_graph=True): the kernels know of none."""
+    return torch.is_grad_enabled() and (x.requires_grad or g.requires_grad)
 
 
 def _sums(rows: Rows) -> Tensor:

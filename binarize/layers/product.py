@@ -148,18 +148,13 @@ class _Recomputed(torch.autograd.Function):
         return y, scale
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gy: Tensor, gscale: Tensor | None) -> tuple[Tensor | None, ...]:
         layer: Multiplies = ctx.layer
         x, weight, *_ = ctx.saved_tensors
+        if torch.is_grad_enabled():  # asked for with create_graph=True
+            return None, None, *_differentiable(ctx, x, weight, gy, gscale)
         _, _, need_x, need_w, *_ = ctx.needs_input_grad
-        # The layer's own objects: a saved parameter may come back as a copy, which no gradient is known for.
-        parameters = _parameters(layer)
-        if any(now is not then for now, then in zip(parameters, ctx.parameters, strict=True)):
-            raise UsageError(
-                f"{type(layer).__name__}: its parameters were exchanged between the forward and the backward pass; "
-                "call backward() first"
-            )
+        parameters = _own_parameters(ctx)
         sums: dict[Tensor, Tensor] = {}
         with torch.enable_grad():
             x = x.detach().requires_grad_(need_x)
@@ -191,6 +186,32 @@ class _Recomputed(torch.autograd.Function):
                     whole[rows] = dw
         _add_gradients(sums, {a: ga}, [x, *parameters])
         return (None, None, sums.get(x), whole, *(sums.get(p) for p in parameters))
+
+
+def _own_parameters(ctx: Any) -> list[nn.Parameter]:
+    """The layer's own objects: a saved parameter may come back as a copy, which no gradient is known for."""
+    parameters = _parameters(ctx.layer)
+    if any(now is not then for now, then in zip(parameters, ctx.parameters, strict=True)):
+        raise UsageError(
+            f"{type(ctx.layer).__name__}: its parameters were exchanged between the forward and the backward pass; "
+            "call backward() first"
+        )
+    return parameters
+
+
+def _differentiable(
+    ctx: Any, x: Tensor, weight: Tensor, gy: Tensor, gscale: Tensor | None
+) -> list[Tensor | None]:
+    """Gradients of x, the weight and the parameters that have gradients themselves, by torch's own operators."""
+    inputs: list[Tensor] = [x, weight, *_own_parameters(ctx)]
+    values, scale = ctx.layer.binarized_weight(weight)
+    results = [(ctx.layer.multiply(ctx.layer.operand(x), values, ctx.size), gy), (scale, gscale)]
+    known = [(y, g) for y, g in results if y is not None and g is not None and y.requires_grad]
+    wanted = [one for one in inputs if one.requires_grad]
+    roots, gradients = zip(*known)
+    found = torch.autograd.grad(roots, wanted, gradients, create_graph=True, allow_unused=True)
+    by_input = dict(zip(map(id, wanted), found))
+    return [by_input.get(id(one)) for one in inputs]
 
 
 def _add_gradients(

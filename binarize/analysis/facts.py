@@ -11,9 +11,9 @@ from binarize.analysis.flow import Flow
 from binarize.attention.explicit import why_not_explicit
 from binarize.attention.multihead import ExplicitAttention
 from binarize.capture.leaves import CONVOLUTIONS
+from binarize.computed_weights import class_before, computes_weight
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import is_binary
-from binarize.modules.computed import class_before, computes_weight
 
 __all__ = [
     "count_macs",

@@ -309,8 +309,8 @@ class _Maxout(torch.autograd.Function):
         a, b = per_channel(pos, x, dim), per_channel(neg, x, dim)
         if torch.is_grad_enabled():  # asked for with create_graph=True: nothing is written over
             upper, lower = g * (x > 0), g * (x < 0)
-            sums = channel_sum(upper * x, dim), channel_sum(lower * x, dim)
-            return upper * a + lower * b, sums[0].to(pos.dtype), sums[1].to(neg.dtype), None
+            dpos, dneg = channel_sum(upper * x, dim), channel_sum(lower * x, dim)
+            return upper * a + lower * b, dpos.to(pos.dtype), dneg.to(neg.dtype), None
         dx = torch.empty_like(x)
         wider = torch.promote_types(x.dtype, torch.float32)
         dpos, dneg = torch.zeros_like(pos, dtype=wider), torch.zeros_like(neg, dtype=wider)

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from binarize.calibration.closed_form import Fit
 from binarize.calibration.progress import Watch
 from binarize.calibration.sites import Goal, Site
+from binarize.computed_weights import latent_parameters
 from binarize.errors import CheckError
 from binarize.inputs.arguments import Images
 from binarize.inputs.batches import count, images_at
 from binarize.layers.layer import BinaryLayer
-from binarize.modules.computed import latent_parameters
 
 __all__ = ["Fitting", "Steps", "reconstruct", "reconstruct_jointly", "trained_parameters"]
 

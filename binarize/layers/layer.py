@@ -18,13 +18,13 @@ from torch import Tensor, nn
 
 from binarize.binarizers.sign import FilterLevels, Pure
 from binarize.binarizers.statistics import channel_mean, per_channel
+from binarize.computed_weights import class_before, computed_weight, computes_weight, with_property
 from binarize.errors import UsageError
 from binarize.kernels.geometry import Geometry
 from binarize.kernels.tracing import as_one_node
 from binarize.layers.gradient_bound import bound_gradient
 from binarize.layers.pointwise import is_pointwise, pointwise_backward
 from binarize.layers.product import binary_product
-from binarize.modules.computed import class_before, computed_weight, computes_weight, with_property
 
 __all__ = ["BinaryLayer", "Kind", "Threshold", "is_binary", "run_parts"]
 

@@ -1,7 +1,6 @@
 """Verbs on any nn.Module: hooks, copies, modes, outputs, tensors, places.
 
 child_names.py  refuses a model of which a part cannot be reached by its name
-computed.py    weights that a layer makes of other parameters in each forward pass
 copies.py       copies of a model, with weights of its own or without data
 float_check.py  refuses what is no plain float model
 hooks.py        hooks of a model: where they are kept, silenced for a while

@@ -26,9 +26,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from binarize.computed_weights import class_without
 from binarize.layers.classes import BINARY_CLASSES
 from binarize.layers.layer import BinaryLayer
-from binarize.modules.computed import class_without
 from binarize.packed.layers import Form, FrozenLayer
 from binarize.packed.levels import (
     InputLevels,

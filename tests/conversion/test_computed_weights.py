@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import binarize
+from binarize.computed_weights import latent_parameters
 from binarize.layers.layer import BinaryLayer
-from binarize.modules.computed import latent_parameters
 
 
 class _Symmetric(nn.Module):

@@ -28,10 +28,10 @@ from torch.optim import Optimizer
 from binarize.binarizers.adabin import AdaptiveWeight
 from binarize.binarizers.ienet import StandardSign
 from binarize.binarizers.irnet import LibraWeight
+from binarize.computed_weights import latent_parameters
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
-from binarize.modules.computed import latent_parameters
 from binarize.schemes.recipe import Recipe
 
 __all__ = [

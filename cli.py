@@ -1,6 +1,6 @@
 """Run from a checkout without installing: python cli.py convert vgg11.pt --scheme adabin --add-shortcuts"""
 
-from binarize.cli import app
+from binarize.cli import main
 
 if __name__ == "__main__":
-    app(prog_name="binarize")
+    main()

@@ -10,7 +10,7 @@ import sys
 if sys.path[:1] in ([""], [os.getcwd()]):
     del sys.path[0]
 
-from binarize.cli import app
+from binarize.cli import main
 
 if __name__ == "__main__":
-    app(prog_name="binarize")
+    main()

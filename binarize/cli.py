@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from typing import Annotated
 
 import typer
@@ -20,7 +22,7 @@ from binarize.commands.rules import rules_app, schemes_app
 from binarize.commands.study import study
 from binarize.version import __version__
 
-__all__ = ["app"]
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="binarize",
@@ -62,3 +64,10 @@ app.command(rich_help_panel="Look")(bench)
 app.command(rich_help_panel="Help")(demo)
 app.command(rich_help_panel="Help")(doctor)
 app.command(rich_help_panel="Help")(version)
+
+
+def main() -> None:
+    """The process of one command. What only holds for a process that is about to end is said here, and nowhere else."""
+    # At the end nothing is searched for circles: the process is about to give back all of its memory.
+    atexit.register(gc.freeze)
+    app(prog_name="binarize")

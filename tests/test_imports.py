@@ -155,3 +155,11 @@ def test_only_commands_and_the_terminal_report_import_typer_or_rich() -> None:
             if any(module.split(".")[0] in ("typer", "rich", "click") for module in modules):
                 users.add(Path(name).parts[0] if name.startswith("commands") else name)
     assert users <= {"cli.py", "commands", "report/drawing/console.py", "report/drawing/terminal.py"}
+
+
+def test_only_the_process_of_a_command_says_what_happens_at_its_end() -> None:
+    users = {
+        name for path, name in zip(FILES, NAMES, strict=True) if "atexit" in path.read_text(encoding="utf-8")
+    }
+    # The other ends a process that it has begun.
+    assert users <= {"cli.py", "exporters/openvino/child.py"}

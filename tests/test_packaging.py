@@ -53,7 +53,7 @@ def test_every_file_beside_the_code_is_package_data(setup: ConfigParser) -> None
 
 
 def test_the_command_is_the_app(setup: ConfigParser) -> None:
-    assert lines(setup["options.entry_points"]["console_scripts"]) == ["binarize = binarize.cli:app"]
+    assert lines(setup["options.entry_points"]["console_scripts"]) == ["binarize = binarize.cli:main"]
 
 
 def test_doctor_knows_the_requirements_and_extras(setup: ConfigParser) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from binarize.checkpoint.fingerprint import machine, output_digest
 from binarize.checkpoint.record import RECORD, read_json, read_record
@@ -42,7 +42,7 @@ from binarize.errors import (
 from binarize.inputs.seen import Seen
 from binarize.modules.copies import copy_model
 from binarize.modules.float_check import bare
-from binarize.modules.tensors import is_permuted, tensor_digest, tensors_of
+from binarize.modules.tensors import is_permuted, set_as_saved, tensor_digest, tensors_of
 from binarize.passes.rewrite import rewrite
 from binarize.planning.plan import Plan
 from binarize.report.report import Report
@@ -266,7 +266,7 @@ def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> No
     with torch.no_grad():
         for name, value in own.items():
             if name in tensors:
-                _set(value, tensors[name], record["strides"].get(name, tensors[name].stride()))
+                set_as_saved(value, tensors[name], record["strides"].get(name, tensors[name].stride()))
             elif name in absent:
                 value.fill_(absent[name])
 
@@ -287,12 +287,6 @@ def _set_flags(model: nn.Module, where: Path, record: Mapping[str, Any]) -> None
     for name, parameter in parameters.items():
         # Only numbers with a fraction have gradients.
         parameter.requires_grad_(name not in frozen and parameter.is_floating_point())
-
-
-def _set(value: Tensor, saved: Tensor, strides: Sequence[int]) -> None:
-    if value.dtype != saved.dtype or value.stride() != tuple(strides):
-        value.data = torch.empty_strided(saved.shape, strides, dtype=saved.dtype, device=value.device)
-    value.copy_(saved)
 
 
 def _check_output(model: nn.Module, origin: SourceRecord, record: Mapping[str, Any]) -> None:

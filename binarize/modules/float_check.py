@@ -107,8 +107,9 @@ def check_whole(module: nn.Module, spec: str) -> None:
         raise SourceError(
             f"{spec}: damaged: its {type(module).__name__} cannot be moved: {reason}"
         ) from error
-    for part, mode in modes:
-        part.training = mode
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def _is_like(name: str, found: object, usual: object) -> bool:

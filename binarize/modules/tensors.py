@@ -9,7 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["is_permuted", "tensor_digest", "tensors_of", "tied_tensors", "unique_tensors"]
+__all__ = [
+    "is_dense",
+    "is_permuted",
+    "set_as_saved",
+    "tensor_digest",
+    "tensors_of",
+    "tied_tensors",
+    "unique_tensors",
+]
 
 
 def tied_tensors(module: nn.Module) -> list[list[str]]:
@@ -49,16 +57,26 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def is_permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether a tensor fills its memory in another order than that of its axes."""
-    if len(shape) != len(strides):
-        return False
+def is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether these strides fill the memory in some order of the axes: without gaps, and no element is shown twice."""
     expected = 1
     for stride, size in sorted(zip(strides, shape)):
         if size > 1 and stride != expected:
-            return False  # it has gaps, or shows elements twice
+            return False
         expected *= size
-    return tuple(strides) != torch.empty(tuple(shape), device="meta").stride()
+    return len(shape) == len(strides)
+
+
+def is_permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether a tensor fills its memory in another order than that of its axes."""
+    return is_dense(shape, strides) and tuple(strides) != torch.empty(tuple(shape), device="meta").stride()
+
+
+def set_as_saved(value: Tensor, saved: Tensor, strides: Sequence[int]) -> None:
+    """Give a tensor the numbers of a saved one, its type, and its order in memory: last digits depend on it."""
+    if value.dtype != saved.dtype or value.stride() != tuple(strides):
+        value.data = torch.empty_strided(saved.shape, strides, dtype=saved.dtype, device=value.device)
+    value.copy_(saved)
 
 
 def tensor_digest(tensors: Mapping[str, Tensor]) -> str:

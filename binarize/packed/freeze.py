@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from binarize.capture import capture
 from binarize.errors import CaptureError, UsageError
+from binarize.inputs.arguments import Images
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import computed_tensors
 from binarize.modules.hooks import silenced_hooks
@@ -29,7 +30,8 @@ from binarize.packed.layers import FrozenLayer, PackedLayer
 __all__ = ["Example", "Frozen", "MadeOf", "freeze", "frozen_record", "pack_layers", "remember_frozen"]
 
 _ATTRIBUTE = "_binarize_frozen"
-Example = tuple[tuple[Any, ...], Mapping[str, Any]]
+# Arguments of one call of a model for inference.
+Example = Images
 
 
 @dataclass(frozen=True)

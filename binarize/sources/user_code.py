@@ -14,6 +14,7 @@ import sys
 import traceback
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -124,7 +125,13 @@ def _package(place: str) -> ModuleType:
         return _run(place, lambda: importlib.import_module(place))
     finally:
         if added:
-            sys.path.remove(here)
+            _leave_out(here)
+
+
+def _leave_out(folder: str) -> None:
+    """Take a folder out of sys.path again, where the user's code has not done so itself."""
+    with suppress(ValueError):
+        sys.path.remove(folder)
 
 
 def _exists(package: str) -> bool:
@@ -141,10 +148,10 @@ def _execute(name: str, path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)  # the file may have taken itself out
         raise
     finally:
-        sys.path.remove(str(path.parent))
+        _leave_out(str(path.parent))
     return module
 
 

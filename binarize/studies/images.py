@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from binarize.training.data import (
     preprocessing_of,
 )
 from binarize.training.data.named import divided, limited
-from binarize.training.data.opened import output_classes
+from binarize.training.data.opened import opening
 
 __all__ = ["TrialImages", "open_images"]
 
@@ -44,13 +43,7 @@ def open_images(trial: Trial, module: nn.Module, resources: Resources) -> TrialI
         module, size=trial.get("input_shape"), mean=trial.get("mean"), std=trial.get("std")
     )
     name = trial.place("data")
-    made_up = str(name).startswith("fake")
-    options: dict[str, Any] = {
-        "size": preprocessing.size,
-        "classes": output_classes(module, preprocessing.size) if made_up else 10,
-        "root": resources.root,
-        "download": resources.download,
-    }
+    options = opening(module, name, preprocessing, resources.root, resources.download)
     train = open_data(name, **options)
     if train is None:
         raise UsageError(f"data {name}: holds no training images")

@@ -29,7 +29,7 @@ from binarize.training.data import (
     preprocessing_of,
 )
 from binarize.training.data.named import limited
-from binarize.training.data.opened import needs_preprocessing, output_classes
+from binarize.training.data.opened import needs_preprocessing, opening
 from binarize.training.data.samples import count
 from binarize.training.data.seeds import seeded
 from binarize.training.evaluation.classes import to_outputs
@@ -122,11 +122,7 @@ def _open(
     download: bool,
 ) -> tuple[ImageData, str]:
     """(the images, the split that they are)."""
-    size: Sequence[int] = preprocessing.size if preprocessing is not None else (3, 224, 224)
-    made_up = isinstance(data, str) and data.startswith("fake")
-    classes = output_classes(model, size) if made_up else 10
-    options: dict[str, Any] = {"size": size, "classes": classes, "root": root, "download": download}
-    asked = split
+    asked, options = split, opening(model, data, preprocessing, root, download)
     options["labelled"] = False
     found = open_data(data, split, **options)
     if found is None:
@@ -135,7 +131,7 @@ def _open(
         found = open_data(data, split, **options)
     if found is None:
         raise UsageError(f"data {data}: holds no {asked} images")
-    return to_outputs(found, lambda: outputs_or_none(model, size), known_classes(model)), split
+    return to_outputs(found, lambda: outputs_or_none(model, options["size"]), known_classes(model)), split
 
 
 class _Pass:

@@ -31,7 +31,7 @@ from binarize.training.data import (
 )
 from binarize.training.data.folders import FolderImages
 from binarize.training.data.named import divided, limited, numbered
-from binarize.training.data.opened import needs_preprocessing, output_classes
+from binarize.training.data.opened import needs_preprocessing, opening, output_classes
 from binarize.training.data.seeds import seeded
 from binarize.training.evaluation.classes import to_outputs
 from binarize.training.loop.objective import LabelLoss, check_labels
@@ -255,15 +255,8 @@ def _differs(key: str, before: object, now: object) -> str:
 def _open(
     model: nn.Module, data: Any, preprocessing: Preprocessing | None, options: DataOptions, seed: int
 ) -> tuple[ImageData, ImageData | None]:
-    size = preprocessing.size if preprocessing is not None else (3, 224, 224)
-    made_up = isinstance(data, str) and data.startswith("fake") and preprocessing is not None
-    classes = output_classes(model, size) if made_up else 10
-    common: dict[str, Any] = {
-        "size": size,
-        "classes": classes,
-        "root": options.root,
-        "download": options.download,
-    }
+    common = opening(model, data, preprocessing, options.root, options.download)
+    size = common["size"]
     found = open_data(data, **common)
     if found is None:
         raise UsageError(f"data {data}: holds no training images; expected a folder train beside the others")

@@ -182,3 +182,17 @@ def test_quantized_layers_are_known_in_containers_of_any_name() -> None:
     model.fc = torch.ao.nn.qat.Linear(512, 4, qconfig=torch.ao.quantization.get_default_qat_qconfig())
     with pytest.raises(SourceError, match="already quantized: the model itself"):
         load(model)
+
+
+def test_a_module_that_is_refused_keeps_its_modes() -> None:
+    class Stuck(nn.Linear):
+        def train(self, mode: bool = True) -> nn.Module:
+            if not mode:
+                raise AttributeError("no such mode")
+            return super().train(mode)
+
+    model = nn.Sequential(nn.Dropout(), Stuck(2, 2))
+    model[0].training, model[1].training = False, True
+    with pytest.raises(SourceError, match="cannot be moved: no such mode"):
+        check_whole(model, "net")
+    assert [part.training for part in model] == [False, True]

@@ -159,3 +159,13 @@ def test_only_literals_are_arguments(text: str) -> None:
 )
 def test_user_code_is_recognised(spec: str, answer: bool) -> None:
     assert is_user_code(spec) is answer
+
+
+def test_code_that_takes_itself_and_its_folder_away_raises_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "gone.py").write_text(
+        "import sys\nsys.path.pop(0)\ndel sys.modules[__name__]\nraise ValueError('mine')\n"
+    )
+    before = list(sys.path)
+    with pytest.raises(SourceError, match="raised ValueError: mine"):
+        load(f"{tmp_path / 'gone.py'}:make")
+    assert sys.path == before

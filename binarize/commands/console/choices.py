@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import shlex
@@ -92,8 +91,6 @@ def rule_source(files: Sequence[str]) -> Any:
 def make_plan(screen: Screen, model: Model, rules: RuleSet, seed: int = 0) -> PlannedConversion:
     """Loads the model, captures it and decides about each layer, saying so on the screen."""
     shape = parse_shape(model.input_shape) or tuple(rules.defaults.get("input_shape", ())) or None
-    # At the end nothing is searched for circles: the process is about to give back all of its memory.
-    atexit.register(gc.freeze)
     with screen.stage("importing"), _without_collector():
         from binarize import sources
         from binarize.conversion.convert import plan

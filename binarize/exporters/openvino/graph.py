@@ -196,8 +196,9 @@ def _refused(graph_module: torch.fx.GraphModule, text: str) -> UsageError:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The frontend warns of operators that its version of torch had and this one has not."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from binarize.errors import CheckError, UsageError
 from binarize.kernels.bits import WORD
+from binarize.kernels.buffers.memory import span
 from binarize.kernels.geometry import Geometry, geometry_of
 from binarize.kernels.tracing import is_recorded
 
@@ -180,9 +181,8 @@ def _is_whole(tensor: Tensor) -> bool:
         return True
     if not tensor.numel():
         return True
-    reach = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
     there = tensor.untyped_storage().nbytes() // tensor.itemsize
-    return bool(tensor.storage_offset() + reach < there)
+    return bool(tensor.storage_offset() + span(tensor.shape, tensor.stride()) <= there)
 
 
 def _told(tensor: Tensor) -> str:

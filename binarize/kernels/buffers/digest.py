@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.kernels.buffers.memory import check_readable
+from binarize.kernels.buffers.memory import check_readable, span
 from binarize.kernels.variants import native
 
 __all__ = ["digest_of", "watched"]
@@ -33,7 +33,8 @@ def digest_of(*tensors: Tensor | None) -> int:
         check_readable("a buffer", tensor)
         if not tensor.is_contiguous():
             odd.append((tensor.shape, tensor.stride()))
-        size, storage = _span(tensor), tensor.untyped_storage()
+        storage = tensor.untyped_storage()
+        size = span(tensor.shape, tensor.stride()) * tensor.itemsize
         read.append(storage)
         offset = tensor.storage_offset() * tensor.itemsize
         there = storage.nbytes() - offset
@@ -84,11 +85,3 @@ def _now(in_c: Callable[..., int], tensor: Tensor, offset: int, size: int) -> in
     storage: Any = tensor.untyped_storage()
     there = storage.nbytes() - offset
     return in_c(storage.data_ptr() + offset, there, size) if there >= size else digest_of(tensor)
-
-
-def _span(tensor: Tensor) -> int:
-    """Bytes from a tensor's first number to its last one, with what lies between them."""
-    if tensor.is_contiguous() or not tensor.numel():
-        return tensor.nbytes
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride()))
-    return (last + 1) * tensor.itemsize

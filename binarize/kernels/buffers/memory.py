@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from binarize.errors import UsageError
 
-__all__ = ["NOTHING", "aligned", "check_readable", "extent", "keep_in_place", "place"]
+__all__ = ["NOTHING", "aligned", "check_readable", "extent", "keep_in_place", "place", "span"]
 
 # The extent of a tensor that is not given.
 NOTHING = (0, 0)
@@ -34,6 +35,13 @@ def place(tensor: Tensor | None) -> object:
         return tensor.data_ptr(), tensor.shape, laid_out, tensor.dtype, tensor.is_neg()
     except (AttributeError, RuntimeError):
         return object()  # no memory of its own: it is looked at anew each time, and refused
+
+
+def span(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """How many numbers lie from a tensor's first one to its last one, with what is between them."""
+    if 0 in shape:
+        return 0
+    return sum((size - 1) * stride for size, stride in zip(shape, strides)) + 1
 
 
 def check_readable(name: str, tensor: object) -> None:

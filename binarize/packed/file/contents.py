@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.places import set_everywhere
-from binarize.modules.tensors import tied_tensors
+from binarize.modules.tensors import is_dense, set_as_saved, tied_tensors
 from binarize.packed.file.format import PackedModel
 from binarize.packed.file.tables import Rest, narrowed, rest_bytes
 from binarize.packed.fold import folds, without_norm
@@ -235,11 +235,7 @@ def _load(model: nn.Module, rest: Mapping[str, Tensor], about: _About) -> None:
                     f"{name} is {saved.dtype} {tuple(saved.shape)}, expected {tuple(value.shape)}"
                 )
             saved = _in_memory(saved, about.strides.get(name), name)
-            if value.dtype != saved.dtype or value.stride() != saved.stride():
-                value.data = torch.empty_strided(
-                    saved.shape, saved.stride(), dtype=saved.dtype, device=value.device
-                )
-            value.copy_(saved)
+            set_as_saved(value, saved, saved.stride())
 
 
 def _in_memory(saved: Tensor, strides: list[int] | None, name: str) -> Tensor:
@@ -253,12 +249,7 @@ def _in_memory(saved: Tensor, strides: list[int] | None, name: str) -> Tensor:
 
 def _permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
     """Whether these strides fill the memory without gaps, in another order than that of the axes."""
-    if len(shape) != len(strides) or 0 in shape:
+    if 0 in shape or not is_dense(shape, strides):
         return False
-    expected = 1
-    for stride, size in sorted(zip(strides, shape)):
-        if size > 1 and stride != expected:
-            return False
-        expected *= size
     longer = [stride for stride, size in zip(strides, shape) if size > 1]
     return longer != sorted(longer, reverse=True)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from binarize.kernels.buffers.memory import span
 from binarize.sources.files.inert import Named
 from binarize.sources.files.instance_dicts import HostileObject, is_name
 from binarize.sources.files.records import Records, Reference
@@ -93,7 +94,7 @@ class Tensors:
         if (
             len(sizes) != len(strides)
             or math.prod(sizes) * 16 > EMPTY_LIMIT
-            or _span(sizes, strides) > EMPTY_LIMIT
+            or span(sizes, strides) > EMPTY_LIMIT
         ):
             raise ValueError("a tensor without data of an impossible size")
         return torch.empty_strided(
@@ -107,7 +108,7 @@ class Tensors:
         _refuse_extras(hooks, None)
         if type(data) is not Tensor:
             raise ValueError("a parameter without a tensor")
-        if not data.is_meta and data.numel() > _span(data.shape, data.stride()):
+        if not data.is_meta and data.numel() > span(data.shape, data.stride()):
             raise ValueError("a parameter whose elements lie one upon another")
         return _with_state(nn.Parameter(data, _flag(requires_grad)), state)
 
@@ -138,7 +139,7 @@ class Tensors:
         start, sizes, strides = _numbers((offset,))[0], _numbers(size), _numbers(stride)
         held = reference.count * reference.dtype.itemsize // dtype.itemsize
         count = math.prod(sizes)
-        if len(sizes) != len(strides) or start + _span(sizes, strides) > held:
+        if len(sizes) != len(strides) or start + span(sizes, strides) > held:
             raise ValueError(f"a tensor that does not lie inside of its data {reference.key[:40]}")
         if any(step > max(held, 1) << 16 for step in strides):
             raise ValueError("a tensor with an impossible stride")
@@ -158,13 +159,6 @@ def _numbers(found: object) -> tuple[int, ...]:
     if any(type(n) is not int or not 0 <= n < EMPTY_LIMIT for n in found):
         raise ValueError("a tensor of an impossible shape")
     return found
-
-
-def _span(sizes: tuple[int, ...], strides: tuple[int, ...]) -> int:
-    """From the first element to behind the last one."""
-    if 0 in sizes:
-        return 0
-    return sum((n - 1) * step for n, step in zip(sizes, strides)) + 1
 
 
 def _flag(found: object) -> bool:

@@ -104,6 +104,12 @@ def open_data(
     )
 
 
+def is_made_up(data: object) -> bool:
+    """Whether this names images that are made up, as many classes of them as somebody asks for: "fake", "fake:256"."""
+    word, _, count = data.partition(":") if isinstance(data, str) else ("", "", "")
+    return word == "fake" and (not count or count.isdecimal())
+
+
 def numbered(data: ImageData, classes: Sequence[str]) -> ImageData:
     """The same images with classes numbered as in the list; other data than a folder, or without a list, as it is.
 
@@ -134,7 +140,7 @@ def _named(
         images, labels = digits[:2] if split == "train" else digits[2:]
         # To [0, 1], exactly: the file holds sixteenths.
         return ImageData(name, TensorImages((images + 1) / 2, labels), tuple("0123456789"))
-    if word == "fake" and (not rest or rest.isdecimal()):
+    if is_made_up(name):
         count = int(rest or _FAKE_IMAGES)
         return _fake(name, count if split == "train" else -(-count // 4), split, size, classes)
     if word == "idx" and rest:

@@ -24,9 +24,21 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.named import limited
+from binarize.training.data.named import is_made_up, limited
 
-__all__ = ["IMAGES", "image_batches", "needs_preprocessing", "on_device", "open_images", "output_classes"]
+__all__ = [
+    "IMAGES",
+    "image_batches",
+    "needs_preprocessing",
+    "on_device",
+    "open_images",
+    "opening",
+    "output_classes",
+]
+
+
+# (C, H, W) of images for a model whose configuration says nothing.
+USUAL_SIZE = (3, 224, 224)
 
 
 def needs_preprocessing(data: Any) -> bool:
@@ -47,6 +59,18 @@ def output_classes(model: nn.Module, size: Sequence[int]) -> int:
     with evaluating(model):
         logits = logits_of(model(blank))
     return int(logits.shape[class_dim(logits)])
+
+
+def opening(
+    model: nn.Module, data: Any, preprocessing: Preprocessing | None, root: str | Path, download: bool
+) -> dict[str, Any]:
+    """How `open_data` is asked for images of this model; made-up ones have as many classes as it tells apart.
+
+    Raises: UsageError, where the images are made up and the model gives no class scores.
+    """
+    size: Sequence[int] = preprocessing.size if preprocessing is not None else USUAL_SIZE
+    options: dict[str, Any] = {"size": size, "root": root, "download": download}
+    return {**options, "classes": output_classes(model, size)} if is_made_up(data) else options
 
 
 # Images of named data that are looked at unless another number is asked for.
@@ -70,10 +94,7 @@ def open_images(
     """
     if preprocessing is None and needs_preprocessing(data):
         preprocessing = preprocessing_of(model)
-    size: Sequence[int] = preprocessing.size if preprocessing is not None else (3, 224, 224)
-    made_up = isinstance(data, str) and data.startswith("fake")
-    classes = output_classes(model, size) if made_up else 10
-    options: dict[str, Any] = {"size": size, "classes": classes, "root": root, "download": download}
+    options = opening(model, data, preprocessing, root, download)
     opened = open_data(data, "train", labelled=False, **options)
     if opened is None:
         opened = open_data(data, "validation", labelled=False, **options)

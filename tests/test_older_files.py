@@ -69,3 +69,9 @@ def test_a_pickled_model_loads_bit_equal() -> None:
     model = torch.load(OLDER / "plain-reactnet.pickle", weights_only=False)
     assert isinstance(model, older_nets.Plain)
     assert_outputs(model, "plain-reactnet")
+
+
+def test_a_pickled_model_is_saved_with_all_its_edits(tmp_path: Path) -> None:
+    model = torch.load(OLDER / "plain-reactnet.pickle", weights_only=False)
+    folder = binarize.save(model, tmp_path / "net")
+    assert_outputs(binarize.load(folder, model=older_nets.Plain()), "plain-reactnet")

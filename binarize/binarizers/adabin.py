@@ -117,6 +117,8 @@ class AdaptiveWeight(WeightBinarizer):
     Source: the paper's equalization of weights; the gradient is that of the authors' code.
     """
 
+    stored = (2, 0)
+
     def __init__(self, estimator: Estimator | None = None, axis: int = 0) -> None:
         super().__init__()
         self.estimator = Ede() if estimator is None else estimator

@@ -58,6 +58,8 @@ class StochasticSign(nn.Module):
     # beginning on. Half as large, a network learns less in the same time.
     START_SIZE = 1.0
 
+    stored = (0, 0)
+
     def __init__(self, probability: Literal["hard", "logistic"] = "hard") -> None:
         super().__init__()
         self.probability = probability

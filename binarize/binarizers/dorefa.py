@@ -25,6 +25,7 @@ class LayerScaledSign(WeightBinarizer):
     """
 
     per_filter = False
+    stored = (0, 1)
 
     def __init__(self, estimator: Estimator | None = None) -> None:
         super().__init__()

@@ -39,6 +39,8 @@ class InputIee(InputTriangle):
 class StandardSign(WeightBinarizer):
     """sign((w - mean) / sqrt(var + 1e-5)) per filter; the gradient runs through both statistics."""
 
+    stored = (0, 0)
+
     def __init__(self, estimator: Estimator | None = None, axis: int = 0) -> None:
         super().__init__()
         self.estimator = Iee() if estimator is None else estimator

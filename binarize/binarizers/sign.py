@@ -94,6 +94,8 @@ class WeightBinarizer(Pure):
     per_filter = True
     # Whether the scale passes a gradient on to w; else it is constant in the backward pass.
     trains_scale = False
+    # Floats that its two values need beside the signs, once trained: per filter, and per layer. What it trains is not here.
+    stored = (1, 0)
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """(two-valued tensor the convolution is run with, scale to be applied after it or None)."""
@@ -118,6 +120,8 @@ class Estimator(WeightBinarizer):
     A subclass writes `derivative`: a new tensor of the shape and type of x, finite for every finite x. An
     estimator is an input binarizer, and without a scale a weight binarizer. Shapes: any -> same.
     """
+
+    stored = (0, 0)
 
     def derivative(self, x: Tensor) -> Tensor:
         """h(x)."""

@@ -1,4 +1,4 @@
-"""What a calibration did, in words for the report and as data."""
+"""What a calibration did, as data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import nn
 
 from binarize.layers.layer import BinaryLayer
 from binarize.planning.plan import Plan
+from binarize.planning.record.capture import Calibrated, CalibrationState
 
 __all__ = ["Calibration", "Settled", "is_fitted", "with_thresholds"]
-
-_FITTED = "fitted"
 
 
 @dataclass
@@ -66,21 +65,6 @@ class Calibration:
         """The fields as JSON values."""
         return asdict(self)
 
-    def __str__(self) -> str:
-        """One line, as the plan keeps it."""
-        source = f"{self.images} images" + (f" of {self.data}" if self.data else "")
-        parts = ["thresholds", "BatchNorm statistics"]
-        if self.flipped:
-            parts.append("signs of weights")
-        if self.fitted:
-            parts.append(f"scales and shifts by {(self.fit or '').replace('-', ' ')}")
-        line = f"{', '.join(parts[:-1])} and {parts[-1]} from {source}"
-        if self.steps:
-            line += f", {self.steps} steps a layer"
-        if self.joint_steps:
-            line += f", {self.joint_steps} steps of all layers"
-        return line
-
 
 def with_thresholds(plan: Plan, model: nn.Module, calibration: Calibration) -> Plan:
     """The plan with the source of every threshold that was set."""
@@ -96,13 +80,17 @@ def with_thresholds(plan: Plan, model: nn.Module, calibration: Calibration) -> P
         else d
         for d in plan.decisions
     )
-    capture = {**plan.capture, "calibration": str(calibration), _FITTED: bool(calibration.fitted)}
+    done = Calibrated(
+        CalibrationState.DONE, calibration.images, calibration.data, fitted=bool(calibration.fitted)
+    )
+    # Another plan than the one that was read.
+    capture = replace(plan.capture, calibration=done, written_as=None)
     return replace(plan, decisions=decisions, capture=capture)
 
 
 def is_fitted(plan: Plan) -> bool:
     """Whether a calibration fitted the model's outputs to the float model's."""
-    return bool(plan.capture.get(_FITTED))
+    return plan.capture.calibration.fitted
 
 
 def _scope(model: nn.Module, name: str) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from binarize.errors import SourceError
+from binarize.planning.plan import plan_digest
+from binarize.planning.record.former import capture_of_words, former_scale_values
 
 __all__ = ["FORMAT", "migrate"]
 
 # Raised with every change of binarize.json or of the tensors' names that an older reader would get wrong.
-FORMAT = 4
+FORMAT = 5
 
 
 def _without_widths(record: dict[str, Any]) -> dict[str, Any]:
@@ -39,11 +42,32 @@ def _with_nothing_seen(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "seen": seen, "source": {**record["source"], "code_sha256": None}}
 
 
+def _with_data_for_words(record: dict[str, Any]) -> dict[str, Any]:
+    """Format 4 -> 5: how the model was seen stood in words; what packing keeps of a binarizer was counted by its name."""
+    plan = dict(record["plan"])
+    capture = replace(capture_of_words(plan["capture"]), written_as=plan_digest(plan))
+    filters = {name: _weight_of(scheme) for name, scheme in plan["schemes"].items()}
+    plan["decisions"] = [
+        {
+            **item,
+            "scale_values": former_scale_values(filters.get(item["scheme"]), item["layer"]["out_channels"]),
+        }
+        for item in plan["decisions"]
+    ]
+    return {**record, "plan": {**plan, "capture": capture.to_json()}}
+
+
+def _weight_of(scheme: Mapping[str, Any]) -> str | None:
+    part = scheme.get("weight")
+    return part.get("part", part.get("binarizer")) if isinstance(part, dict) else part
+
+
 # Version -> the step from it to the next one.
 _STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     1: _without_widths,
     2: _with_kinds,
     3: _with_nothing_seen,
+    4: _with_data_for_words,
 }
 
 
@@ -67,7 +91,7 @@ def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, 
             )
         try:
             record = steps[version](dict(record))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise SourceError(f"{where}: damaged: it is no record of format {version}: {error}") from error
         version += 1
         record["format"] = version

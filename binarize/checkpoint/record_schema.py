@@ -16,6 +16,7 @@ from binarize.errors import RuleError, SourceError
 from binarize.inputs.arguments import DTYPES, FLOAT
 from binarize.inputs.seen import Seen
 from binarize.planning.plan import Decision, Plan
+from binarize.planning.record.capture import Calibrated, CalibrationState, Capture, Level, ShapesFrom
 from binarize.rules.document import Document
 from binarize.rules.rule_set import Unmatched
 from binarize.rules.schema import check_file
@@ -124,19 +125,25 @@ class Preprocessing(Checked):
         return self
 
 
-class _Capture(Checked):
-    """How the model was seen, what was made of it since, and by what that is recognized."""
-
-    level: TEXT = ""
-    notes: _NAMES = []
-    containers: dict[TEXT, TEXT] = {}
-    source: _NAMES = []
-    sources: dict[TEXT, _SHA256] = {}
-    calibration: TEXT = ""
-    fitted: bool = False
-    float_weights: _SHA256 | None = None
-
-
+_Calibrated = data_model(
+    Calibrated,
+    {"state": words(*(state.value for state in CalibrationState))},
+    needed=[field.name for field in fields(Calibrated)],
+)
+_Capture = data_model(
+    Capture,
+    {
+        "level": words(*(level.value for level in Level)),
+        "shapes": words(*(shapes.value for shapes in ShapesFrom)),
+        "notes": _NAMES,
+        "source_notes": _NAMES,
+        "calibration": _Calibrated,
+        "sources": dict[TEXT, _SHA256],
+        "float_weights": _SHA256 | None,
+        "written_as": _SHA256 | None,
+    },
+    needed=[field.name for field in fields(Capture)],
+)
 _Plan = data_model(
     Plan,
     {

@@ -52,6 +52,10 @@ class Conversion:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "original": None, "said": False}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickle's way back; those of earlier versions say nothing of images."""
+        self.__dict__.update({"seen": Seen(), **state})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Conversion:
         # Data that nobody changes: a copied model shares it, and the way to its float model.
         return replace(self)

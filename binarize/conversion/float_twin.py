@@ -12,10 +12,8 @@ from binarize.conversion.float_names import float_names
 from binarize.modules.copies import copy_model
 from binarize.sources import build
 
-__all__ = ["MARK", "float_mark", "float_twin"]
+__all__ = ["float_mark", "float_twin"]
 
-# Where the plan keeps the mark.
-MARK = "float_weights"
 _PIECE = 1 << 20
 
 
@@ -44,7 +42,7 @@ def float_twin(model: nn.Module) -> nn.Module | None:
     None where it was calibrated or trained, or its scheme scaled them: its weights are the float model's no longer.
     """
     conversion = conversion_of(model)
-    if conversion is None or MARK not in conversion.plan.capture:
+    if conversion is None or conversion.plan.capture.float_weights is None:
         return None
     record = conversion.source
     with torch.random.fork_rng(devices=[]):
@@ -58,7 +56,7 @@ def float_twin(model: nn.Module) -> nn.Module | None:
     names = {name: moved.get(name, name) for name in twin.state_dict()}
     if any(name not in own for name in names.values()):
         return None
-    if float_mark(model, list(names.values())) != conversion.plan.capture[MARK]:
+    if float_mark(model, list(names.values())) != conversion.plan.capture.float_weights:
         return None
     values = ((name, own[source]) for name, source in names.items())
     copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in values}

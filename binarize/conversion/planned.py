@@ -18,7 +18,7 @@ from binarize.calibration.thresholds import set_starts
 from binarize.conversion.checks import compare_outputs, same_top1
 from binarize.conversion.conversion import Conversion, remember
 from binarize.conversion.float_names import float_names
-from binarize.conversion.float_twin import MARK, float_mark
+from binarize.conversion.float_twin import float_mark
 from binarize.conversion.liveness import measure_liveness
 from binarize.conversion.measured import one_sided_layers
 from binarize.conversion.source_record import SourceRecord
@@ -34,6 +34,7 @@ from binarize.passes.rewrite import rewrite
 from binarize.passes.swap import add_thresholds
 from binarize.planning.make import make_plan
 from binarize.planning.plan import Decision, Plan
+from binarize.planning.record.capture import Calibrated, CalibrationState, ShapesFrom
 from binarize.planning.record.edit_kinds import Open
 from binarize.report.data import Agreement, Check
 from binarize.report.live import MeasuredOn
@@ -79,7 +80,8 @@ class PlannedConversion:
 
     def _made(self, one_sided: Collection[str] = ()) -> Plan:
         plan = make_plan(self.analysis, self.rules, self.source.spec, one_sided)
-        return replace(plan, capture={**plan.capture, "source": list(self.source.notes)})
+        shapes = ShapesFrom.EXAMPLE if self.images_given else ShapesFrom(self.source.input_shape_from)
+        return replace(plan, capture=replace(plan.capture, source_notes=self.source.notes, shapes=shapes))
 
     @property
     def decisions(self) -> tuple[Decision, ...]:
@@ -140,7 +142,7 @@ class PlannedConversion:
             calibration = self._calibrate(model, calibration_data)
         plan = replace(
             plan,
-            capture={**plan.capture, **marked},
+            capture=replace(plan.capture, float_weights=marked),
             warnings=(*plan.warnings, *_unheard_hooks(model, plan)),
         )
         plan = self._settled(model, plan, hashes, calibration, calibrate)
@@ -162,12 +164,12 @@ class PlannedConversion:
         return model
 
     @staticmethod
-    def _mark(model: nn.Module, names: Sequence[str]) -> dict[str, str]:
+    def _mark(model: nn.Module, names: Sequence[str]) -> str | None:
         """By what the plan knows the float weights again, where conversion left them as they were."""
         if any(isinstance(module, StochasticSign) for module in model.modules()):
-            return {}
+            return None
         moved = float_names(model)
-        return {MARK: float_mark(model, [moved.get(name, name) for name in names])}
+        return float_mark(model, [moved.get(name, name) for name in names])
 
     def _calibration_data(self, calibrate: Any) -> list[Images] | None:
         """The batches to calibrate on; None where there are none worth it."""
@@ -203,18 +205,18 @@ class PlannedConversion:
         asked: Any,
     ) -> Plan:
         """The plan with what only carrying it out could tell: sources, and where the thresholds come from."""
-        plan = replace(plan, capture={**plan.capture, "sources": dict(hashes)})
+        plan = replace(plan, capture=replace(plan.capture, sources=dict(hashes)))
         if calibration is not None:
             return with_thresholds(plan, model, calibration)
         if asked is False:
-            state = "none: not asked for"
+            found = Calibrated(CalibrationState.NOT_ASKED)
         elif not self.images_given:
-            state = "none: no images were given"
+            found = Calibrated(CalibrationState.NO_IMAGES)
         elif self.walked:
-            state = "none: the model was not run"
+            found = Calibrated(CalibrationState.NOT_RUN)
         else:
-            state = f"none: the example input is {self.noise}"
-        return replace(plan, capture={**plan.capture, "calibration": state})
+            found = Calibrated(CalibrationState.NOISE, noise=self.noise)
+        return replace(plan, capture=replace(plan.capture, calibration=found))
 
     def _answer(self, model: nn.Module) -> Any:
         """What the model gives for the images; None where it does not run on any."""

@@ -63,7 +63,7 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
     for edit in plan.edits:
         with _fitting(edit.op, edit.container):
             _carry_out(module, edit, plan, graphs)
-    return _generate(module, graphs, plan.capture.get("sources") or {})
+    return _generate(module, graphs, plan.capture.sources)
 
 
 def _carry_out(module: nn.Module, edit: Edit, plan: Plan, graphs: Mapping[str, torch.fx.Graph]) -> None:

@@ -9,5 +9,5 @@ positions.py    which nonlinearities stand in front of an add
 shortcuts.py    where real values go around binary layers
 thresholds.py   what the parameters of a model tell about the values in front of a layer
 parts/          what each binary layer carries
-record/         what a plan records beside its decisions: edits, origins
+record/         what a plan records beside its decisions: edits, origins, capture
 """

@@ -30,25 +30,10 @@ from math import prod
 from binarize.planning.plan import Decision
 from binarize.schemes.scheme import Scheme
 
-__all__ = ["LayerCost", "Totals", "layer_cost", "scale_values", "totals"]
+__all__ = ["LayerCost", "Totals", "layer_cost", "totals"]
 
 FLOAT_BYTES = 4
 BOPS_PER_OP = 64
-
-# What a packed layer keeps of its weight binarizer beside the bits, by the file of binarizers/ it stands in:
-# values per filter, and values per layer. A scale that is trained is in `Decision.extra_params` instead.
-STORED_SCALES: Mapping[str, tuple[int, int]] = {
-    "adabin": (2, 0),  # alpha and beta
-    "bireal": (1, 0),  # mean of |w|
-    "binaryconnect": (0, 0),
-    "bnn": (0, 0),
-    "dorefa": (0, 1),  # mean of |w| over the layer
-    "irnet": (1, 0),  # a power of two
-    "reactnet": (1, 0),
-    "xnor": (1, 0),
-}
-# A binarizer we do not know: nearly all of them scale each filter.
-_UNKNOWN_SCALES = (1, 0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,7 @@ class Totals:
 
 
 def layer_cost(decision: Decision, scheme: Scheme | None = None) -> LayerCost:
-    """The cost of one layer, binarized by `scheme`; without it, by the shipped one that the decision names.
+    """The cost of one layer, binarized by `scheme`: without one, both its weights and what the decision says are binary.
 
     Example: a 3x3 convolution of 64 to 64 channels on 56x56 pixels has 115,605,504 MACs; binary, it costs as
     many BOPs, and 64 filters * 72 bytes.
@@ -123,8 +108,7 @@ def layer_cost(decision: Decision, scheme: Scheme | None = None) -> LayerCost:
     )
     both_binary = not float_weights and not float_inputs
     binary_weights = 0 if float_weights else layer.weights
-    part = scheme.weight.name if scheme is not None and scheme.weight else decision.scheme or ""
-    scales = 0 if float_weights else scale_values(part, layer.out_channels)
+    scales = 0 if float_weights else decision.scale_values
     # Everything that stays float in the packed and in the int8 form.
     rest = FLOAT_BYTES * (layer.params - binary_weights + decision.extra_params + scales)
     return LayerCost(
@@ -184,12 +168,6 @@ def totals(
         compression=float_bytes / packed_bytes if packed_bytes else 1.0,
         binary_share=binary_macs / macs if macs else 0.0,
     )
-
-
-def scale_values(weight_part: str, filters: int) -> int:
-    """How many floats a packed layer stores for its weights' two values."""
-    per_filter, per_layer = STORED_SCALES.get(weight_part.split(".")[0], _UNKNOWN_SCALES)
-    return per_filter * filters + per_layer
 
 
 def _bit_stream(weights: int, filters: int) -> int:

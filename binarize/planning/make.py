@@ -19,6 +19,7 @@ from binarize.planning.parts.choose import choose_parts
 from binarize.planning.parts.layer_parts import LayerParts
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.positions import move_activations
+from binarize.planning.record.capture import Capture, Level, Refusal
 from binarize.planning.record.edit_kinds import Edit, Explicit
 from binarize.planning.shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules.bind import bind
@@ -61,11 +62,11 @@ def make_plan(
         unmatched=tuple(rules.unmatched(analysis.layers)),
         **_rest(analysis),
         warnings=tuple(map(walk_warning, analysis.graph.notes)) if analysis.graph.level == "walk" else (),
-        capture={
-            "level": analysis.graph.level,
-            "notes": list(analysis.graph.notes),
-            "containers": dict(edits.refused),
-        },
+        capture=Capture(
+            Level(analysis.graph.level),
+            notes=analysis.graph.notes,
+            refused=tuple(Refusal(path, why) for path, why in edits.refused.items()),
+        ),
     )
 
 
@@ -185,6 +186,7 @@ def _binarized(layer: Layer, choice: Choice, parts: LayerParts) -> Decision:
         container=parts.container,
         extra_params=parts.extra_params,
         bitplanes=parts.bitplanes,
+        scale_values=parts.scale_values,
     )
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from binarize.analysis.layer import Layer
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.planning.record.capture import Capture
 from binarize.planning.record.edit_kinds import Edit, edit_from_json
+from binarize.planning.record.former import capture_of_words, former_scale_values
 from binarize.rules.rule_set import Unmatched
 from binarize.schemes.scheme import Scheme
 
-__all__ = ["UNKNOWN_START", "Decision", "Plan", "Unmatched"]
+__all__ = ["UNKNOWN_START", "Decision", "Plan", "Unmatched", "plan_digest"]
 
 # How a decision's threshold ends where nothing tells the mean of the input before an image was seen.
 UNKNOWN_START = "0 until calibrated"
@@ -53,6 +57,8 @@ class Decision:
     extra_params: int = 0
     # Binary planes of the input (1, or K for K-threshold activations).
     bitplanes: int = 1
+    # Floats that the packed layer keeps for the two values of its weights; a scale that is trained is in `extra_params`.
+    scale_values: int = 0
 
     @property
     def binary(self) -> bool:
@@ -74,8 +80,8 @@ class Plan:
     other_params: int = 0
     other_buffers: int = 0
     warnings: tuple[str, ...] = ()
-    # level: how the model was recorded; notes: what could not be; containers: {path: reason} for those not editable.
-    capture: Mapping[str, Any] = field(default_factory=dict)
+    # How the model was seen, and what was made of it since.
+    capture: Capture = field(default_factory=Capture)
 
     def __getitem__(self, name: str) -> Decision:
         """The decision about one layer.
@@ -110,8 +116,23 @@ class Plan:
             "other_params": self.other_params,
             "other_buffers": self.other_buffers,
             "warnings": list(self.warnings),
-            "capture": dict(self.capture),
+            "capture": self.capture.to_json(),
         }
+
+    @property
+    def digest(self) -> str:
+        """What files that were made of this plan know it by: of the form that it was written in."""
+        return self.capture.written_as or plan_digest(self.to_json())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickle's way back; in those of earlier versions edits and capture were dictionaries."""
+        self.__dict__.update(state)
+        if not isinstance(self.capture, Capture):
+            edits = tuple(edit_from_json(vars(edit)) for edit in self.edits)
+            decisions = tuple(_with_scales(decision, self.schemes) for decision in self.decisions)
+            self.__dict__.update(
+                edits=edits, decisions=decisions, capture=capture_of_words(dict(self.capture))
+            )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
@@ -132,13 +153,24 @@ class Plan:
                 other_params=data["other_params"],
                 other_buffers=data["other_buffers"],
                 warnings=tuple(data["warnings"]),
-                capture=data["capture"],
+                capture=Capture.from_json(data["capture"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"not a plan: {type(error).__name__}: {error}") from error
 
 
+def plan_digest(data: Mapping[str, Any]) -> str:
+    """sha256 of a plan as JSON values."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
 _TUPLES = {f.name for f in fields(Layer) if "tuple" in str(f.type)}
+
+
+def _with_scales(decision: Decision, schemes: Mapping[str, Scheme]) -> Decision:
+    scheme = schemes.get(decision.scheme or "")
+    weight = None if scheme is None or scheme.weight is None else scheme.weight.name
+    return replace(decision, scale_values=former_scale_values(weight, decision.layer.out_channels))
 
 
 def _decision(data: Mapping[str, Any]) -> Decision:

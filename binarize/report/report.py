@@ -89,10 +89,10 @@ def make_report(
             UnmatchedPattern(item.rule, item.where, item.selector, item.pattern, tuple(item.nearest))
             for item in plan.unmatched
         ),
-        capture=str(capture.get("level", "")),
+        capture=capture.level.value,
         capture_notes=(
-            *capture.get("notes", ()),
-            *(f"{path or 'the model'}: {why}" for path, why in capture.get("containers", {}).items()),
+            *capture.notes,
+            *(f"{item.container or 'the model'}: {item.why}" for item in capture.refused),
         ),
         checks=tuple(checks),
         agreement=agreement if agreement and isfinite(agreement.same_top1) else None,
@@ -100,7 +100,7 @@ def make_report(
         hints=(*hints_of(plan), *([noise_hint(measured_on)] if live and measured_on in NOISE else [])),
         next_commands=tuple(next_commands),
         files=dict(files or {}),
-        source_notes=tuple(capture.get("source", ())),
+        source_notes=capture.source_notes,
         measured_on=measured_on if live else "nothing",
         command=command,
     )

@@ -34,8 +34,7 @@ def start_thresholds(run: Run) -> str | None:
     conversion = conversion_of(run.model)
     if conversion is None or conversion.report.training is not None:
         return None
-    state = str(conversion.plan.capture.get("calibration", ""))
-    if not state.startswith("none:") or state == "none: not asked for":
+    if not conversion.plan.capture.calibration.may_start:
         return None
     # A loader draws a seed for its workers even where it has none.
     with seeded(run.seed):

@@ -18,6 +18,7 @@ from binarize.cli import app
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import CaptureError, NothingToBinarizeError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer
+from binarize.planning.record.capture import CalibrationState
 
 
 class Mute(Broken):
@@ -67,7 +68,7 @@ def test_what_the_walk_made_is_trained_where_the_model_runs_after_all(scheme: st
 def test_real_images_of_a_model_that_was_not_run_are_not_called_noise() -> None:
     model = binarize.convert(nets.seeded(Broken), "bireal", example_input=nets.pictures(4))
     conversion = conversion_of(model)
-    assert conversion is not None and conversion.plan.capture["calibration"] == "none: the model was not run"
+    assert conversion is not None and conversion.plan.capture.calibration.state is CalibrationState.NOT_RUN
 
 
 def test_saved_and_loaded_is_bit_equal(tmp_path: Path) -> None:

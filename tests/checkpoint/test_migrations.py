@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import nets
 import pytest
+from plans import plan_of
 
 from binarize.checkpoint.migrations import FORMAT, migrate
 from binarize.errors import SourceError
+from binarize.planning.plan import Plan, plan_digest
+from binarize.planning.record.capture import CalibrationState
+from binarize.rules.load import load_rule_set
 
 # Two invented changes: a field got another name, then another unit.
 STEPS = {
@@ -50,3 +55,23 @@ def test_a_record_of_today_is_left_alone() -> None:
 def test_what_cannot_be_read_is_refused_by_name(record: Any, steps: Any, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         migrate(record, "x", steps, current=3)
+
+
+def test_words_about_the_capture_become_data_and_packed_files_still_know_the_plan() -> None:
+    """Files that an earlier version packed name the plan by a digest of the form that it had then."""
+    plan = plan_of(nets.ConvRelu(), load_rule_set("adabin", shortcuts="missing")).to_json()
+    scales = [decision.pop("scale_values") for decision in plan["decisions"]]
+    former = {
+        **plan,
+        "capture": {"level": "meta", "notes": [], "containers": {}, "calibration": "none: not asked for"},
+    }
+    record = migrate({"format": 4, "plan": former, "seen": {}}, "x")
+    read = Plan.from_json(record["plan"])
+    assert (
+        read.digest
+        == plan_digest(former)
+        != Plan.from_json(read.to_json() | {"capture": plan["capture"]}).digest
+    )
+    assert read.capture.calibration.state is CalibrationState.NOT_ASKED
+    assert [decision.scale_values for decision in read.decisions] == scales
+    assert [edit.to_json() for edit in read.edits] == former["edits"]

@@ -17,6 +17,7 @@ from binarize.analysis.layer import Layer
 from binarize.conversion.liveness import measure_liveness
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer, is_binary
+from binarize.planning.record.capture import Calibrated, CalibrationState
 from binarize.rules.rule_set import Rule
 
 
@@ -263,13 +264,14 @@ def test_the_same_seed_gives_the_same_model() -> None:
 def test_a_made_up_example_calibrates_nothing_and_the_report_says_so() -> None:
     model = pictures_net()
     converted = binarize.convert(model, "adabin", input_shape=(2, 3, 16, 16))
-    assert converted._binarize.plan.capture["calibration"] == "none: no images were given"
+    assert converted._binarize.plan.capture.calibration == Calibrated(CalibrationState.NO_IMAGES)
     noise = binarize.convert(model, "adabin", example_input=torch.randn(4, 3, 16, 16))
-    assert noise._binarize.plan.capture["calibration"].startswith("none: the example input is white noise")
+    state = noise._binarize.plan.capture.calibration
+    assert state.state is CalibrationState.NOISE and state.noise.startswith("white noise")
     off = binarize.convert(model, "adabin", example_input=nets.pictures(4), calibrate=False)
-    assert off._binarize.plan.capture["calibration"] == "none: not asked for"
+    assert off._binarize.plan.capture.calibration == Calibrated(CalibrationState.NOT_ASKED)
     images = binarize.convert(model, "adabin", example_input=nets.pictures(4))
-    assert images._binarize.plan.capture["calibration"] == "thresholds and BatchNorm statistics from 4 images"
+    assert images._binarize.plan.capture.calibration == Calibrated(CalibrationState.DONE, 4)
     assert all(isinstance(m, BinaryLayer) for m in (noise.features[2], off.features[2]))
 
 

@@ -54,7 +54,7 @@ def test_replaying_a_plan_gives_the_same_model(name: str) -> None:
     plan = Plan.from_json(full_plan(name).to_json())
     first, second = nets.seeded(nets.ALL[name]), nets.seeded(nets.ALL[name])
     hashes = rewrite(first, plan)
-    assert rewrite(second, replace(plan, capture={**plan.capture, "sources": hashes})) == hashes
+    assert rewrite(second, replace(plan, capture=replace(plan.capture, sources=hashes))) == hashes
     assert list(first.state_dict()) == list(second.state_dict())
     assert sum(isinstance(module, BinaryLayer) for module in first.modules()) == len(plan.binarized)
     assert_equal(run(first), run(second))
@@ -78,7 +78,7 @@ def test_another_version_of_the_code_is_noticed() -> None:
 
     plan = full_plan("BasicBlocks")
     hashes = rewrite(nets.BasicBlocks(), plan)
-    plan = replace(plan, capture={**plan.capture, "sources": hashes})
+    plan = replace(plan, capture=replace(plan.capture, sources=hashes))
     model = nets.BasicBlocks()
     for block in model.blocks:
         block.__class__ = Changed

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import nets
 import pytest
 import torch
 from torch import nn
 
+import binarize
 from binarize.analysis.layer import Layer
-from binarize.planning.cost import layer_cost, scale_values, totals
+from binarize.layers.layer import BinaryLayer
+from binarize.packed.freeze import pack_layers
+from binarize.packed.layers import PackedLayer
+from binarize.packed.levels import read_weight
+from binarize.packed.window import Window
+from binarize.planning.cost import layer_cost, totals
 from binarize.planning.plan import Decision
+from binarize.rules.files import builtin_rule_sets
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
 
@@ -147,26 +156,51 @@ def test_bias_and_added_parameters_stay_float_in_every_form() -> None:
     assert cost.packed_bytes == 4 * 1 + 4 * (4 + 10)
 
 
-@pytest.mark.parametrize(
-    "part, values",
-    [
-        ("adabin.AdaptiveWeight", 2 * 64),
-        ("adabin", 2 * 64),
-        ("xnor.ScaledSign", 64),
-        ("bireal.MagnitudeAware", 64),
-        ("irnet.Balanced", 64),
-        ("dorefa.Weight", 1),
-        ("bnn.SteSign", 0),
-        ("mine.own.Binarizer", 64),
-    ],
-)
-def test_packed_form_stores_the_scales_of_the_weight_part(part: str, values: int) -> None:
-    assert scale_values(part, 64) == values
-    decision = binary(conv(8, 64, 1, 1), scheme="any")
-    scheme = Scheme("any", weight=Part(part), input=Part("bnn.SteSign"))
-    assert layer_cost(decision, scheme).packed_bytes == 64 + 4 * values
-    assert totals([decision], schemes={"any": scheme}).packed_bytes == 64 + 4 * values
-    assert layer_cost(replace(decision, scheme=part)).packed_bytes == 64 + 4 * values
+def test_packed_form_stores_the_scales_of_the_weight_part() -> None:
+    decision = binary(conv(8, 64, 1, 1), scheme="any", scale_values=128)
+    scheme = Scheme("any", weight=Part("adabin.AdaptiveWeight"), input=Part("bnn.SteSign"))
+    assert layer_cost(decision, scheme).packed_bytes == 64 + 4 * 128
+    assert totals([decision], schemes={"any": scheme}).packed_bytes == 64 + 4 * 128
+    assert layer_cost(decision).packed_bytes == 64 + 4 * 128
+    assert layer_cost(decision, Scheme("floats", input=Part("bnn.SteSign"))).scale_values == 0
+
+
+def values_of(layer: BinaryLayer) -> int:
+    """Floats that the two values of a layer's weights need, found out by asking them."""
+    # A filter unlike the others: a scale that is a power of two may be the same for all that look alike.
+    asked = copy.deepcopy(layer)
+    with torch.no_grad():
+        asked.weight.view(len(asked.weight), -1)[0] = torch.eye(asked.weight[0].numel())[0]  # type: ignore[operator, arg-type, union-attr]
+    levels = read_weight(asked, Window.of(asked))
+    assert not isinstance(levels, str)
+    scales = levels.scale.unique().numel()
+    per_filter = len(levels.scale) if scales > 1 else int(bool((levels.scale != 1).any()))
+    return per_filter + (len(levels.centre) if bool(levels.centre.any()) else 0)
+
+
+@pytest.mark.parametrize("scheme", builtin_rule_sets())
+def test_the_bytes_of_a_layer_are_those_that_its_packed_form_needs(scheme: str) -> None:
+    """One bit a weight, the filter in whole bytes; its two values; and every parameter of its parts."""
+    model = binarize.convert(nets.seeded(nets.ConvRelu), scheme, example_input=nets.pictures())
+    packed = pack_layers(binarize.freeze(model))
+    for decision in model._binarize.plan.binarized:  # type: ignore[union-attr]
+        name = decision.layer.name
+        layer, bits = model.get_submodule(name), packed.get_submodule(name)
+        assert isinstance(layer, BinaryLayer) and isinstance(bits, PackedLayer)
+        behind = decision.activation.partition(" -> ")[2]
+        parts = sum(p.numel() for key, p in layer.named_parameters() if key != "weight")
+        if behind:
+            parts += sum(p.numel() for p in model.get_submodule(before(name)).parameters())
+        cost = layer_cost(decision, model._binarize.plan.schemes[scheme])  # type: ignore[union-attr]
+        assert cost.scale_values == values_of(layer), name
+        assert cost.packed_bytes == bits.bits.numel() + 4 * (cost.scale_values + parts), name
+
+
+def before(name: str) -> str:
+    """The activation in front of a layer of ConvRelu."""
+    return {
+        "features.2": "features.1", "features.5": "features.3", "classifier.0": "features.6", "classifier.3": "classifier.1"
+    }[name]  # fmt: skip
 
 
 def test_binary_weights_with_float_inputs_are_float_adds_and_no_bops() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from binarize.analysis.layer import Layer
 from binarize.planning.plan import Decision, Plan
+from binarize.planning.record.capture import Capture, Level, Refusal
 from binarize.rules.rule_set import Unmatched
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
@@ -53,6 +54,7 @@ def plan() -> Plan:
             norm="added BatchNorm2d",
             activation="ReLU -> adabin.Maxout",
             extra_params=66,
+            scale_values=2 * 16,
         )
         for block in range(2)
         for number in (1, 2)
@@ -86,9 +88,9 @@ def plan() -> Plan:
         other_params=100,
         other_buffers=50,
         warnings=("the stem is small",),
-        capture={
-            "level": "device",
-            "notes": ["the meta device met a branch on a value (net.py:12)"],
-            "containers": {"blocks.0": "its forward cannot be traced"},
-        },
+        capture=Capture(
+            Level.DEVICE,
+            notes=("the meta device met a branch on a value (net.py:12)",),
+            refused=(Refusal("blocks.0", "its forward cannot be traced"),),
+        ),
     )

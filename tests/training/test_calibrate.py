@@ -14,6 +14,7 @@ import binarize
 from binarize.conversion.float_twin import float_twin
 from binarize.errors import UsageError
 from binarize.inputs.batches import as_batches, count, spread_images
+from binarize.planning.record.capture import Calibrated, CalibrationState
 from binarize.training.calibrate import calibrate
 
 
@@ -339,9 +340,7 @@ def test_the_report_says_where_thresholds_come_from() -> None:
     calibrate(binary, nets.pictures(8), model)
     assert binary.report.row("layers.3").threshold == "per channel, mean and best split of 8 images"
     assert binary.report.row("layers.3").live is not None
-    assert binary._binarize.plan.capture["calibration"].startswith(
-        "thresholds, BatchNorm statistics, signs of weights"
-    )
+    assert binary._binarize.plan.capture.calibration == Calibrated(CalibrationState.DONE, 8, fitted=True)
 
 
 def test_named_data_is_opened_and_counted() -> None:

@@ -14,6 +14,7 @@ import binarize
 from binarize.binarizers.reactnet import RSign
 from binarize.conversion.liveness import measure_liveness
 from binarize.demo.digits import load_digits, trained_vgg
+from binarize.planning.record.capture import Calibrated, CalibrationState
 from binarize.report.live import complaints
 from binarize.training.data import Preprocessing
 from binarize.training.prepare import DataOptions, Run, chosen_recipe, prepare
@@ -54,7 +55,7 @@ def test_a_dead_model_that_never_saw_an_image_gets_thresholds_from_the_training_
     assert before > 1 and words is not None and f"{IMAGES} training images" in words
     assert complaining(model) == 0
     plan = model._binarize.plan
-    assert plan.capture["calibration"] == f"thresholds and BatchNorm statistics from {IMAGES} images"
+    assert plan.capture.calibration == Calibrated(CalibrationState.DONE, IMAGES)
     assert plan.binarized[0].threshold == f"per channel, mean of {IMAGES} images"
     assert model.report.measured_on == "calibration images"
     # Now it has seen some: what training makes of them stays.
@@ -126,4 +127,4 @@ def test_finetune_sets_them_before_the_first_step() -> None:
         preprocessing=DIGITS,
         progress=False,
     )
-    assert model._binarize.plan.capture["calibration"].endswith(f"{IMAGES} images")
+    assert model._binarize.plan.capture.calibration.images == IMAGES

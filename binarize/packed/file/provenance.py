@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,12 +18,12 @@ __all__ = ["made_of", "made_of_folder", "tie_of", "why_stale"]
 
 def made_of(model: nn.Module, conversion: Conversion) -> MadeOf:
     """The digests of a converted model in memory."""
-    return MadeOf(tensor_digest(unique_tensors(model)), _plan_digest(conversion.plan))
+    return MadeOf(tensor_digest(unique_tensors(model)), conversion.plan.digest)
 
 
 def made_of_folder(record: Mapping[str, Any]) -> MadeOf:
     """The digests of a saved model by its record, without reading its weights."""
-    return MadeOf(str(record["fingerprint"]["tensors"]), _plan_digest(Plan.from_json(record["plan"])))
+    return MadeOf(str(record["fingerprint"]["tensors"]), Plan.from_json(record["plan"]).digest)
 
 
 def tie_of(record: Mapping[str, Any]) -> str:
@@ -40,7 +38,3 @@ def why_stale(found: MadeOf | None, now: MadeOf) -> str | None:
     if found.weights != now.weights:
         return "was made of other weights than those in the folder now"
     return None if found == now else "was made by another plan than the one in the folder now"
-
-
-def _plan_digest(plan: Plan) -> str:
-    return hashlib.sha256(json.dumps(plan.to_json(), sort_keys=True).encode()).hexdigest()

@@ -215,7 +215,11 @@ def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: La
             extra += _parameters(binarizer)
             part.bitplanes = int(getattr(binarizer, "bitplanes", 1))
         if scheme.weight is not None:
-            extra += _parameters(scheme.weight.build(channels=layer.out_channels, axis=0))
+            weights = scheme.weight.build(channels=layer.out_channels, axis=0)
+            extra += _parameters(weights)
+            # Of a binarizer that does not say it: nearly all of them scale each filter.
+            per_filter, per_layer = getattr(weights, "stored", (1, 0))
+            part.scale_values = per_filter * layer.out_channels + per_layer
         if scheme.scale is not None:
             extra += _parameters(scheme.scale.build(channels=layer.out_channels, channel_dim=dim))
         first_reader = [c for c in activations.values() if c.part is not None and c.readers[0] == layer.name]

@@ -36,6 +36,7 @@ class LayerParts:
     container: str | None = None
     extra_params: int = 0
     bitplanes: int = 1
+    scale_values: int = 0
 
     def swap(self, scheme: str) -> Swap:
         """The edit that puts the layer with these parts in place."""

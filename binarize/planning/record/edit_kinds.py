@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from binarize.errors import SourceError, did_you_mean
-from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.record.origin import Origin
 from binarize.schemes.part import Part
+
+if TYPE_CHECKING:
+    from binarize.layers.shortcuts import ShortcutSpec
 
 __all__ = [
     "EDIT_KINDS",
@@ -132,6 +134,9 @@ class Swap(Edit):
     @classmethod
     def from_arguments(cls, container: str, args: Mapping[str, Any]) -> Swap:
         """The edit whose `arguments` are these."""
+        # Imports torch, which reports of a plan do without.
+        from binarize.layers.shortcuts import ShortcutSpec
+
         kinds = {"threshold": Origin, "shortcut": ShortcutSpec, "activation": NewActivation}
         made = {
             key: kind.from_json(args[key])  # type: ignore[attr-defined]
@@ -261,8 +266,9 @@ def edit_from_json(data: Mapping[str, Any]) -> Edit:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (Origin, ShortcutSpec, NewActivation)):
-        return value.to_json()
+    to_json = getattr(value, "to_json", None)
+    if to_json is not None:
+        return to_json()
     if isinstance(value, tuple):
         return list(value)
     return dict(value) if isinstance(value, Mapping) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def calibrated(file: Path | None = None, **options: Any) -> dict[str, Tensor]:
     return model.state_dict()
 
 
+@cache
+def uninterrupted() -> dict[str, Tensor]:
+    return calibrated()
+
+
 def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
@@ -61,7 +67,7 @@ def test_killed_anywhere_it_goes_on_bit_equal(report: int, tmp_path: Path) -> No
     with pytest.raises(Crash):
         calibrated(file, tick=CrashAt(report))
     assert file.is_file() == (report > 1)
-    assert_same(calibrated(file), calibrated())
+    assert_same(calibrated(file), uninterrupted())
 
 
 def test_what_was_trained_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +110,7 @@ def test_where_nothing_can_be_kept_the_calibration_goes_on(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.warns(UserWarning, match="goes on without being kept"):
         found = calibrated(tmp_path / "file" / "kept")
-    assert_same(found, calibrated())
+    assert_same(found, uninterrupted())
 
 
 @pytest.mark.parametrize("damage", ["empty", "nonsense", "short", "bit"])
@@ -123,7 +129,7 @@ def test_a_file_of_an_older_version_is_as_good_as_none(tmp_path: Path) -> None:
     file = tmp_path / "kept"
     calibrated(file)
     torch.save(torch.load(file, weights_only=True), file)
-    assert_same(calibrated(file), calibrated())
+    assert_same(calibrated(file), uninterrupted())
 
 
 def test_closed_forms_alone_keep_nothing(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shlex
+import shutil
 import signal
-import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +18,7 @@ from typing import Any
 import nets
 import pytest
 import torch
+from forks import forked
 from safetensors.torch import load_file, save_file
 from test_laws import assert_equal, run
 from torch import nn
@@ -372,63 +373,46 @@ def test_what_is_not_ours_is_never_replaced(kind: str, converted: Converted, tmp
     assert (target if kind == "file" else target / "photo.jpg").read_text() == "precious"
 
 
-PREPARE = """
-    import resource, sys
-    sys.path[:0] = {path!r}
-    import torch, nets, binarize
-    torch.set_num_threads(1)
+def with_ballast(elements: int) -> nn.Module:
+    """A converted network that takes this many numbers more on disk."""
     model = nets.seeded(nets.Mlp)
-    model.register_buffer("ballast", torch.zeros({elements}))
-    model = binarize.convert(model, "bnn", example_input=nets.pictures(4))
-"""
-
-
-def python(code: str, elements: int) -> list[str]:
-    text = textwrap.dedent(PREPARE).format(path=[str(Path(__file__).parents[1])], elements=elements)
-    return [sys.executable, "-c", text + textwrap.dedent(code)]
+    model.register_buffer("ballast", torch.zeros(elements))
+    return binarize.convert(model, "bnn", example_input=nets.pictures(4))
 
 
 def test_a_full_disk_leaves_nothing_behind_and_the_old_folder_in_place(
     converted: Converted, tmp_path: Path
 ) -> None:
     """Files may not grow beyond 64 KiB in the child process: writing the tensors fails like on a full disk."""
-    old = converted("Mlp", "bnn")
+    old, model = converted("Mlp", "bnn"), with_ballast(100_000)
     binarize.save(old, tmp_path / "old")
-    code = f"""
+
+    def fill_the_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
         for name, force in (("new", False), ("old", True)):
-            try:
-                binarize.save(model, "{tmp_path}/" + name, force=force)
-            except OSError as error:
-                print("refused by the disk:", error)
-    """
-    done = subprocess.run(
-        python(code, 100_000), capture_output=True, text=True, cwd=Path(__file__).parents[2]
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("refused by the disk:") == 2
+            with pytest.raises(OSError):
+                binarize.save(model, tmp_path / name, force=force)
+
+    assert os.waitpid(forked(fill_the_disk), 0)[1] == 0
     assert os.listdir(tmp_path) == ["old"]
     assert_same(old, binarize.load(tmp_path / "old", model=nets.Mlp()))
 
 
 def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
-    code = f"""
-        print("ready", flush=True)
+    model = with_ballast(20_000_000)
+
+    def save_again_and_again() -> None:
         while True:
-            binarize.save(model, "{tmp_path}/net", force=True)
-            import shutil; shutil.rmtree("{tmp_path}/net")
-    """
-    child = subprocess.Popen(
-        python(code, 20_000_000), stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
-    )
+            binarize.save(model, tmp_path / "net", force=True)
+            shutil.rmtree(tmp_path / "net")
+
+    child = forked(save_again_and_again)
     try:
-        assert child.stdout is not None and child.stdout.readline() == "ready\n"
         while not list(tmp_path.glob(".net.*.draft/model.safetensors")):
             time.sleep(0.001)
     finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
     assert not (tmp_path / "net").exists()
     assert len(list(tmp_path.glob(".net.*.draft"))) == 1
 

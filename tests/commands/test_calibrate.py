@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from forks import forked
 from typer.testing import CliRunner
 
 import binarize
@@ -91,21 +89,28 @@ def test_converting_with_calibrate_is_both_in_one(network: str, tmp_path: Path) 
         assert torch.equal(value, second.state_dict()[name]), name
 
 
-def test_a_killed_calibration_leaves_the_folder_as_it_was(network: str, tmp_path: Path) -> None:
+def test_a_killed_calibration_leaves_the_folder_as_it_was(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "net"
     converted(network, folder)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    words = ["calibrate", str(folder), "--data", "digits", "--steps", "100000"]
-    program = f"from binarize.cli import app; app({words!r})"
-    root = str(Path(binarize.__file__).parents[1])
-    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root})
-    time.sleep(6)
-    assert process.poll() is None
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+
+    def killed(bar: object) -> Callable[[str, int, int], None]:
+        def tick(name: str, done: int, of: int) -> None:
+            if name == "all layers":
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        return tick
+
+    monkeypatch.setattr("binarize.commands.calibrate.progress", killed)
+    child = forked(
+        lambda: invoke("calibrate", str(folder), "--data", "digits", "--limit", "100", "--steps", "3")
+    )
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    # Beside it is only who was at work, for the next command to take over.
-    assert {path.name for path in tmp_path.iterdir()} <= {"net", ".net.writing"}
+    # Beside it is only who was at work and what was done, for the next command to take over.
+    assert {path.name for path in tmp_path.iterdir()} == {"net", ".net.writing", ".net.calibration"}
 
 
 def test_an_interrupted_calibration_goes_on_when_the_same_command_is_given_again(

@@ -67,3 +67,16 @@ class ForgotShift(Shifted):
 
     def piecewise(self) -> PiecewiseLinear | None:
         return PiecewiseLinear.of(self.channel_dim, negative=self.slope)
+
+
+class Halved(Nonlinearity):
+    """max(x, 0) + min(x, 0) / 2: no tensors of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, x * 0.5)
+
+    def piecewise(self) -> PiecewiseLinear | None:
+        return PiecewiseLinear.of(negative=torch.tensor([0.5]))

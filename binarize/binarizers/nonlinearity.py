@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.binarizers.statistics import per_channel
-from binarize.errors import REFUSALS
+from binarize.errors import REFUSALS, BinarizeError, UsageError
 
 __all__ = ["STARTS_AS_RELU", "Nonlinearity", "PiecewiseLinear", "piecewise_of", "start_as_relu"]
 
@@ -72,15 +72,22 @@ class PiecewiseLinear(Nonlinearity):
         low: float | None = None,
         high: float | None = None,
     ) -> PiecewiseLinear:
-        """The form with these tables. Shapes: (C,) or (1,) each; those not given, and those that do nothing, are None."""
+        """The form with these tables. Those not given, and those that do nothing, are None.
+
+        Shapes: (C,) or (1,) each. Raises: UsageError, where these are tables of several numbers of channels.
+        """
         given = dict(zip(_TABLES, (pre, positive, negative, post)))
-        form = cls(1, channel_dim, low, high)
+        sizes = {table.numel() for table in given.values() if table is not None} - {1}
+        if len(sizes) > 1:
+            raise UsageError(
+                f"PiecewiseLinear.of: tables of {sorted(sizes)} channels; expected one number of them"
+            )
+        limits = (None if limit is None else float(limit) for limit in (low, high))
+        form = cls(1, channel_dim, *limits)
         for name, table in given.items():
             idle = table is None or bool((table == (0 if name in ("pre", "post") else 1)).all())
-            kept = (
-                None if table is None or idle else nn.Parameter(table.detach().clone(), requires_grad=False)
-            )
-            form.register_parameter(name, kept)
+            kept = None if table is None or idle else table.detach().reshape(-1).clone()
+            form.register_parameter(name, None if kept is None else nn.Parameter(kept, requires_grad=False))
         return form
 
     @property
@@ -176,7 +183,10 @@ def piecewise_of(module: nn.Module) -> PiecewiseLinear | str:
     kind = type(module)
     said: Any = None
     if isinstance(module, Nonlinearity):
-        said = module.piecewise()
+        try:
+            said = module.piecewise()
+        except (BinarizeError, *REFUSALS) as error:
+            return f"{kind.__name__}.piecewise() fails: {type(error).__name__}: {error}"
     elif kind in _TORCH:
         said = _TORCH[kind](module)
     if said is None:
@@ -196,7 +206,7 @@ def _disagreement(module: nn.Module, form: PiecewiseLinear) -> str | None:
             x = _laid(rows, axes, form.channel_dim)
             try:
                 found = module(x.clone())
-            except REFUSALS as error:
+            except (BinarizeError, *REFUSALS) as error:
                 reason = f"{name} cannot be asked for single numbers: {error}"
                 continue
             return _first_difference(name, x, found, form(x))
@@ -231,7 +241,7 @@ def _laid(rows: Tensor, axes: int, channel_dim: int) -> Tensor:
 def _first_difference(name: str, x: Tensor, found: Any, expected: Tensor) -> str | None:
     if not isinstance(found, Tensor) or found.shape != x.shape or found.dtype != x.dtype:
         return f"{name} gives something else than as many float32 numbers"
-    wrong = (found != expected).nonzero()
+    wrong = ((found != expected) & ~(found.isnan() & expected.isnan())).nonzero()
     if not len(wrong):
         return None
     at = tuple(wrong[0].tolist())

@@ -96,6 +96,21 @@ class Flat(Maxout):
         return super().forward(x.view(n, channels))
 
 
+class Ragged(RPReLU):
+    def piecewise(self) -> PiecewiseLinear | None:
+        return PiecewiseLinear.of(negative=self.slope[:2], post=self.zeta)
+
+
+class Broken(RPReLU):
+    def piecewise(self) -> PiecewiseLinear | None:
+        return PiecewiseLinear.of(negative=self.slop)  # type: ignore[attr-defined]
+
+
+class ShortTables(RPReLU):
+    def piecewise(self) -> PiecewiseLinear | None:
+        return PiecewiseLinear.of(negative=self.slope[:2])
+
+
 class Odd(Nonlinearity):
     def piecewise(self) -> PiecewiseLinear | None:
         return 3  # type: ignore[return-value]
@@ -107,6 +122,9 @@ class Odd(Nonlinearity):
         (Steeper(3), "Steeper.piecewise() is not its forward: for "),
         (numbered(Summed(3)), "Summed.piecewise() is not its forward: for "),
         (Pixelwise(), "Pixelwise.piecewise() is not its forward"),
+        (Ragged(3), "Ragged.piecewise() fails: UsageError: PiecewiseLinear.of: tables of [2, 3] channels"),
+        (Broken(3), "Broken.piecewise() fails: AttributeError: "),
+        (ShortTables(3), "ShortTables cannot be asked for single numbers: "),
         (Odd(), "Odd.piecewise() gives a int; expected a PiecewiseLinear"),
         (nn.Sequential(Maxout(3)), "Sequential does not say its straight lines"),
     ],
@@ -121,6 +139,14 @@ def test_a_part_is_asked_as_it_takes_its_numbers_and_keeps_its_mode():
     module = Flat(3).train()
     assert isinstance(piecewise_of(module), PiecewiseLinear)
     assert module.training
+
+
+def test_tables_of_any_shape_and_numbers_that_are_none_are_taken():
+    form = PiecewiseLinear.of(post=torch.ones(3, 1, 1), low=torch.tensor(-1.0))
+    assert (form.channels, form.low) == (3, -1.0)
+    module = numbered(Maxout(3))
+    module.neg.data[1] = torch.nan
+    assert isinstance(piecewise_of(module), PiecewiseLinear)
 
 
 def test_hooks_that_change_numbers_are_seen():

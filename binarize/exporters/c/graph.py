@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from binarize.binarizers.nonlinearity import PiecewiseLinear, piecewise_of
+from binarize.binarizers.nonlinearity import Nonlinearity, PiecewiseLinear, piecewise_of
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.capture.leaves import is_leaf
 from binarize.capture.tape import Recording, operation_name, record
@@ -61,6 +61,8 @@ def make_program(model: nn.Module, sample: Tensor) -> Program:
             set_everywhere(split, path, _Split.of_layer(layer).eval())
         elif isinstance(layer, BinaryLayer):
             raise refuse(path, "it has no packed form: `binarize pack` says why")
+        elif isinstance(layer, Nonlinearity) and isinstance(form := piecewise_of(layer), PiecewiseLinear):
+            set_everywhere(split, path, form.eval())
     with _Watch(split) as watch:
         recording = record(split, (sample,))
     if watch.asked:

@@ -82,13 +82,14 @@ def fuse(model: nn.Module, *example: Tensor) -> nn.Module:
 def _traced(model: nn.Module, example: tuple[Tensor, ...]) -> _Fused:
     """The model as steps that know their shapes; as many of its modules opened as the model's own results allow."""
     with torch.no_grad():
-        expected = tensors_in(model(*example))
+        # A forward may write into what it is given.
+        expected = tensors_in(model(*(one.clone() for one in example)))
         for closed in CLOSED:
             traced = _Fused(model, graph_of_steps(model, closed))
             try:
                 # Where a step fails, torch prints it.
                 with contextlib.redirect_stderr(io.StringIO()):
-                    found = tensors_in(_Shapes(traced).propagate(*example))
+                    found = tensors_in(_Shapes(traced).propagate(*(one.clone() for one in example)))
             except OTHER_INPUTS:
                 continue  # a forward that takes another way where tensors only stand for themselves
             if are_equal(found, expected):

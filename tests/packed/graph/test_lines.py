@@ -82,7 +82,7 @@ def test_without_lines_the_file_says_that_it_needs_its_folder(part: str, words: 
     assert torch.equal(answers(binarize.fuse(loaded, X)), answers(loaded))
 
 
-@pytest.mark.parametrize("part", ["Shifted", "Clipped", "Steep"])
+@pytest.mark.parametrize("part", ["Shifted", "Clipped", "Steep", "Halved"])
 def test_c_is_made_of_the_lines(part: str, tmp_path: Path) -> None:
     model, _ = saved(part, tmp_path)
     done = binarize.export(model, "c", tmp_path / "net.c")

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
+from binarize.binarizers.adabin_autograd import mean_and_deviation
+from binarize.binarizers.adabin_formulas import bent_gradients, filter_gradient, level_gradients
 from binarize.binarizers.irnet import Ede
 
 
@@ -83,3 +85,30 @@ def test_maxout_takes_its_channels_from_the_given_axis():
         last.neg.copy_(torch.arange(3.0))
     assert torch.equal(first(x), torch.where(x > 0, x, x * torch.arange(5.0).view(1, 5, 1)))
     assert torch.equal(last(x), torch.where(x > 0, x, x * torch.arange(3.0)))
+
+
+@pytest.mark.parametrize("kind", ["weight", "input", "maxout"])
+def test_gradients_in_few_passes_and_by_kernels_are_those_of_the_formulas(kind):
+    torch.manual_seed(0)
+    x, g = torch.randn(6, 4, 5, dtype=torch.float64), torch.randn(6, 4, 5, dtype=torch.float64)
+    estimator, two = Ede(1.0, 1.0), torch.tensor([0.7, -0.3], dtype=torch.float64)
+    if kind == "weight":
+        _, alpha = mean_and_deviation(x, 0)
+        module, tables = AdaptiveWeight(estimator), []
+        expected = (filter_gradient(x, g, alpha, estimator, (1, 2)),)
+    elif kind == "input":
+        module = AdaptiveInput(estimator)
+        tables = [module.alpha, module.beta]
+        expected = level_gradients(x, g, two[0].abs(), two[1], estimator)
+    else:
+        module = Maxout(4)
+        tables = [module.pos, module.neg]
+        a, b = two.view(2, 1, 1, 1).expand(2, 1, 4, 1)
+        expected = bent_gradients(x, g, a, b, 1)
+    for table, value in zip(tables, two, strict=False):
+        table.data = value.expand(table.shape).clone()
+    for dtype in (torch.float64, torch.float32):
+        leaf = x.to(dtype).requires_grad_()
+        found = torch.autograd.grad(module.to(dtype)(leaf), [leaf, *tables], g.to(dtype))
+        for one, wanted in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, wanted.to(dtype).view_as(one), rtol=1e-5, atol=1e-5)

@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 
 # From the bottom up. A room is a folder or a file right below `binarize`; its sub-folders belong to it.
 ROOMS = (
-    "shown_text", "errors", "failures", "former_names", "version", "disk", "trust", "demo", "kernels", "binarizers", "computed_weights",
+    "shown_text", "errors", "failures", "former_names", "version", "disk", "trust", "demo", "kernels", "binarizers",
+    "computed_weights",
     "attention", "layers", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning", "passes",
     "report", "calibration", "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
     "__init__", "commands", "cli", "__main__",

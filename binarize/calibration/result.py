@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from binarize.layers.layer import BinaryLayer
+from binarize.planning.advice import Advice, advise
 from binarize.planning.plan import Plan
 from binarize.planning.record.capture import Calibrated, CalibrationState
 
@@ -85,7 +86,11 @@ def with_thresholds(plan: Plan, model: nn.Module, calibration: Calibration) -> P
     )
     # Another plan than the one that was read.
     capture = replace(plan.capture, calibration=done, written_as=None)
-    return replace(plan, decisions=decisions, capture=capture)
+    unknown = {name for hint in plan.hints if hint.advice is Advice.CALIBRATE for name in hint.layers} - set(
+        calibration.layers
+    )
+    hints = advise(decisions, plan.schemes, unknown)
+    return replace(plan, decisions=decisions, hints=hints, capture=capture)
 
 
 def is_fitted(plan: Plan) -> bool:

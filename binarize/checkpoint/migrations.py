@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from binarize.errors import SourceError
-from binarize.planning.plan import plan_digest
+from binarize.errors import RuleError, SourceError
+from binarize.planning.plan import decision_of, former_hints, plan_digest
 from binarize.planning.record.former import capture_of_words, former_scale_values
+from binarize.schemes.scheme import Scheme
 
 __all__ = ["FORMAT", "migrate"]
 
@@ -54,7 +55,10 @@ def _with_data_for_words(record: dict[str, Any]) -> dict[str, Any]:
         }
         for item in plan["decisions"]
     ]
-    return {**record, "plan": {**plan, "capture": capture.to_json()}}
+    schemes = {name: Scheme.from_json(name, scheme) for name, scheme in plan["schemes"].items()}
+    hints = former_hints(map(decision_of, plan["decisions"]), schemes)
+    plan |= {"capture": capture.to_json(), "hints": [hint.to_json() for hint in hints]}
+    return {**record, "plan": plan}
 
 
 def _weight_of(scheme: Mapping[str, Any]) -> str | None:
@@ -91,7 +95,7 @@ def migrate(record: object, where: str, steps: Mapping[int, Callable[[dict[str, 
             )
         try:
             record = steps[version](dict(record))
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError, RuleError) as error:
             raise SourceError(f"{where}: damaged: it is no record of format {version}: {error}") from error
         version += 1
         record["format"] = version

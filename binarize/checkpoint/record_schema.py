@@ -15,6 +15,7 @@ from binarize.conversion.source_record import SourceRecord
 from binarize.errors import RuleError, SourceError
 from binarize.inputs.arguments import DTYPES, FLOAT
 from binarize.inputs.seen import Seen
+from binarize.planning.advice import Advice, Hint
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.record.capture import Calibrated, CalibrationState, Capture, Level, ShapesFrom
 from binarize.rules.document import Document
@@ -144,6 +145,7 @@ _Capture = data_model(
     },
     needed=[field.name for field in fields(Capture)],
 )
+_Hint = data_model(Hint, {"advice": words(*(advice.value for advice in Advice))})
 _Plan = data_model(
     Plan,
     {
@@ -152,6 +154,7 @@ _Plan = data_model(
         # Checked as those of a rule file.
         "schemes": dict[TEXT, dict[TEXT, JSON]],
         "unmatched": Annotated[list[data_model(Unmatched, needed=["nearest"])], Field(max_length=1 << 17)],  # type: ignore[misc]
+        "hints": Annotated[list[_Hint], Field(max_length=16)],  # type: ignore[valid-type]
         "capture": _Capture,
     },
     needed=[field.name for field in fields(Plan)],

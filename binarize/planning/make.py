@@ -14,6 +14,7 @@ from binarize.attention.explicit import explicit_for
 from binarize.capture import Opened
 from binarize.errors import NothingToBinarizeError
 from binarize.planning.activations import ActivationChange, Choice, change_activations
+from binarize.planning.advice import advise
 from binarize.planning.edits import Edits, open_containers
 from binarize.planning.parts.choose import choose_parts
 from binarize.planning.parts.layer_parts import LayerParts
@@ -21,6 +22,7 @@ from binarize.planning.plan import Decision, Plan
 from binarize.planning.positions import move_activations
 from binarize.planning.record.capture import Capture, Level, Refusal
 from binarize.planning.record.edit_kinds import Edit, Explicit
+from binarize.planning.record.origin import UNKNOWN
 from binarize.planning.shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules.bind import bind
 from binarize.rules.rule_set import Rule, RuleSet
@@ -48,6 +50,8 @@ def make_plan(
         kept[layer.name] if layer.name in kept else _binarized(layer, choices[layer.name], parts[layer.name])
         for layer in analysis.layers
     )
+    schemes = {choice.scheme.name: choice.scheme for choice in choices.values()}
+    unknown = [name for name, part in parts.items() if part.threshold == UNKNOWN]
     return Plan(
         name=rules.name,
         source=source,
@@ -58,7 +62,8 @@ def make_plan(
             *edits.swaps(parts, choices),
             *edits.graph_edits(),
         ),
-        schemes={choice.scheme.name: choice.scheme for choice in choices.values()},
+        schemes=schemes,
+        hints=advise(decisions, schemes, unknown),
         unmatched=tuple(rules.unmatched(analysis.layers)),
         **_rest(analysis),
         warnings=tuple(map(walk_warning, analysis.graph.notes)) if analysis.graph.level == "walk" else (),

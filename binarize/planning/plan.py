@@ -4,66 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any
 
 from binarize.analysis.layer import Layer
 from binarize.errors import SourceError, UsageError, did_you_mean
+from binarize.planning.advice import Hint, advise
+from binarize.planning.decision import UNKNOWN_START, Decision
 from binarize.planning.record.capture import Capture
 from binarize.planning.record.edit_kinds import Edit, edit_from_json
 from binarize.planning.record.former import capture_of_words, former_scale_values
 from binarize.rules.rule_set import Unmatched
 from binarize.schemes.scheme import Scheme
 
-__all__ = ["UNKNOWN_START", "Decision", "Plan", "Unmatched", "plan_digest"]
-
-# How a decision's threshold ends where nothing tells the mean of the input before an image was seen.
-UNKNOWN_START = "0 until calibrated"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What happens to one layer, and why.
-
-    `shortcut`, `norm`, `activation` and `threshold` say in words what the rewriting resolved to; `edits` of the plan
-    hold the machine-readable side.
-    """
-
-    layer: Layer
-    action: Literal["binarize", "keep"]
-    # The sentence shown in the report: the rule's `why`, or the guard's reason.
-    why: str
-    # Name of the scheme for binarized layers.
-    scheme: str | None = None
-    weights_only: bool = False
-    # The winning rule's id and file:line, None where no rule matched.
-    rule: str | None = None
-    where: str | None = None
-    # Set where a guard turned "binarize" into "keep".
-    guard: str | None = None
-    # "none", or ShortcutSpec.kind ("identity", "avgpool2+repeat2", ...), or "block" where the block's own shortcut is taken.
-    shortcut: str = "none"
-    shortcut_why: str = ""
-    # "none", "kept bn1", "added BatchNorm2d".
-    norm: str = "none"
-    # What happened to the activation in front of the sign: "none", "kept ReLU", "ReLU -> adabin.Maxout", "dropped ReLU".
-    activation: str = "none"
-    # "none", or how the per-channel threshold in front of the sign was started.
-    threshold: str = "none"
-    # Module in which graph edits for this layer were made; "" is the root, None where none were needed.
-    container: str | None = None
-    # Float parameters added for this layer: norm, nonlinearity, learned scales, thresholds, projections.
-    extra_params: int = 0
-    # Binary planes of the input (1, or K for K-threshold activations).
-    bitplanes: int = 1
-    # Floats that the packed layer keeps for the two values of its weights; a scale that is trained is in `extra_params`.
-    scale_values: int = 0
-
-    @property
-    def binary(self) -> bool:
-        """Whether the layer is binarized."""
-        return self.action == "binarize"
+__all__ = ["Decision", "Plan", "Unmatched", "decision_of", "former_hints", "plan_digest"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +35,8 @@ class Plan:
     other_params: int = 0
     other_buffers: int = 0
     warnings: tuple[str, ...] = ()
+    # What one might want to try.
+    hints: tuple[Hint, ...] = ()
     # How the model was seen, and what was made of it since.
     capture: Capture = field(default_factory=Capture)
 
@@ -116,6 +73,7 @@ class Plan:
             "other_params": self.other_params,
             "other_buffers": self.other_buffers,
             "warnings": list(self.warnings),
+            "hints": [hint.to_json() for hint in self.hints],
             "capture": self.capture.to_json(),
         }
 
@@ -130,9 +88,8 @@ class Plan:
         if not isinstance(self.capture, Capture):
             edits = tuple(edit_from_json(vars(edit)) for edit in self.edits)
             decisions = tuple(_with_scales(decision, self.schemes) for decision in self.decisions)
-            self.__dict__.update(
-                edits=edits, decisions=decisions, capture=capture_of_words(dict(self.capture))
-            )
+            capture, hints = capture_of_words(dict(self.capture)), former_hints(decisions, self.schemes)
+            self.__dict__.update(edits=edits, decisions=decisions, capture=capture, hints=hints)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
@@ -144,7 +101,7 @@ class Plan:
             return cls(
                 name=data["name"],
                 source=data["source"],
-                decisions=tuple(_decision(item) for item in data["decisions"]),
+                decisions=tuple(decision_of(item) for item in data["decisions"]),
                 edits=tuple(map(edit_from_json, data["edits"])),
                 schemes={name: Scheme.from_json(name, item) for name, item in data["schemes"].items()},
                 unmatched=tuple(
@@ -153,10 +110,27 @@ class Plan:
                 other_params=data["other_params"],
                 other_buffers=data["other_buffers"],
                 warnings=tuple(data["warnings"]),
+                hints=tuple(map(Hint.from_json, data["hints"])),
                 capture=Capture.from_json(data["capture"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise SourceError(f"not a plan: {type(error).__name__}: {error}") from error
+
+
+def former_hints(decisions: Iterable[Decision], schemes: Mapping[str, Scheme]) -> tuple[Hint, ...]:
+    """The hints of a plan that has none: of thresholds it said in words that nothing tells where they start."""
+    decisions = tuple(decisions)
+    unknown = tuple(d.layer.name for d in decisions if d.binary and d.threshold.endswith(UNKNOWN_START))
+    return advise(decisions, schemes, unknown)
+
+
+def decision_of(data: Mapping[str, Any]) -> Decision:
+    """The decision that a plan holds as JSON values."""
+    layer: dict[str, Any] = {
+        key: tuple(value) if key in _TUPLES and isinstance(value, list) else value
+        for key, value in data["layer"].items()
+    }
+    return Decision(**{**data, "layer": Layer(**layer)})
 
 
 def plan_digest(data: Mapping[str, Any]) -> str:
@@ -171,11 +145,3 @@ def _with_scales(decision: Decision, schemes: Mapping[str, Scheme]) -> Decision:
     scheme = schemes.get(decision.scheme or "")
     weight = None if scheme is None or scheme.weight is None else scheme.weight.name
     return replace(decision, scale_values=former_scale_values(weight, decision.layer.out_channels))
-
-
-def _decision(data: Mapping[str, Any]) -> Decision:
-    layer: dict[str, Any] = {
-        key: tuple(value) if key in _TUPLES and isinstance(value, list) else value
-        for key, value in data["layer"].items()
-    }
-    return Decision(**{**data, "layer": Layer(**layer)})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from binarize.analysis.flow import Flow
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.activations import EXCHANGES, ActivationChange
-from binarize.planning.plan import UNKNOWN_START
+from binarize.planning.decision import UNKNOWN_START
 from binarize.planning.positions import Move
 from binarize.planning.record.origin import UNKNOWN, Join, Origin
 from binarize.schemes.part import Part

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from binarize.errors import way
-from binarize.planning.plan import UNKNOWN_START, Decision, Plan
+from binarize.planning.advice import Advice
+from binarize.planning.decision import UNKNOWN_START
+from binarize.planning.plan import Plan
 from binarize.report.data import Row
 from binarize.report.live import MeasuredOn
 from binarize.report.names import fold_names
 
-__all__ = ["DEEP", "NOISE", "dead_inputs", "hints_of", "noise_hint"]
+__all__ = ["NOISE", "dead_inputs", "hints_of", "noise_hint"]
 
 
-# Binary convolutions outside any skip from which on shortcuts pay: they brought nothing to 5, up to two points to 15
-# (benchmarks/accuracy.py depth-*).
-DEEP = 8
 # What one should know of shares of +1 that were measured on these.
 NOISE: Mapping[MeasuredOn, str] = {
     "noise": "the shares of +1 were measured on an example input that looks like noise: they say little of real images",
@@ -31,47 +30,37 @@ def noise_hint(measured_on: MeasuredOn) -> str:
 
 
 def hints_of(plan: Plan) -> tuple[str, ...]:
-    """What images, or another choice of shortcuts, would do for this model."""
-    binary = [decision for decision in plan.decisions if decision.binary]
-    return (*_unknown(binary), *_unasked(plan, binary), *_pointless(plan, binary))
+    """What images, or another choice of shortcuts, would do for this model, in sentences."""
+    return tuple(_SENTENCES[hint.advice](hint.layers) for hint in plan.hints)
 
 
-def _unknown(binary: Sequence[Decision]) -> tuple[str, ...]:
-    """Inputs that never change sign, of which nothing tells the mean before an image was seen."""
-    names = [item.layer.name for item in binary if item.threshold.endswith(UNKNOWN_START)]
-    if not names:
-        return ()
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+def _calibrate(layers: Sequence[str]) -> str:
+    more = f" and {len(layers) - 1} more" if len(layers) > 1 else ""
     return (
-        f"{names[0]}{more}: nothing tells where the values of the input lie, so the threshold is {UNKNOWN_START}: "
-        "--calibrate DATA, or finetune, which sets it from training images",
+        f"{layers[0]}{more}: nothing tells where the values of the input lie, so the threshold is {UNKNOWN_START}: "
+        "--calibrate DATA, or finetune, which sets it from training images"
     )
 
 
-def _unasked(plan: Plan, binary: Sequence[Decision]) -> tuple[str, ...]:
-    """Signs of signs lose what a float network carries from layer to layer: the more layers, the more."""
-    never = {name for name, s in plan.schemes.items() if s.shortcut == "never" and s.input is not None}
-    plain = [d for d in binary if d.scheme in never and d.layer.skip == "none" and d.layer.kind == "conv"]
-    if len(plain) < DEEP or any(item.shortcut != "none" for item in binary):
-        return ()
+def _add_shortcuts(layers: Sequence[str]) -> str:
     return (
-        f"{len(plain)} binary convolutions have no skip around them; in plain networks this deep shortcuts bring "
-        "accuracy: --add-shortcuts",
+        f"{len(layers)} binary convolutions have no skip around them; in plain networks this deep shortcuts bring "
+        "accuracy: --add-shortcuts"
     )
 
 
-def _pointless(plan: Plan, binary: Sequence[Decision]) -> tuple[str, ...]:
-    """`missing` finds nothing to do where the architecture has skips of its own: say what would."""
-    missing = {name for name, scheme in plan.schemes.items() if scheme.shortcut == "missing"}
-    asked = [item for item in binary if item.scheme in missing]
-    if not asked or any(item.shortcut != "none" for item in asked):
-        return ()
-    if not all(item.layer.skip != "none" for item in asked):
-        return ()
+def _shortcut_every(layers: Sequence[str]) -> str:
     return (
         "no shortcut was missing: every binary layer stands inside a skip already; --shortcuts every gives "
-        "each one its own, as Bi-Real Net does",
+        "each one its own, as Bi-Real Net does"
     )
+
+
+_SENTENCES: Mapping[Advice, Callable[[Sequence[str]], str]] = {
+    Advice.CALIBRATE: _calibrate,
+    Advice.ADD_SHORTCUTS: _add_shortcuts,
+    Advice.SHORTCUT_EVERY: _shortcut_every,
+}
 
 
 def dead_inputs(rows: Sequence[Row], measured_on: MeasuredOn = "nothing") -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from binarize.errors import SourceError
-from binarize.planning.plan import UNKNOWN_START, Plan
+from binarize.planning.advice import Advice, Hint
+from binarize.planning.plan import Plan
 from binarize.report.data import Agreement, Check
 from binarize.report.live import LiveShare
 from binarize.report.report import Report, make_report
@@ -72,25 +73,19 @@ def test_dead_inputs_are_one_warning_that_names_the_layers(plan: Plan) -> None:
     assert report.row("blocks.1.conv1").warnings == ("100 % of its input is +1",)
 
 
-def test_missing_shortcuts_that_nothing_lacked_hint_at_every(plan: Plan) -> None:
+def test_hints_of_the_plan_become_sentences(plan: Plan) -> None:
     assert make_report(plan).hints == ()
-    inside = tuple(
-        replace(item, layer=replace(item.layer, skip="enclosing"), shortcut="none") for item in plan.decisions
+    hints = (
+        Hint(Advice.CALIBRATE, ("blocks.0.conv1", "blocks.1.conv1")),
+        Hint(Advice.ADD_SHORTCUTS, tuple(f"conv{i}" for i in range(9))),
+        Hint(Advice.SHORTCUT_EVERY, ("mixing",)),
     )
-    assert "every" in make_report(replace(plan, decisions=inside)).hints[0]
-    outside = tuple(replace(item, shortcut="none") for item in plan.decisions)
-    assert make_report(replace(plan, decisions=outside)).hints == ()
-
-
-def test_a_threshold_of_which_nothing_is_known_is_hinted_at_by_name(plan: Plan) -> None:
-    unknown = tuple(
-        replace(item, threshold=f"per channel, {UNKNOWN_START}")
-        if item.layer.name.endswith("conv1")
-        else item
-        for item in plan.decisions
+    calibrate, add, every = make_report(replace(plan, hints=hints)).hints
+    assert (
+        calibrate.startswith("blocks.0.conv1 and 1 more: nothing tells") and "--calibrate DATA" in calibrate
     )
-    hint = make_report(replace(plan, decisions=unknown)).hints[0]
-    assert hint.startswith("blocks.0.conv1 and 1 more: nothing tells") and "--calibrate DATA" in hint
+    assert add.startswith("9 binary convolutions") and add.endswith("--add-shortcuts")
+    assert "--shortcuts every" in every
 
 
 def test_json_round_trip_is_exact(report: Report, plan: Plan) -> None:

@@ -35,7 +35,7 @@ def pytest_collection_finish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """How many examples Hypothesis draws where a test does not say so itself."""
     hypothesis.settings.register_profile("sample", max_examples=40)
-    hypothesis.settings.register_profile("all", max_examples=200)
+    hypothesis.settings.register_profile("all", max_examples=300)
     hypothesis.settings.load_profile("all" if config.getoption("--all") else "sample")
 
 

@@ -75,6 +75,7 @@ def test_finetune_then_eval(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("teachers", [(), ("none",), ("DIR", "source")], ids=["usual", "none", "two"])
+@pytest.mark.sampled(2)
 def test_an_interrupted_training_is_resumed_without_saying_it_all_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch, teachers: tuple[str, ...]
 ) -> None:

@@ -62,6 +62,7 @@ def test_packed_and_loaded_is_bit_equal(name: str, converted: Converted, tmp_pat
 
 
 @pytest.mark.parametrize("scheme", binarize.builtin_rule_sets())
+@pytest.mark.sampled(8)
 def test_every_scheme_is_packed(scheme: str, converted: Converted, tmp_path: Path) -> None:
     model = converted("BasicBlocks", scheme)
     packing = binarize.pack(saved(model, tmp_path), model=nets.BasicBlocks())

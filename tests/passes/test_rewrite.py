@@ -50,6 +50,7 @@ def test_a_plan_of_keeps_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("name", list(nets.ALL))
+@pytest.mark.sampled(20)
 def test_replaying_a_plan_gives_the_same_model(name: str) -> None:
     plan = Plan.from_json(full_plan(name).to_json())
     first, second = nets.seeded(nets.ALL[name]), nets.seeded(nets.ALL[name])

@@ -21,6 +21,7 @@ def shortcuts(model: nets.Net, mode: str, scheme: str = "adabin") -> dict[str, s
 
 
 @pytest.mark.parametrize("name", list(nets.ALL))
+@pytest.mark.sampled(12)
 def test_never_means_none(name: str) -> None:
     assert set(shortcuts(nets.ALL[name](), "never").values()) == {"(not asked for)"}
 

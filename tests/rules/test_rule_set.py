@@ -207,7 +207,7 @@ KEEPING = st.builds(Rule, match=MATCHES, use=st.just("keep"), why=WORDS)
 
 
 @given(st.lists(BINARIZING | KEEPING, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 def test_rule_set_that_was_written_is_read_back_equal(rules: list[Rule]) -> None:
     numbered = [Rule(**{**vars(rule), "id": f"r{i}"}) for i, rule in enumerate(rules)]
     written = RuleSet(

@@ -61,7 +61,7 @@ TEXTS = st.one_of(
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(deadline=None)
 def test_any_text_gives_a_rule_set_or_a_project_error(text: str) -> None:
     try:
         load_rule_set(rules=RuleText(text, "f.yaml"))
@@ -118,7 +118,7 @@ LAYER = Layer(name="a.b", type="Conv2d", kind="conv", order=0, kernel=(3, 3), pa
 
 
 @given(FILES)
-@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 def test_any_data_gives_a_rule_set_that_decides_or_a_project_error(data: dict[str, Any]) -> None:
     try:
         rules = load_rule_set(rules=data)

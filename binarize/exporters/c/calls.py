@@ -1,96 +1,19 @@
-"""Steps -> lines of C: the constants of each step, and the call with its places in memory."""
+"""Steps -> lines of C: the call of each step, with its places in memory. One function here for each C function."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from binarize.exporters.c.layers import rows_of_words
 from binarize.exporters.c.steps import Step, Value
+from binarize.exporters.c.tables import Tables, exact
 from binarize.kernels.bits import WORD
 
-__all__ = ["CALLS", "Tables", "identifier"]
-
-_WIDTH = 110
-
-
-def identifier(text: str) -> str:
-    """What is left of a name that C can use: `3-layer net` -> `net_3_layer_net`."""
-    word = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
-    return word if word[:1].isalpha() else f"net_{word}".rstrip("_")
-
-
-class Tables:
-    """The constants; those with the same numbers are written once."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.bytes = 0
-        self.known: dict[tuple[str, bytes], str] = {}
-        self.names: set[str] = set()
-
-    def numbers(self, kind: str, step: Step, table: Tensor | None) -> str:
-        """The identifier of an array of float, int32_t or uint32_t (from int32 words); 0 where there is none."""
-        if table is None:
-            return "0"
-        values = table.detach().cpu().contiguous().reshape(-1)
-        words = kind in ("weight_bits", "flip")
-        ctype = "uint32_t" if words else "float" if values.dtype == torch.float32 else "int32_t"
-        raw = values.numpy()
-        key = ctype, raw.tobytes()
-        if key not in self.known:
-            name = self.known[key] = self.new_name(f"{kind}_{identifier(step.name)}")
-            items = [f"0x{v:08x}u" for v in raw.view(np.uint32)] if words else [_number(v) for v in raw]
-            self.texts.append(f"static const {ctype} {name}[{len(items)}] = {{\n{_lines(items)}\n}};")
-            self.bytes += raw.nbytes
-        return self.known[key]
-
-    def struct(self, ctype: str, kind: str, step: Step, body: str, size: int) -> str:
-        """The address of a struct."""
-        key = ctype, body.encode()
-        if key not in self.known:
-            name = self.known[key] = self.new_name(f"{kind}_{identifier(step.name)}")
-            self.texts.append(f"static const {ctype} {name} = {body};")
-            self.bytes += size
-        return f"&{self.known[key]}"
-
-    def new_name(self, wanted: str) -> str:
-        name, n = wanted, 2
-        while name in self.names:
-            name, n = f"{wanted}_{n}", n + 1
-        self.names.add(name)
-        return name
-
-
-def _number(value: Any) -> str:
-    """A number as C writes it, exactly."""
-    if isinstance(value, np.integer):
-        return str(int(value))
-    number = float(value)
-    if number != number or number in (float("inf"), float("-inf")):
-        return {"inf": "(1.0f / 0.0f)", "-inf": "(-1.0f / 0.0f)"}.get(str(number), "(0.0f / 0.0f)")
-    if number == int(number) and abs(number) < 1 << 20:
-        return f"{number:.1f}f"
-    mantissa, _, exponent = number.hex().partition("p")
-    return f"{mantissa.rstrip('0').rstrip('.')}p{exponent}f"
-
-
-def _lines(items: Sequence[str]) -> str:
-    lines, line = [], "   "
-    for item in items:
-        if len(line) + len(item) + 2 > _WIDTH:
-            lines.append(line)
-            line = "   "
-        line += f" {item},"
-    return "\n".join([*lines, line])
-
-
-# --- one function here for each C function
+__all__ = ["CALLS"]
 
 
 def _at(value: Value) -> str:
@@ -153,7 +76,7 @@ def _binary(step: Step, tables: Tables) -> list[str]:
     planes = 1
     for key in ("scale", "shift", "window_scale"):
         names[key] = "0" if fused else tables.numbers(key, step, step.tables[key])
-    names["border"] = "0.0f" if fused else _number(np.float32(step.numbers["border"]))
+    names["border"] = "0.0f" if fused else exact(np.float32(step.numbers["border"]))
     if not fused and step.tables["scale"] is not None:
         planes = len(step.tables["scale"])
     body = (
@@ -192,7 +115,7 @@ def _conv_signs(step: Step, tables: Tables) -> list[str]:
     scale, window_scale, shift = (
         tables.numbers(key, step, step.tables[key]) for key in ("scale", "window_scale", "shift")
     )
-    pad = _number(np.float32(step.numbers["pad"]))
+    pad = exact(np.float32(step.numbers["pad"]))
     window = _window_of(step, tables)
     given = f"{window}, {pad}, {_at(x)}, {weight}, {scale}, {window_scale}, {shift}, {_at(step.writes)}"
     return [f"conv_signs({given}); /* {_said(step)} */"]
@@ -249,7 +172,7 @@ def _maxout(step: Step, tables: Tables) -> list[str]:
 
 
 def _clamp(step: Step, tables: Tables) -> list[str]:
-    limits = "".join(f"{_number(np.float32(step.numbers[key]))}, " for key in ("low", "high") if step.numbers)
+    limits = "".join(f"{exact(np.float32(step.numbers[key]))}, " for key in ("low", "high") if step.numbers)
     (x,) = step.reads
     return [f"{step.function}({_at(x)}, {x.size}, {limits}{_at(step.writes)}); /* {_said(step)} */"]
 
@@ -270,7 +193,7 @@ def _place(step: Step, tables: Tables) -> list[str]:
     start, begin = int(step.numbers["start"]), int(step.numbers["begin"])
     (x,), calls = step.reads, []
     if "fill" in step.numbers:
-        value = _number(np.float32(step.numbers["fill"]))
+        value = exact(np.float32(step.numbers["fill"]))
         calls = [f"fill({_at(step.writes)}, {step.writes.size}, {value}); /* {_said(step)} */"]
     here, there = (f"{_at(v)} + {n}" if n else _at(v) for v, n in ((x, start), (step.writes, begin)))
     return [*calls, f"place({here}, {along}, {there}); /* {_said(step)} */"]

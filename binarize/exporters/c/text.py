@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from binarize.exporters.c.calls import CALLS, Tables
+from binarize.exporters.c.calls import CALLS
 from binarize.exporters.c.steps import Program
+from binarize.exporters.c.tables import Tables
 from binarize.version import __version__
 
 __all__ = ["CSource", "make_source"]

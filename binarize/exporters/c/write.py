@@ -25,13 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from binarize.errors import CheckError
-from binarize.exporters.c.calls import identifier
 from binarize.exporters.c.check import Code, code_size, host_compiler, run_on_host
 from binarize.exporters.c.graph import check_sample, make_program
 from binarize.exporters.c.in_order import in_order
 from binarize.exporters.c.memory import plan_memory
 from binarize.exporters.c.signs import compare_integers, pack_signs
 from binarize.exporters.c.steps import refuse
+from binarize.exporters.c.tables import identifier
 from binarize.exporters.c.text import CSource, make_source
 from binarize.exporters.export import Written
 from binarize.exporters.origin import origin_of

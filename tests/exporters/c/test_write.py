@@ -22,9 +22,9 @@ from binarize.binarizers.adabin import Maxout
 from binarize.binarizers.reactnet import RPReLU
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.errors import CheckError, UsageError
-from binarize.exporters.c.calls import identifier
 from binarize.exporters.c.check import run_on_host
 from binarize.exporters.c.in_order import in_order
+from binarize.exporters.c.tables import identifier
 from binarize.exporters.c.write import translate
 from binarize.exporters.prepare import prepared
 from binarize.layers.layer import Threshold

@@ -33,7 +33,6 @@ __all__ = [
     "has_affine",
     "keeps_statistics",
     "normalized",
-    "renew_statistics",
     "set_affine",
     "take_statistics",
 ]
@@ -156,19 +155,6 @@ def has_affine(norm: nn.Module) -> bool:
 def keeps_statistics(norm: nn.Module) -> bool:
     """Whether this is a BatchNorm with running statistics."""
     return isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
-
-
-def renew_statistics(norm: nn.Module, z: Tensor) -> None:
-    """Take the statistics of what a BatchNorm reads now, changing scale and shift so that its output stays the same."""
-    bn = cast(nn.modules.batchnorm._BatchNorm, norm)
-    assert bn.running_mean is not None and bn.running_var is not None
-    mean, deviation = bn.running_mean.clone(), (bn.running_var + bn.eps).sqrt()
-    take_statistics(norm, z)
-    if not has_affine(norm):
-        return
-    scale = bn.weight.detach() * (bn.running_var + bn.eps).sqrt() / deviation
-    shift = bn.bias.detach() + bn.weight.detach() * (bn.running_mean - mean) / deviation
-    set_affine(norm, scale, shift)
 
 
 def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:

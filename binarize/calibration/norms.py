@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
+from binarize.calibration.closed_form import has_affine, set_affine, take_statistics
 from binarize.inputs.arguments import Images, call
 from binarize.layers.layer import BinaryLayer
 
-__all__ = ["BehindBinary", "batch_norms", "reestimate"]
+__all__ = ["BehindBinary", "batch_norms", "reestimate", "renew_statistics"]
 
 
 def reestimate(model: nn.Module, batches: Sequence[Images], leave: Collection[str] = ()) -> tuple[str, ...]:
@@ -41,6 +42,19 @@ def batch_norms(model: nn.Module) -> list[tuple[str, nn.modules.batchnorm._Batch
         for name, module in model.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
     ]
+
+
+def renew_statistics(norm: nn.Module, z: Tensor) -> None:
+    """Take the statistics of what a BatchNorm reads now, changing scale and shift so that its output stays the same."""
+    bn = cast(nn.modules.batchnorm._BatchNorm, norm)
+    assert bn.running_mean is not None and bn.running_var is not None
+    mean, deviation = bn.running_mean.clone(), (bn.running_var + bn.eps).sqrt()
+    take_statistics(norm, z)
+    if not has_affine(norm):
+        return
+    scale = bn.weight.detach() * (bn.running_var + bn.eps).sqrt() / deviation
+    shift = bn.bias.detach() + bn.weight.detach() * (bn.running_mean - mean) / deviation
+    set_affine(norm, scale, shift)
 
 
 class BehindBinary:

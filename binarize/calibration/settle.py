@@ -28,6 +28,7 @@ from binarize.binarizers.nonlinearity import STARTS_AS_RELU, start_as_relu
 from binarize.binarizers.xnorpp import ChannelScale
 from binarize.calibration import closed_form
 from binarize.calibration.follow import SiteFollower, call_counts
+from binarize.calibration.norms import renew_statistics
 from binarize.calibration.progress import Watch
 from binarize.calibration.result import Settled
 from binarize.calibration.signs import search_signs
@@ -199,7 +200,7 @@ class _Settling:
             site.run_layer()
         if norm is not None and steps is not None and closed_form.keeps_statistics(norm):
             assert site.z is not None
-            closed_form.renew_statistics(norm, site.z)
+            renew_statistics(norm, site.z)
 
     def search_signs(self, layer: BinaryLayer, site: Site, goal: Goal) -> None:
         """Let the filters have the signs that come nearest to the goal."""

@@ -114,20 +114,11 @@ def calibrate(
     claim = screen.hold(target, parents=out is not None)
     if claim.written:
         kept.unlink(missing_ok=True)
-        screen.note(
-            f"wrote {target}: this command was killed after it had done so, and nothing is left to do"
-        )
+        screen.note(choices.was_done(target))
         screen.document({"folder": str(target), **claim.found, "seconds": screen.seconds})
         return
-    if TrainingFolder(folder).record() and not force:
-        raise UsageError(
-            f"{folder} was trained; calibrating sets its thresholds and scales anew\n"
-            "  --force does it all the same, -o writes another folder beside it"
-            if out is None
-            else f"{folder} was trained; calibrating sets its thresholds and scales anew\n  --force does it all the same"
-        )
-    if out is not None and out.exists() and not force:
-        raise UsageError(f"{out} exists already; --force replaces it, -o names another")
+    if not force:
+        _refuse_loss(folder, out, trained=bool(TrainingFolder(folder).record()))
     with screen.stage("loading the model"):
         model = load(folder, source=source)
     shown = data_options.preprocessing(model, mean, std)
@@ -163,6 +154,18 @@ def calibrate(
         )
     screen.next(options.next_command("eval", target, model))
     screen.document({"folder": str(target), "calibration": found.to_json(), "seconds": screen.seconds})
+
+
+def _refuse_loss(folder: Path, out: Path | None, *, trained: bool) -> None:
+    """Raises: UsageError, where something would be lost that nobody said may be."""
+    if trained:
+        beside = ", -o writes another folder beside it" if out is None else ""
+        raise UsageError(
+            f"{folder} was trained; calibrating sets its thresholds and scales anew\n"
+            f"  --force does it all the same{beside}"
+        )
+    if out is not None and out.exists():
+        raise UsageError(f"{out} exists already; --force replaces it, -o names another")
 
 
 def progress_file(target: Path) -> Path:

@@ -6,9 +6,9 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ from binarize.schemes.scheme import shortcut_mode
 if TYPE_CHECKING:
     from torch import nn
 
+    from binarize.calibration.result import Calibration
     from binarize.report.report import Report
 
 __all__ = ["convert", "plan"]
@@ -121,6 +122,7 @@ def convert(
     model = choices.Model(src, arch, input_shape, weights, num_classes, trust_pickle, device, meta=dry_run)
     planned = choices.make_plan(screen, model, rule_set, seed)
     planned.command = shlex.join(["binarize", *sys.argv[1:]])
+    found = None
     if dry_run:
         refuse_warnings(strict, planned.plan.complaints)
         report = planned.report
@@ -128,35 +130,17 @@ def convert(
         with screen.stage("rewriting and checking"):
             # Only this command holds the loaded model: rewriting it in place saves a copy.
             converted = planned.apply(inplace=True, strict=strict)
-        from binarize.conversion.conversion import remember_images
-
-        found, kept = None, calibration.progress_file(folder)
-        shown = None
-        if calibrate is not None or mean is not None or std is not None:
-            shown = data_options.preprocessing(converted, mean, std)
-            data_options.show_images(screen, converted, shown)
-            remember_images(converted, shown, "convert")
-        if calibrate is not None:
-            found = calibration.run(
-                screen,
-                converted,
-                calibrate,
-                None,
-                steps=steps,
-                limit=limit,
-                preprocessing=shown,
-                root=data_root,
-                download=download,
-                seed=seed,
-                progress=kept,
-            )
+        kept = calibration.progress_file(folder)
+        images = _Images(calibrate, limit, mean, std, data_root, download)
+        found = _fit(screen, converted, images, steps=steps, seed=seed, progress=kept)
+        if found is not None:
             refuse_warnings(strict, choices.report_of(converted).warnings)
         with screen.stage("writing"):
             report = _write(converted, folder, emitted, formats, force)
         kept.unlink(missing_ok=True)
     if "term" in formats:
         _show(screen, report, all_rows)
-    if not dry_run and found is not None:
+    if found is not None:
         calibration.show(screen, found)
     if not dry_run:
         screen.note(f"wrote {', '.join(str(path) for path in _targets(folder, emitted))}")
@@ -164,10 +148,37 @@ def convert(
         {
             "folder": None if dry_run or "folder" not in emitted else str(folder),
             "report": report.to_json(),
-            **({"calibration": found.to_json()} if not dry_run and found is not None else {}),
+            **({"calibration": found.to_json()} if found is not None else {}),
             "seconds": screen.seconds,
         }
     )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What the options say about the images that a model is fitted on, and how they are shown."""
+
+    data: str | None
+    limit: int | None
+    mean: str | None
+    std: str | None
+    root: Path
+    download: bool
+
+
+def _fit(screen: Screen, converted: nn.Module, images: _Images, **how: Any) -> Calibration | None:
+    """Fits it to the float model as `binarize calibrate` does, where images are named; `how` is that of its `run`."""
+    from binarize.conversion.conversion import remember_images
+
+    if images.data is None and images.mean is None and images.std is None:
+        return None
+    shown = data_options.preprocessing(converted, images.mean, images.std)
+    data_options.show_images(screen, converted, shown)
+    remember_images(converted, shown, "convert")
+    if images.data is None:
+        return None
+    opened = {"limit": images.limit, "preprocessing": shown, "root": images.root, "download": images.download}
+    return calibration.run(screen, converted, images.data, None, **opened, **how)
 
 
 def model_name(src: str) -> str:

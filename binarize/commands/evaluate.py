@@ -124,11 +124,15 @@ def evaluate(
     if result.unreadable:
         screen.warn(f"{len(result.unreadable)} images could not be read, the first: {result.unreadable[0]}")
     if out is not None:
-        text = json.dumps(result.to_json(), indent=1) if out.suffix == ".json" else result.to_markdown()
-        with whole_file(out, follow=True) as draft:
-            draft.write_text(text, encoding="utf-8")
-        screen.note(f"wrote {out}")
+        _write(screen, result, out)
     screen.document(result.to_json())
+
+
+def _write(screen: Screen, result: Evaluation, out: Path) -> None:
+    text = json.dumps(result.to_json(), indent=1) if out.suffix == ".json" else result.to_markdown()
+    with whole_file(out, follow=True) as draft:
+        draft.write_text(text, encoding="utf-8")
+    screen.note(f"wrote {out}")
 
 
 def _image_size(texts: list[str] | None) -> tuple[int, ...] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,9 @@ from binarize.trust import check_data, is_teacher
 
 if TYPE_CHECKING:
     from binarize.schemes.recipe import Recipe
-    from binarize.training.prepare import Run
+    from binarize.training.data import Preprocessing
+    from binarize.training.fit import Settings
+    from binarize.training.prepare import DataOptions, Run
     from binarize.training.records.folder import TrainingFolder
     from binarize.training.records.metrics import Row
 
@@ -121,7 +124,6 @@ def finetune(
     """Train a converted model by its scheme's recipe, with the float model as its teacher."""
     with screen.stage("importing"):
         from binarize.checkpoint.load import load
-        from binarize.conversion.conversion import conversion_of
         from binarize.training.finetune import fit_module
         from binarize.training.prepare import chosen_recipe, prepare
         from binarize.training.records.folder import TrainingFolder, is_main
@@ -129,11 +131,8 @@ def finetune(
 
         fit = fit_module()
     target = TrainingFolder(out or folder)
-    if (
-        is_main()
-        and screen.hold(target.path, parents=out is not None).written
-        and target.record().get("finished")
-    ):
+    held = screen.hold(target.path, parents=out is not None) if is_main() else None
+    if held is not None and held.written and target.record().get("finished"):
         _done(screen, target)
         return
     stored = target.open(resume, force, repeat=True)
@@ -145,18 +144,12 @@ def finetune(
         )
     with screen.stage("loading the model"):
         model = load(folder, source=source)
-    changes = {
-        "epochs": epochs,
-        "lr": lr,
-        "batch_size": batch_size,
-        "augment": augment,
-        **_settings(overrides),
-    }
+    changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "augment": augment}
+    changes |= _settings(overrides)
     chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, teacher=teacher, stored=known)
     shown = data_options.preprocessing(model, mean, std) if mean or std else None
-    name, choice = _data(
-        data, _validation(val), limit, data_root, download, shown, target.record() if resume else {}
-    )
+    asked = _Asked(data, _validation(val), limit, data_root, download, shown)
+    name, choice = _data(asked, target.record() if resume else {})
     with screen.stage("opening the data"):
         run = prepare(model, name, chosen, teacher=teacher, options=choice, seed=seed, stored=known)
     if stored is not None and not resume:
@@ -164,15 +157,7 @@ def finetune(
         screen.note(f"goes on with the unfinished training in {target.path}, from step {stored['step']}")
     with screen.stage("looking at the thresholds"):
         started = start_thresholds(run)
-    _announce(screen, run)
-    if started is not None:
-        screen.note(started)
-    bar = screen.bar()
-
-    def listen(row: Row) -> None:
-        bar.clear()
-        _line(screen, run.recipe, row)
-
+    _announce(screen, run, started)
     settings = fit.Settings(
         machine=fit.Machine.here(device, devices, nodes, precision),
         workers=workers,
@@ -180,20 +165,43 @@ def finetune(
         loggers=tuple(log.split(",")),
         checkpoint_minutes=checkpoint_minutes,
         how_to_resume=_resume(folder, out, source, teacher, trust_pickle),
-        listen=listen,
-        tick=lambda epoch, done, batches: bar.at(done, batches, f"  epoch {epoch:3}"),
     )
-    try:
-        rows = fit.fit(run, settings, target, stored)
-    finally:
-        bar.clear()
+    rows = _fit(screen, run, settings, target, stored)
     with screen.stage("writing"):
         target.finish(model, run.record())
-    conversion = conversion_of(model)
+    _tell(screen, run, target, rows)
+
+
+def _fit(
+    screen: Screen, run: Run, settings: Settings, target: TrainingFolder, stored: dict[str, Any] | None
+) -> list[Row]:
+    """Trains with a bar, and a line for each epoch."""
+    from binarize.training import fit
+
+    bar = screen.bar()
+
+    def listen(row: Row) -> None:
+        bar.clear()
+        _line(screen, run.recipe, row)
+
+    def tick(epoch: int, done: int, batches: int) -> None:
+        bar.at(done, batches, f"  epoch {epoch:3}")
+
+    try:
+        return fit.fit(run, replace(settings, listen=listen, tick=tick), target, stored)
+    finally:
+        bar.clear()
+
+
+def _tell(screen: Screen, run: Run, target: TrainingFolder, rows: list[Row]) -> None:
+    """How it ended, where it lies, and what to do with it."""
+    from binarize.conversion.conversion import conversion_of
+
+    conversion = conversion_of(run.model)
     if conversion is not None and conversion.report.training is not None:
         screen.show(conversion.report.training.ending)
     screen.note(f"wrote {target.path}; curves are in {target.metrics}")
-    screen.next(options.next_command("eval", target.path, model))
+    screen.next(options.next_command("eval", target.path, run.model))
     screen.document(
         {
             "folder": str(target.path),
@@ -220,9 +228,7 @@ def _resume(
 def _done(screen: Screen, target: TrainingFolder) -> None:
     """For a command that was killed when all was written."""
     record = target.record()
-    screen.note(
-        f"wrote {target.path}: this command was killed after it had done so, and nothing is left to do"
-    )
+    screen.note(choices.was_done(target.path))
     screen.document(
         {
             "folder": str(target.path),
@@ -234,28 +240,33 @@ def _done(screen: Screen, target: TrainingFolder) -> None:
     )
 
 
-def _data(
-    data: str | None,
-    validation: str | float | bool | None,
-    limit: int | None,
-    root: Path,
-    download: bool,
-    preprocessing: Any,
-    record: dict[str, Any],
-) -> tuple[str, Any]:
+@dataclass(frozen=True)
+class _Asked:
+    """What the options say about the data."""
+
+    data: str | None
+    validation: str | float | bool | None
+    limit: int | None
+    root: Path
+    download: bool
+    preprocessing: Preprocessing | None
+
+
+def _data(asked: _Asked, record: dict[str, Any]) -> tuple[str, DataOptions]:
     """(what names the data, how it is opened); for a resumed training what it was, unless it is given again."""
     from binarize.training.data import Preprocessing
     from binarize.training.prepare import DataOptions
 
-    if data is None and not record:
+    if asked.data is None and not record:
         raise UsageError(
             "say what to train on: --data DATA (a folder of class folders, idx:PATH, torch/cifar10, digits)"
         )
-    before = record.get("options", {})
+    before, preprocessing = record.get("options", {}), asked.preprocessing
     if preprocessing is None and record.get("preprocessing"):
         preprocessing = Preprocessing.from_json(record["preprocessing"])
-    if data is not None:
-        return data, DataOptions(validation, limit, root, download, preprocessing)
+    validation, limit, root = asked.validation, asked.limit, asked.root
+    if asked.data is not None:
+        return asked.data, DataOptions(validation, limit, root, asked.download, preprocessing)
     where = "the training to resume"
     if validation is None:
         validation = before["validation"]
@@ -263,8 +274,10 @@ def _data(
             check_data(validation, where)
     limit = before["limit"] if limit is None else limit
     # What is fetched goes to where the user says.
-    root = root if download else Path(before["root"])
-    return check_data(record["data"], where), DataOptions(validation, limit, root, download, preprocessing)
+    root = root if asked.download else Path(before["root"])
+    return check_data(record["data"], where), DataOptions(
+        validation, limit, root, asked.download, preprocessing
+    )
 
 
 def _validation(text: str | None) -> str | float | bool | None:
@@ -290,7 +303,8 @@ def _settings(overrides: list[str] | None) -> dict[str, Any]:
     return found
 
 
-def _announce(screen: Screen, run: Run) -> None:
+def _announce(screen: Screen, run: Run, started: str | None) -> None:
+    """What is about to be trained on what; `started` says where its thresholds come from."""
     from binarize.training.loop.stages import stages_of
 
     for note in (*run.data.notes, *(run.validation.notes if run.validation is not None else ())):
@@ -309,6 +323,8 @@ def _announce(screen: Screen, run: Run) -> None:
     for stage in stages_of(recipe):
         number = f"stage {stage.number}" if stage.of > 1 else "stage"
         screen.show(f"{number:8} {stage.recipe.epochs} epochs, {stage.title}")
+    if started is not None:
+        screen.note(started)
 
 
 def _few_steps(images: int, batch: int) -> str | None:

@@ -72,6 +72,12 @@ def is_permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
     return is_dense(shape, strides) and tuple(strides) != torch.empty(tuple(shape), device="meta").stride()
 
 
+def is_reordered(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """The same, whatever the strides of axes of length 1 are."""
+    longer = [stride for stride, size in zip(strides, shape) if size > 1]
+    return 0 not in shape and is_dense(shape, strides) and longer != sorted(longer, reverse=True)
+
+
 def set_as_saved(value: Tensor, saved: Tensor, strides: Sequence[int]) -> None:
     """Give a tensor the numbers of a saved one, its type, and its order in memory: last digits depend on it."""
     if value.dtype != saved.dtype or value.stride() != tuple(strides):

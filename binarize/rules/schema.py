@@ -40,6 +40,7 @@ from binarize.rules.values import (
     unknown_key,
     words,
 )
+from binarize.schemes.recipe import CHOICES
 from binarize.schemes.scheme import Norm, Shortcut
 
 __all__ = [
@@ -164,21 +165,21 @@ RECIPE: Table = {
     "momentum": (NUMBER, "of sgd"),
     "betas": (several(NUMBER), "of adam"),
     "weight_decay": (NUMBER, "decay of the parameters"),
-    "weight_decay_on": (words("all", "weights"), "all parameters, or the weights of layers alone"),
-    "schedule": (words("cosine", "linear", "step", "exponential", "constant"), "how the rate falls"),
+    "weight_decay_on": (words(*CHOICES["weight_decay_on"]), "all parameters, or the weights of layers alone"),
+    "schedule": (words(*CHOICES["schedule"]), "how the rate falls"),
     "milestones": (several(INTEGER), "epochs at which a step schedule falls"),
     "gamma": (NUMBER, "factor of a step or of an epoch"),
     "warmup": (NUMBER, "share of the training in which the rate rises"),
     "epochs": (COUNT, "passes over the data"),
     "batch_size": (COUNT, "images a step"),
-    "loss": (words("cross_entropy", "square_hinge"), "loss on the labels"),
+    "loss": (words(*CHOICES["loss"]), "loss on the labels"),
     "label_smoothing": (NUMBER, "share of the label given to all classes"),
     "teacher": (TEACHER, "source (the float model), none, or a model's name"),
     "teacher_weight": (NUMBER, "share of the loss that the teacher has"),
     "temperature": (NUMBER, "of the teacher's softmax"),
-    "match": (words("none", "attention", "features"), "what is compared with the teacher at block ends"),
+    "match": (words(*CHOICES["match"]), "what is compared with the teacher at block ends"),
     "match_weight": (NUMBER, "factor of that in the loss"),
-    "regularizer": (words("none", "manhattan", "euclidean", "bipolar"), "term on latent weights"),
+    "regularizer": (words(*CHOICES["regularizer"]), "term on latent weights"),
     "regularizer_weight": (NUMBER, "factor of that in the loss"),
     "augment": (TEXT, "what is done to images: usual, none, shift+flip, crop+flip+rand-m9"),
     "mixup": (NUMBER, "strength of mixup"),
@@ -186,7 +187,7 @@ RECIPE: Table = {
     "clip_gradients": (NUMBER, "largest norm of the gradients"),
     "accumulate": (COUNT, "batches a step"),
     "ema": (NUMBER, "decay of the moving average of weights that the model ends with"),
-    "keep_epoch": (words("best", "last"), "the epoch whose weights the model ends with"),
+    "keep_epoch": (words(*CHOICES["keep_epoch"]), "the epoch whose weights the model ends with"),
     "norm_images": (INTEGER, "training images from which BatchNorm's statistics are taken anew at the end"),
 }
 _Stage: Any = mapping(

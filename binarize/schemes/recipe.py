@@ -5,24 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from binarize.errors import RuleError, did_you_mean
 
-__all__ = ["Recipe"]
+__all__ = ["CHOICES", "Recipe"]
 
 
 LrSchedule = Literal["cosine", "linear", "step", "exponential", "constant"]
 LabelLoss = Literal["cross_entropy", "square_hinge"]
-
-_CHOICES = {
-    "schedule": ("cosine", "linear", "step", "exponential", "constant"),
-    "loss": ("cross_entropy", "square_hinge"),
-    "weight_decay_on": ("all", "weights"),
-    "match": ("none", "attention", "features"),
-    "regularizer": ("none", "manhattan", "euclidean", "bipolar"),
-    "keep_epoch": ("best", "last"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,7 +73,7 @@ class Recipe:
     stages: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        for key, known in _CHOICES.items():
+        for key, known in CHOICES.items():
             value = getattr(self, key)
             if value not in known:
                 raise RuleError(
@@ -108,6 +99,10 @@ class Recipe:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in data.items()}
 
 
+# The words that some keys have to choose from.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    key: get_args(hint) for key, hint in get_type_hints(Recipe).items() if get_origin(hint) is Literal
+}
 # (key, least, most): beyond these nothing sensible can be meant.
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("lr", 0, 1e4),

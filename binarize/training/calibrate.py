@@ -132,27 +132,24 @@ def calibrate(
             joint = joint_steps
             if joint is None:
                 joint = 2 * steps if _is_comparable(reference, batches[0]) else 0
+            how = Fitting(fit, signs, Steps(steps) if steps else None, seed)
             kept = Progress()
             if progress is not None and (steps or joint):
-                options = (fit, signs, steps, joint, seed, torch.get_num_threads())
-                kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {options}")
-            how = Fitting(fit, signs, Steps(steps) if steps else None, seed)
+                kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {_key(how, joint)}")
             found = _fit(model, reference, batches, how, joint, Watch(tick, kept))
             found = replace(found, reference=words)
         name = None if opened is None else opened.name
         found = replace(found, data=name, unreadable=unreadable)
         record_calibration(model, found, batches, noise=noise)
-        by_name = isinstance(data, (str, os.PathLike))
-        shown = preprocessing if name is not None else None
         use = DataUse(
             "calibrate",
             name or "images in memory",
             found.images,
             labelled=opened is None or opened.labelled,
-            by_name=by_name,
+            by_name=isinstance(data, (str, os.PathLike)),
             root=str(root),
         )
-        _remember_use(model, use, shown)
+        _remember_use(model, use, preprocessing if name is not None else None)
     return found
 
 
@@ -196,6 +193,12 @@ def _check_reference(model: nn.Module, reference: nn.Module, words: str) -> None
             f"{name} has a weight {tuple(weight.shape)}, and there "
             f"{'is none of that name' if there is None else f'it is {tuple(there)}'}"
         )
+
+
+def _key(how: Fitting, joint: int) -> tuple[object, ...]:
+    """The options that the result depends on."""
+    steps = 0 if how.steps is None else how.steps.count
+    return how.fit, how.signs, steps, joint, how.seed, torch.get_num_threads()
 
 
 def _digests(model: nn.Module, reference: nn.Module, batches: list[Images]) -> str:

@@ -16,6 +16,8 @@ from binarize.commands.console.screen import Screen
 from binarize.errors import CaptureError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import nn
 
     from binarize.conversion.planned import PlannedConversion
@@ -33,6 +35,7 @@ __all__ = [
     "report_of",
     "rule_set",
     "rule_source",
+    "was_done",
 ]
 
 
@@ -139,6 +142,11 @@ def _without_collector() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def was_done(target: Path) -> str:
+    """What a command says that is typed again after it was killed with all written."""
+    return f"wrote {target}: this command was killed after it had done so, and nothing is left to do"
 
 
 def program() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.places import set_everywhere
-from binarize.modules.tensors import is_dense, set_as_saved, tied_tensors
+from binarize.modules.tensors import is_reordered, set_as_saved, tied_tensors
 from binarize.packed.file.format import PackedModel
 from binarize.packed.file.tables import Rest, narrowed, rest_bytes
 from binarize.packed.fold import folds, without_norm
@@ -58,7 +58,7 @@ def contents_of(
     more = {name: value for name, value in (loose or {}).items() if name not in state}
     # Last digits of a convolution depend on how its weight lies in memory (channels_last).
     strides = {
-        name: list(v.stride()) for name, v in (floats | more).items() if _permuted(v.shape, v.stride())
+        name: list(v.stride()) for name, v in (floats | more).items() if is_reordered(v.shape, v.stride())
     }
     about = {
         "folded": dict(record.folded),
@@ -242,14 +242,6 @@ def _in_memory(saved: Tensor, strides: list[int] | None, name: str) -> Tensor:
     """A tensor of the file in the order in memory that it had."""
     if strides is None or tuple(strides) == saved.stride():
         return saved
-    if not _permuted(saved.shape, strides):
+    if not is_reordered(saved.shape, strides):
         raise UsageError(f"{name}: {strides} are no strides of {tuple(saved.shape)}")
     return torch.empty_strided(saved.shape, strides, dtype=saved.dtype).copy_(saved)
-
-
-def _permuted(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Whether these strides fill the memory without gaps, in another order than that of the axes."""
-    if 0 in shape or not is_dense(shape, strides):
-        return False
-    longer = [stride for stride, size in zip(strides, shape) if size > 1]
-    return longer != sorted(longer, reverse=True)

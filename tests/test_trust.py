@@ -29,8 +29,8 @@ from binarize.schemes.part import Part, shipped_parts
 from binarize.sources import build, load, load_file
 from binarize.sources.state_dicts import find_weights
 from binarize.studies.grid.read import read_grid
-from binarize.training.prepare import chosen_recipe, prepare
-from binarize.training.recipe import read_recipe
+from binarize.training.prepare import prepare
+from binarize.training.recipe import chosen_recipe, read_recipe
 from binarize.training.teachers.find import find_teachers
 from binarize.trust import check_data, is_builder, is_teacher, is_trusted, trusting
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from binarize.schemes.recipe import Recipe
     from binarize.training.data import Preprocessing
     from binarize.training.fit import Settings
-    from binarize.training.prepare import DataOptions, Run
     from binarize.training.records.folder import TrainingFolder
     from binarize.training.records.metrics import Row
+    from binarize.training.records.run import DataOptions, Run
 
 __all__ = ["finetune"]
 
@@ -125,7 +125,8 @@ def finetune(
     with screen.stage("importing"):
         from binarize.checkpoint.load import load
         from binarize.training.finetune import fit_module
-        from binarize.training.prepare import chosen_recipe, prepare
+        from binarize.training.prepare import prepare
+        from binarize.training.recipe import chosen_recipe
         from binarize.training.records.folder import TrainingFolder, is_main
         from binarize.training.starts import start_thresholds
 
@@ -255,7 +256,7 @@ class _Asked:
 def _data(asked: _Asked, record: dict[str, Any]) -> tuple[str, DataOptions]:
     """(what names the data, how it is opened); for a resumed training what it was, unless it is given again."""
     from binarize.training.data import Preprocessing
-    from binarize.training.prepare import DataOptions
+    from binarize.training.records.run import DataOptions
 
     if asked.data is None and not record:
         raise UsageError(

@@ -37,9 +37,11 @@ from binarize.training.data import ImageData
 from binarize.training.evaluate import evaluate
 from binarize.training.evaluation.scores import Scores
 from binarize.training.finetune import fit_module
-from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.prepare import prepare
+from binarize.training.recipe import chosen_recipe
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.records.metrics import read_metrics
+from binarize.training.records.run import DataOptions
 from binarize.training.teachers.find import TeacherName
 
 __all__ = ["run_trial"]

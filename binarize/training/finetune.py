@@ -20,8 +20,10 @@ from binarize.errors import UsageError
 from binarize.modules.float_check import bare
 from binarize.training.data import Preprocessing
 from binarize.training.loop.objective import LabelLoss
-from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.prepare import prepare
+from binarize.training.recipe import chosen_recipe
 from binarize.training.records.folder import TrainingFolder
+from binarize.training.records.run import DataOptions
 from binarize.training.starts import start_thresholds
 from binarize.training.teachers.find import TeacherName
 

@@ -26,9 +26,9 @@ from binarize.training.loop.objective import Objective
 from binarize.training.loop.schedules import Schedules
 from binarize.training.loop.stages import Stage, partly_binary, stages_of
 from binarize.training.loop.task import COLUMNS, FineTuning
-from binarize.training.prepare import Run
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.records.metrics import MetricsFile, Row, read_metrics
+from binarize.training.records.run import Run
 from binarize.training.records.stored_schema import way_out
 from binarize.training.result import Ending, remember_training
 from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet

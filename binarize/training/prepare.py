@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from torch.utils.data import DataLoader
 
 from binarize.checkpoint.record import has_record
 from binarize.conversion.conversion import conversion_of
-from binarize.disk.file_name import as_text
-from binarize.errors import UsageError, way
+from binarize.errors import UsageError
 from binarize.modules.modes import evaluating
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.modules.tensors import tensor_digest, unique_tensors
@@ -35,128 +33,16 @@ from binarize.training.data.opened import needs_preprocessing, opening, output_c
 from binarize.training.data.seeds import seeded
 from binarize.training.evaluation.classes import to_outputs
 from binarize.training.loop.objective import LabelLoss, check_labels
-from binarize.training.loop.stages import stages_of, two_stages
-from binarize.training.recipe import read_recipe, recipe_of
-from binarize.training.teachers.find import TeacherName, Teachers, find_teachers
+from binarize.training.recipe import RESUMED, differs
+from binarize.training.records.run import DataOptions, Run
+from binarize.training.teachers.find import TeacherName, find_teachers
 from binarize.trust import check_teacher
 
-__all__ = ["DataOptions", "Run", "chosen_recipe", "known_classes", "outputs_or_none", "prepare"]
+__all__ = ["known_classes", "outputs_or_none", "prepare"]
 
 
-# What messages call the record of a training to resume.
-_RESUMED = "the training to resume"
 # Share of the training images to choose by, where only a test set stands beside them.
 _HELD_OUT = 0.1
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """How named data is opened."""
-
-    # None: what belongs to the data; a share of it; False: none; or what names data.
-    validation: Any = None
-    # So many training images alone.
-    limit: int | None = None
-    # Where torchvision's data sets lie, and whether they may be downloaded to there.
-    root: str | Path = "data"
-    download: bool = False
-    # In place of what the model's configuration says.
-    preprocessing: Preprocessing | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """What can be given again in a file; data that is no name is left out."""
-        named = isinstance(self.validation, (str, float, bool, type(None)))
-        validation = self.validation if named else None
-        return {
-            "validation": validation,
-            "limit": self.limit,
-            "root": str(self.root),
-            "download": self.download,
-        }
-
-
-@dataclass(frozen=True)
-class Run:
-    """All that a training needs, but for the machine it runs on."""
-
-    model: nn.Module
-    recipe: Recipe
-    teachers: Teachers
-    data: ImageData
-    validation: ImageData | None
-    preprocessing: Preprocessing | None
-    seed: int
-    # What the model tells apart, where its output are class scores.
-    classes: int | None
-    loss: LabelLoss | None = None
-    points: tuple[str, ...] | None = None
-    options: DataOptions = field(default_factory=DataOptions)
-    # What was asked for as teachers, where all of them have names.
-    teacher_names: tuple[str, ...] | None = None
-    # The digest of the tensors that the training starts from.
-    start: str = ""
-
-    def record(self) -> dict[str, Any]:
-        """What is trained with what, as JSON values."""
-        record: dict[str, Any] = {
-            "data": self.data.name,
-            "images": len(self.data),
-            "classes": list(self.data.classes),
-            "validation": None if self.validation is None else self.validation.name,
-            "preprocessing": None if self.preprocessing is None else self.preprocessing.to_json(),
-            "teacher": str(self.teachers),
-            # So that a training that is resumed need not name them again.
-            "teachers": self.teacher_names,
-            "seed": self.seed,
-            "start": self.start,
-            "recipe": self.recipe.to_json(),
-            "options": self.options.to_json(),
-        }
-        # As it will be read again: tuples are lists, and names are text.
-        found: dict[str, Any] = json.loads(json.dumps(as_text(record)))
-        return found
-
-
-def chosen_recipe(
-    model: nn.Module,
-    given: Mapping[str, Any] | str | Path | None = None,
-    changes: Mapping[str, Any] | None = None,
-    *,
-    two_stage: bool = False,
-    teacher: object = None,
-    stored: Mapping[str, Any] | None = None,
-) -> Recipe:
-    """The scheme's recipe (with "paper" the authors'), changed by a file or mapping and then by `changes`.
-
-    A training that is resumed keeps its own recipe; what is asked for must not differ from it. Unless the user names a
-    teacher, here or as `teacher`, it is one that a file may name.
-
-    Raises: RuleError, UsageError, UntrustedSourceError.
-    """
-    recipe = recipe_of(model, published=given == "paper")
-    changes = changes or {}
-    asked = {key for key, value in changes.items() if value is not None}
-    if given is not None and given != "paper":
-        keys = given if isinstance(given, Mapping) else read_recipe(given)
-        recipe = recipe.changed(keys)
-        asked |= set(keys)
-    recipe = recipe.changed(changes)
-    recipe = two_stages(recipe) if two_stage else recipe
-    stages_of(recipe)
-    said = teacher is not None or "teacher" in asked
-    if stored is None:
-        return recipe if said else _with_known_teacher(recipe, "the recipe of the model's scheme")
-    before = Recipe().changed(stored["record"]["recipe"])
-    asked |= {"stages"} if two_stage else set()
-    for key in sorted(asked):
-        if getattr(recipe, key) != getattr(before, key):
-            raise UsageError(_differs(key, getattr(before, key), getattr(recipe, key)))
-    return before if said else _with_known_teacher(before, _RESUMED)
-
-
-def _with_known_teacher(recipe: Recipe, where: str) -> Recipe:
-    check_teacher(recipe.teacher, where)
-    return recipe
 
 
 def prepare(
@@ -212,7 +98,7 @@ def prepare(
         before, now = stored["record"], run.record()
         for key in ("data", "images", "seed", "teacher", "preprocessing"):
             if _told(before[key]) != _told(now[key]):
-                raise UsageError(_differs(key, before[key], now[key]))
+                raise UsageError(differs(key, before[key], now[key]))
     return run
 
 
@@ -230,7 +116,7 @@ def _stored_teachers(record: Mapping[str, Any], usual: str) -> TeacherName | Seq
     if not isinstance(found, (list, tuple)):
         found = [found]
     # A saved folder on this disk is read by the same boundary.
-    return [one if _is_folder(one) else check_teacher(one, _RESUMED) for one in found]
+    return [one if _is_folder(one) else check_teacher(one, RESUMED) for one in found]
 
 
 def _is_folder(name: object) -> bool:
@@ -243,13 +129,6 @@ def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | No
     if any(isinstance(one, nn.Module) for one in asked):
         return None
     return tuple(str(one) for one in asked)
-
-
-def _differs(key: str, before: object, now: object) -> str:
-    return (
-        f"the training to resume has {key} {before}, not {now}\n"
-        f"  leave it as it was, or begin anew ({way('--force', 'force=True')} without {way('--resume', 'resume')})"
-    )
 
 
 def _open(

@@ -7,19 +7,25 @@ binary meanwhile.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from binarize.conversion.conversion import conversion_of
-from binarize.errors import RuleError
+from binarize.errors import RuleError, UsageError, way
 from binarize.rules.schema import check_recipe
 from binarize.rules.text import parse, read_text
 from binarize.schemes.recipe import Recipe
 from binarize.schemes.scheme import Scheme
+from binarize.training.loop.stages import stages_of, two_stages
+from binarize.trust import check_teacher
 
-__all__ = ["read_recipe", "recipe_of"]
+__all__ = ["RESUMED", "chosen_recipe", "differs", "read_recipe", "recipe_of"]
+
+# What messages call the record of a training to resume.
+RESUMED = "the training to resume"
 
 
 def recipe_of(model: nn.Module, published: bool = False) -> Recipe:
@@ -31,6 +37,56 @@ def recipe_of(model: nn.Module, published: bool = False) -> Recipe:
     if scheme is None:
         return Recipe()
     return Recipe().changed(scheme.training_paper if published else scheme.training)
+
+
+def chosen_recipe(
+    model: nn.Module,
+    given: Mapping[str, Any] | str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    two_stage: bool = False,
+    teacher: object = None,
+    stored: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """The scheme's recipe (with "paper" the authors'), changed by a file or mapping and then by `changes`.
+
+    A training that is resumed keeps its own recipe; what is asked for must not differ from it. Unless the user names a
+    teacher, here or as `teacher`, it is one that a file may name.
+
+    Raises: RuleError, UsageError, UntrustedSourceError.
+    """
+    recipe = recipe_of(model, published=given == "paper")
+    changes = changes or {}
+    asked = {key for key, value in changes.items() if value is not None}
+    if given is not None and given != "paper":
+        keys = given if isinstance(given, Mapping) else read_recipe(given)
+        recipe = recipe.changed(keys)
+        asked |= set(keys)
+    recipe = recipe.changed(changes)
+    recipe = two_stages(recipe) if two_stage else recipe
+    stages_of(recipe)
+    said = teacher is not None or "teacher" in asked
+    if stored is None:
+        return recipe if said else _with_known_teacher(recipe, "the recipe of the model's scheme")
+    before = Recipe().changed(stored["record"]["recipe"])
+    asked |= {"stages"} if two_stage else set()
+    for key in sorted(asked):
+        if getattr(recipe, key) != getattr(before, key):
+            raise UsageError(differs(key, getattr(before, key), getattr(recipe, key)))
+    return before if said else _with_known_teacher(before, RESUMED)
+
+
+def _with_known_teacher(recipe: Recipe, where: str) -> Recipe:
+    check_teacher(recipe.teacher, where)
+    return recipe
+
+
+def differs(key: str, before: object, now: object) -> str:
+    """What is said where a training to resume was another one."""
+    return (
+        f"the training to resume has {key} {before}, not {now}\n"
+        f"  leave it as it was, or begin anew ({way('--force', 'force=True')} without {way('--resume', 'resume')})"
+    )
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from binarize.conversion.conversion import conversion_of, remember
 from binarize.inputs.seen import DataUse, Seen
 from binarize.report.training import Training
 from binarize.training.loop.stages import stages_of
-from binarize.training.prepare import Run
 from binarize.training.records.metrics import Row
+from binarize.training.records.run import Run
 
 __all__ = ["Ending", "remember_training"]
 

@@ -15,7 +15,7 @@ from binarize.training.calibrate import record_calibration
 from binarize.training.data.named import limited
 from binarize.training.data.opened import image_batches, on_device
 from binarize.training.data.seeds import seeded
-from binarize.training.prepare import Run
+from binarize.training.records.run import Run
 
 __all__ = ["start_thresholds"]
 

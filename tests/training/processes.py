@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from binarize.training.fit import Settings, fit
-from binarize.training.prepare import chosen_recipe, prepare
+from binarize.training.prepare import prepare
+from binarize.training.recipe import chosen_recipe
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.trainer import Machine
 

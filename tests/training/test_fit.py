@@ -23,9 +23,11 @@ from binarize.errors import CheckError, StoppedError, UsageError
 from binarize.schemes.recipe import Recipe
 from binarize.training.data import Augment, ImageData, open_data
 from binarize.training.fit import Settings, fit
-from binarize.training.prepare import DataOptions, chosen_recipe, prepare
+from binarize.training.prepare import prepare
+from binarize.training.recipe import chosen_recipe
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.records.metrics import Row, read_metrics
+from binarize.training.records.run import DataOptions
 
 Converted = Callable[..., nn.Module]
 # 24 images in batches of 8: three steps an epoch.

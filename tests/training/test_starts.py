@@ -17,7 +17,9 @@ from binarize.demo.digits import load_digits, trained_vgg
 from binarize.planning.record.capture import Calibrated, CalibrationState
 from binarize.report.live import complaints
 from binarize.training.data import Preprocessing
-from binarize.training.prepare import DataOptions, Run, chosen_recipe, prepare
+from binarize.training.prepare import prepare
+from binarize.training.recipe import chosen_recipe
+from binarize.training.records.run import DataOptions, Run
 from binarize.training.starts import IMAGES, start_thresholds
 
 DIGITS = Preprocessing((1, 8, 8), (0.3,), (0.38,))

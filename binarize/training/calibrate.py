@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -26,25 +25,18 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Dataset
 
 from binarize.calibration.closed_form import Fit
-from binarize.calibration.follow import record_targets
-from binarize.calibration.norms import reestimate
 from binarize.calibration.progress import Progress, Tick, Watch
 from binarize.calibration.result import Calibration, is_fitted, with_thresholds
-from binarize.calibration.settle import settle
-from binarize.calibration.sites import Targets
-from binarize.calibration.steps import Fitting, Steps, reconstruct_jointly
+from binarize.calibration.steps import Fitting, Steps
 from binarize.calibration.thresholds import check_calibration, set_starts
 from binarize.checkpoint.fingerprint import machine
-from binarize.conversion.checks import same_top1
 from binarize.conversion.conversion import arguments_taken, conversion_of, remember
-from binarize.conversion.float_names import float_names
 from binarize.conversion.float_twin import float_twin
 from binarize.conversion.liveness import measure_liveness
 from binarize.errors import BinarizeError, UsageError, did_you_mean, way
-from binarize.inputs.arguments import Images, call
-from binarize.inputs.batches import as_batches, count, spread_images
+from binarize.inputs.arguments import Images
+from binarize.inputs.batches import as_batches
 from binarize.inputs.seen import DataUse
-from binarize.layers.layer import BinaryLayer
 from binarize.modules.float_check import bare
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
@@ -53,15 +45,13 @@ from binarize.report.data import Agreement
 from binarize.report.report import make_report
 from binarize.training.data import Preprocessing, preprocessing_of
 from binarize.training.data.opened import needs_preprocessing, on_device, open_images
-from binarize.training.teachers.distances import tree_distance
 from binarize.training.teachers.find import find_teachers
+from binarize.training.teachers.fitted import check_fits, fit_to, is_comparable
 from binarize.version import versions
 
 __all__ = ["Calibration", "calibrate", "record_calibration"]
 
 
-# What the float model's values at all layers may take, in bytes: so many images are settled on.
-_MEMORY = 2 << 30
 _FITS = ("least-squares", "variance")
 
 
@@ -116,7 +106,7 @@ def calibrate(
     check_calibration(model, batches, noise=noise)
     reference, words = _reference(model, float_model)
     if reference is not None:
-        _check_reference(model, reference, words)
+        check_fits(model, reference, words)
     with ExitStack() as stack:
         stack.enter_context(undisturbed(model))
         for module in (model, *([reference] if reference is not None else [])):
@@ -131,12 +121,12 @@ def calibrate(
         else:
             joint = joint_steps
             if joint is None:
-                joint = 2 * steps if _is_comparable(reference, batches[0]) else 0
+                joint = 2 * steps if is_comparable(reference, batches[0]) else 0
             how = Fitting(fit, signs, Steps(steps) if steps else None, seed)
             kept = Progress()
             if progress is not None and (steps or joint):
                 kept = Progress(Path(progress), f"{_digests(model, reference, batches)} {_key(how, joint)}")
-            found = _fit(model, reference, batches, how, joint, Watch(tick, kept))
+            found = fit_to(model, reference, batches, how, joint, Watch(tick, kept))
             found = replace(found, reference=words)
         name = None if opened is None else opened.name
         found = replace(found, data=name, unreadable=unreadable)
@@ -179,22 +169,6 @@ def _reference(model: nn.Module, asked: nn.Module | str | None) -> tuple[nn.Modu
     return teachers.teachers[0].model, str(teachers)
 
 
-def _check_reference(model: nn.Module, reference: nn.Module, words: str) -> None:
-    """Raises: UsageError, where no binary layer has a counterpart, so that nothing could be fitted."""
-    moved = float_names(model)
-    theirs = {moved.get(name, name): value.shape for name, value in reference.state_dict().items()}
-    layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)]
-    if layers and not any(theirs.get(f"{name}.weight") == layer.weight.shape for name, layer in layers):
-        name, layer = layers[0]
-        weight: Any = layer.weight
-        there = theirs.get(f"{name}.weight")
-        raise UsageError(
-            f"{words} is not the float model of this one: none of its layers fits, "
-            f"{name} has a weight {tuple(weight.shape)}, and there "
-            f"{'is none of that name' if there is None else f'it is {tuple(there)}'}"
-        )
-
-
 def _key(how: Fitting, joint: int) -> tuple[object, ...]:
     """The options that the result depends on."""
     steps = 0 if how.steps is None else how.steps.count
@@ -221,92 +195,6 @@ def _refuse_undoing(model: nn.Module, asked: nn.Module | str | None, why: str) -
             f"the model was fitted to its float model before, which is needed to fit it anew: {why}\n"
             f"  name it: {way('--float SRC', 'float_model=...')}; or none, to set thresholds and statistics alone"
         )
-
-
-def _fit(
-    model: nn.Module,
-    reference: nn.Module,
-    batches: list[Images],
-    how: Fitting,
-    joint_steps: int,
-    watch: Watch,
-) -> Calibration:
-    own = next((p.device for p in reference.parameters()), torch.device("cpu"))
-    reference.to(next(model.parameters()).device)
-    try:
-        with torch.no_grad():
-            images = spread_images(batches, _affordable(reference, batches))
-            targets, output = record_targets(reference, lambda: call(reference, images))
-            classifiers = _classifiers(model, targets)
-            settled = settle(model, lambda: call(model, images), targets, how, classifiers, watch)
-            del targets
-            others = reestimate(model, batches, leave=settled.norms)
-        distances = None
-        if joint_steps:
-            every = spread_images(batches, sum(count(one) for one in batches))
-            generator = torch.Generator().manual_seed(how.seed)
-            apart = _distance(model, reference)
-            distances = reconstruct_jointly(model, every, apart, Steps(joint_steps), generator, watch)
-        with torch.no_grad():
-            agreement = same_top1(output, call(model, images))
-    finally:
-        reference.to(own)
-    return Calibration(
-        images=sum(count(batch) for batch in batches),
-        layers=tuple(settled.inputs),
-        norms=(*settled.norms, *others),
-        settled_on=count(images),
-        fitted=tuple(dict.fromkeys(settled.fitted)),
-        fit=how.fit,
-        flipped=settled.flipped,
-        steps=0 if how.steps is None else how.steps.count,
-        errors=settled.errors,
-        joint_steps=joint_steps,
-        distance=distances,
-        agreement=None if agreement is None else agreement.same_top1,
-    )
-
-
-def _distance(model: nn.Module, reference: nn.Module) -> Callable[[Images], Tensor]:
-    """How far the model's outputs are from the float model's on a batch."""
-
-    def apart(batch: Images) -> Tensor:
-        with torch.no_grad():
-            wanted = call(reference, batch)
-        return tree_distance(call(model, batch), wanted)
-
-    return apart
-
-
-def _affordable(reference: nn.Module, batches: list[Images]) -> int:
-    """How many images the float model's values of can be held."""
-    few = spread_images(batches, 2)
-    with torch.no_grad():
-        targets, _ = record_targets(reference, lambda: call(reference, few))
-    held = [t for target in targets.values() for t in (target.out, target.total) if t is not None]
-    each = sum(t.numel() * t.element_size() for t in held) / count(few)
-    return max(1, int(_MEMORY / max(each, 1)))
-
-
-def _classifiers(model: nn.Module, targets: Targets) -> dict[str, Tensor]:
-    """The float linear layers that stand last, with what the float model gives there."""
-    conversion = conversion_of(model)
-    if conversion is None:
-        return {}
-    last = [d.layer.name for d in conversion.plan.decisions if d.layer.position == "last"]
-    found = {}
-    for name in last:
-        module = model.get_submodule(name)
-        if isinstance(module, nn.Linear) and not isinstance(module, BinaryLayer) and name in targets:
-            found[name] = targets[name].out
-    return found
-
-
-def _is_comparable(reference: nn.Module, images: Images) -> bool:
-    """Whether the float model's output holds numbers that a distance can be taken of."""
-    with torch.no_grad():
-        leaves = pytree.tree_leaves(call(reference, images))
-    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in leaves)
 
 
 def record_calibration(

@@ -60,8 +60,6 @@ LONG_FILES = {
     "commands/convert.py",
     "commands/finetune.py",
     "conversion/planned.py",
-    "exporters/c/calls.py",
-    "exporters/c/graph.py",
     "exporters/onnx/layers.py",
     "kernels/elementwise.py",
     "kernels/native.py",
@@ -84,13 +82,10 @@ LONG_FILES = {
     "sources/files/plain_makers.py",
     "sources/load.py",
     "sources/state_dicts.py",
-    "training/calibrate.py",
     "training/data/loaders.py",
     "training/data/named.py",
-    "training/evaluate.py",
     "training/fit.py",
     "training/loop/task.py",
-    "training/prepare.py",
     "trust.py",
 }
 

@@ -9,13 +9,8 @@ from torch import nn
 
 from binarize.errors import RewriteError
 from binarize.modules.places import set_everywhere
-from binarize.planning.record.edit_kinds import (
-    Attach,
-    MoveActivation,
-    NewActivation,
-    Replace,
-    ReplaceActivation,
-)
+from binarize.planning.record.edit import NewActivation
+from binarize.planning.record.edit_kinds import Attach, MoveActivation, Replace, ReplaceActivation
 
 __all__ = ["attach_module", "move_activation", "replace_activation", "replace_module"]
 

@@ -19,11 +19,11 @@ from binarize.passes.nonlinearity import attach_module, move_activation, replace
 from binarize.passes.shortcut import add_shortcut, add_value, replace_operand
 from binarize.passes.swap import swap_layer
 from binarize.planning.plan import Plan
+from binarize.planning.record.edit import Edit
 from binarize.planning.record.edit_kinds import (
     AddShortcut,
     AddValue,
     Attach,
-    Edit,
     Explicit,
     GraphEdit,
     MoveActivation,

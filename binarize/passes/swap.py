@@ -14,7 +14,8 @@ from binarize.modules.places import set_everywhere
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
 from binarize.planning.plan import Plan
-from binarize.planning.record.edit_kinds import NewActivation, Swap
+from binarize.planning.record.edit import NewActivation
+from binarize.planning.record.edit_kinds import Swap
 from binarize.planning.record.origin import Origin
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme

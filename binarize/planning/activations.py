@@ -17,7 +17,7 @@ import torch
 
 from binarize.analysis.flow import Flow
 from binarize.capture.leaves import CONVOLUTIONS
-from binarize.planning.record.edit_kinds import NewActivation
+from binarize.planning.record.edit import NewActivation
 from binarize.rules.rule_set import Rule
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme

@@ -11,13 +11,12 @@ from binarize.analysis.flow import Flow
 from binarize.capture import Opened, TraceError, common_container, open_container
 from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.positions import Move
+from binarize.planning.record.edit import Edit, NewActivation
 from binarize.planning.record.edit_kinds import (
     AddShortcut,
     AddValue,
     Attach,
-    Edit,
     MoveActivation,
-    NewActivation,
     Open,
     Replace,
     ReplaceActivation,

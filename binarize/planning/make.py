@@ -21,7 +21,8 @@ from binarize.planning.parts.layer_parts import LayerParts
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.positions import move_activations
 from binarize.planning.record.capture import Capture, Level, Refusal
-from binarize.planning.record.edit_kinds import Edit, Explicit
+from binarize.planning.record.edit import Edit
+from binarize.planning.record.edit_kinds import Explicit
 from binarize.planning.record.origin import UNKNOWN
 from binarize.planning.shortcuts import ShortcutChange, change_shortcuts, in_place
 from binarize.rules.bind import bind

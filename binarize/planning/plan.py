@@ -13,7 +13,8 @@ from binarize.errors import SourceError, UsageError, did_you_mean
 from binarize.planning.advice import Hint, advise
 from binarize.planning.decision import UNKNOWN_START, Decision
 from binarize.planning.record.capture import Capture
-from binarize.planning.record.edit_kinds import Edit, edit_from_json
+from binarize.planning.record.edit import Edit
+from binarize.planning.record.edit_kinds import edit_from_json
 from binarize.planning.record.former import capture_of_words, former_scale_values
 from binarize.rules.rule_set import Unmatched
 from binarize.schemes.scheme import Scheme

@@ -11,7 +11,8 @@ from binarize.binarizers.adabin import Maxout
 from binarize.capture import trace_container
 from binarize.errors import RewriteError
 from binarize.passes.nonlinearity import attach_module, replace_activation, replace_module
-from binarize.planning.record.edit_kinds import Attach, NewActivation, Replace, ReplaceActivation
+from binarize.planning.record.edit import NewActivation
+from binarize.planning.record.edit_kinds import Attach, Replace, ReplaceActivation
 from binarize.schemes.part import Part
 
 MAXOUT = NewActivation(Part("adabin.Maxout"), 16, 1)

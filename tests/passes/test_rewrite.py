@@ -19,7 +19,8 @@ from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import copy_model
 from binarize.passes.rewrite import rewrite
 from binarize.planning.plan import Plan
-from binarize.planning.record.edit_kinds import Edit, Open
+from binarize.planning.record.edit import Edit
+from binarize.planning.record.edit_kinds import Open
 from binarize.rules.load import load_rule_set
 
 

@@ -15,7 +15,8 @@ from binarize.layers.layer import Threshold
 from binarize.layers.linear import BinaryLinear
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.passes.swap import swap_layer
-from binarize.planning.record.edit_kinds import NewActivation, Swap
+from binarize.planning.record.edit import NewActivation
+from binarize.planning.record.edit_kinds import Swap
 from binarize.planning.record.origin import UNKNOWN, Origin
 from binarize.rules.load import load_rule_set
 from binarize.schemes.part import Part

@@ -171,7 +171,7 @@ def bent(net: Any, position: Position, mode: str, scheme: str) -> Any:
 
 @pytest.mark.parametrize(
     "net, mode, scheme",
-    [(nets.BasicBlocks, "every", "adabin"), (nets.ConvRelu, "missing", "reactnet"), (nets.Dense, "every", "reactnet")],
+    [(nets.BasicBlocks, "every", "adabin"), (nets.Dense, "every", "reactnet")],
 )  # fmt: skip
 def test_every_form_computes_the_same(net: Any, mode: str, scheme: str, tmp_path: Path) -> None:
     """Latent, loaded, frozen, packed (with its folder and alone), fused, C and ONNX."""

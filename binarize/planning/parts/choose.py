@@ -13,7 +13,7 @@ from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.edits import Edits
 from binarize.planning.parts.homes import house_activations
 from binarize.planning.parts.layer_parts import LayerParts, channel_dim_of
-from binarize.planning.record.edit_kinds import NewActivation
+from binarize.planning.record.edit import NewActivation
 from binarize.planning.shortcuts import ShortcutChange
 from binarize.planning.thresholds import Origins, choose_threshold, unknown_threshold
 from binarize.schemes.part import Part

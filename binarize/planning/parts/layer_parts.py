@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from binarize.analysis.layer import Layer
-from binarize.planning.record.edit_kinds import NewActivation, Swap
+from binarize.planning.record.edit import NewActivation
+from binarize.planning.record.edit_kinds import Swap
 from binarize.planning.record.origin import Origin
 from binarize.planning.shortcuts import ShortcutChange
 

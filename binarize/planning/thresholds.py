@@ -101,9 +101,8 @@ class Origins:
                     found = _joined("add", [leaf, carried])
                 return found and replace(found, activation=activation, window=window, factor=factor)
             if kind in ("add", "concat"):
-                found = _joined(
-                    "add" if kind == "add" else "concat", [self._operand(i, j) for j in flow.data_inputs[i]]
-                )
+                op: Join = "add" if kind == "add" else "concat"
+                found = _joined(op, [self._operand(i, j) for j in flow.data_inputs[i]])
                 return found and replace(found, activation=activation, window=window, factor=factor)
             if kind not in ("identity", "pool", "activation", "gate") or not flow.data_inputs[i]:
                 return None
@@ -114,11 +113,8 @@ class Origins:
                 if math.prod(before) != math.prod(after) or (flattened and flow.op(i) in EXCHANGES):
                     return None
             # A gate's other operand is the small one, one number a channel.
-            i = (
-                max(flow.data_inputs[i], key=lambda j: math.prod(flow.shape(j)))
-                if kind == "gate"
-                else flow.data_inputs[i][0]
-            )
+            operands = flow.data_inputs[i]
+            i = max(operands, key=lambda j: math.prod(flow.shape(j))) if kind == "gate" else operands[0]
 
     def _operand(self, add: int, i: int) -> Origin | None:
         """The origin of what an add or a concatenation reads."""

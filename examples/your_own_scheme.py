@@ -25,7 +25,7 @@ from binarize.binarizers.statistics import per_channel
 from binarize.demo.digits import load_digits, trained_vgg
 
 HERE = Path(__file__)
-EPOCHS, BATCH, RATE = 2, 64, 2e-3
+EPOCHS, BATCH, RATE = 1, 64, 3e-3
 
 
 class RootMeanSquareSign(WeightBinarizer):

@@ -179,7 +179,8 @@ def fuse(model: nn.Module, example_input: Any) -> nn.Module:
     Adds, activations and the signs of the next layer become part of a layer's kernel, norms of float layers are folded,
     and stems run in a kernel of their own. It is for inputs of the size of `example_input`, a tensor or a tuple of
     tensors; the batch may differ. What the kernels compute are the same bits; folded norms round otherwise, so that
-    logits agree as those of two float programs do, and an input next to a threshold may fall on its other side.
+    logits agree as those of two float programs do, and an input next to a threshold may fall on its other side. Modules
+    of your own that cannot be traced run as they are, between the kernels.
 
     Raises: UsageError, where the model has no packed layer, or takes keyword arguments; CaptureError, where it cannot
     be traced as a whole.

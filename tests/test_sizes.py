@@ -52,7 +52,6 @@ MANY_PARAMETERS = {
 }
 LONG_FILES = {
     "analysis/operations.py",
-    "binarizers/nonlinearity.py",
     "capture/expressions.py",
     "capture/tape.py",
     "capture/tracer.py",
@@ -68,7 +67,6 @@ LONG_FILES = {
     "packed/fused/fuse.py",
     "packed/graph/build.py",
     "packed/layers.py",
-    "planning/record/edit_kinds.py",
     "planning/thresholds.py",
     "rules/files.py",
     "rules/rule_set.py",

@@ -245,7 +245,5 @@ def _first_difference(name: str, x: Tensor, found: Any, expected: Tensor) -> str
     if not len(wrong):
         return None
     at = tuple(wrong[0].tolist())
-    return (
-        f"{name}.piecewise() is not its forward: for {float(x[at])!r} it gives {float(expected[at])!r}, and forward "
-        f"{float(found[at])!r}"
-    )
+    said, made = float(expected[at]), float(found[at])
+    return f"{name}.piecewise() is not its forward: for {float(x[at])!r} it gives {said!r}, forward {made!r}"

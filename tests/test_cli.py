@@ -178,6 +178,7 @@ def test_a_full_stdout_is_told_on_stderr(model_file: Path) -> None:
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_detector_is_planned_though_it_looks_at_values() -> None:
     result = run("plan", "torchvision:ssdlite320_mobilenet_v3_large", "-i", "1,3,64,64", "--json")
     assert result.exit_code == 0, result.stderr

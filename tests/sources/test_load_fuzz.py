@@ -100,6 +100,7 @@ def test_truncated(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", SEEDS)
+@pytest.mark.sampled(5)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_changed_bytes(name: str, data: st.DataObject) -> None:

@@ -22,13 +22,13 @@ import binarize
 from binarize.conversion.planned import PlannedConversion
 from binarize.layers.layer import BinaryLayer
 
-FAST = ["torchvision:resnet18", "torchvision:mobilenet_v2", "timm:regnetx_002"]
+FAST = ["torchvision:resnet18", "torchvision:mobilenet_v2"]
 SLOW = [
     "torchvision:vgg11", "torchvision:vgg11_bn", "torchvision:resnet50", "torchvision:densenet121",
     "torchvision:inception_v3", "torchvision:googlenet", "torchvision:squeezenet1_1", "torchvision:efficientnet_b0",
     "torchvision:regnet_y_400mf", "torchvision:convnext_tiny", "torchvision:deeplabv3_resnet50", "torchvision:r3d_18",
     "timm:resnet26", "timm:ghostnet_100", "timm:nf_resnet26", "timm:hrnet_w18_small", "timm:convnext_atto",
-    "timm:efficientnet_lite0", "timm:dla34", "timm:repvgg_a0", "timm:mobilenetv3_small_050",
+    "timm:efficientnet_lite0", "timm:dla34", "timm:repvgg_a0", "timm:mobilenetv3_small_050", "timm:regnetx_002",
 ]  # fmt: skip
 every_model = pytest.mark.parametrize(
     "spec", [*FAST, *(pytest.param(spec, marks=pytest.mark.slow) for spec in SLOW)]

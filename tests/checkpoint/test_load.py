@@ -52,6 +52,7 @@ def assert_same(expected: nn.Module, found: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", list(nets.ALL))
+@pytest.mark.sampled(20)
 def test_saved_and_loaded_is_bit_equal(name: str, converted: Converted, tmp_path: Path) -> None:
     model = converted(name)
     folder = binarize.save(model, tmp_path / "net")

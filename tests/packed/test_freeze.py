@@ -228,6 +228,7 @@ def check_network(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("name", list(nets.ALL))
+@pytest.mark.sampled(20)
 def test_every_network_freezes(name: str, converted: Converted) -> None:
     check_network(converted(name))
 

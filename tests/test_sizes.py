@@ -67,7 +67,6 @@ LONG_FILES = {
     "packed/fused/fuse.py",
     "packed/graph/build.py",
     "packed/layers.py",
-    "planning/thresholds.py",
     "rules/files.py",
     "rules/rule_set.py",
     "rules/schema.py",

@@ -22,6 +22,7 @@ from binarize.binarizers.statistics import (
 )
 from binarize.kernels.elementwise import Formula
 from binarize.kernels.tiles import index_blocks
+from binarize.kernels.tracing import is_recorded
 
 __all__ = ["Ede", "LibraWeight", "StandardizedSign"]
 
@@ -49,7 +50,8 @@ class Ede(Estimator):
         return (x * t).tanh_().square().neg_().add_(1).mul_(k * t)
 
     def formula(self) -> Formula | None:
-        if type(self) is not Ede or not self.t.is_cpu:
+        # Numbers cannot be read while a graph is recorded, which has no kernels anyway.
+        if type(self) is not Ede or not self.t.is_cpu or is_recorded():
             return None
         return Formula.decay(float(self.t), float(self.k))
 

@@ -9,6 +9,7 @@ leaves.py       which modules are one operation and which are opened
 methods.py      public methods that a container's forward runs on itself (`forward_features`)
 tape.py         the concrete recorder: run a module once and write down every tensor operation
 tracer.py       the symbolic tracer
+valued.py       a symbolic trace that knows the values of an example
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def _traced(model: nn.Module, example: tuple[Tensor, ...]) -> _Fused:
         # A forward may write into what it is given.
         expected = tensors_in(model(*(one.clone() for one in example)))
         for closed in CLOSED:
-            traced = _Fused(model, graph_of_steps(model, closed))
+            traced = _Fused(model, graph_of_steps(model, closed, example))
             try:
                 # Where a step fails, torch prints it.
                 with contextlib.redirect_stderr(io.StringIO()):

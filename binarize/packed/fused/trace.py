@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import torch.fx
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import Graph
 
 from binarize.binarizers.nonlinearity import Nonlinearity
+from binarize.capture import TraceError
+from binarize.capture.valued import ValuedTracer, trace_on
 from binarize.errors import CaptureError
 from binarize.packed.layers import PackedLayer
 
@@ -20,14 +22,26 @@ Closed = Literal["nothing", "childless", "all"]
 CLOSED: tuple[Closed, ...] = ("nothing", "childless", "all")
 
 
-def graph_of_steps(model: nn.Module, closed: Closed = "nothing") -> Graph:
+def graph_of_steps(
+    model: nn.Module, closed: Closed = "nothing", example: tuple[Tensor, ...] | None = None
+) -> Graph:
     """The model's graph, its modules opened as far as they can be, and as `closed` allows.
+
+    Where code asks for values, those of the example answer.
 
     Raises: CaptureError, where the forward of the model itself cannot be traced.
     """
-    tracer = _Tracer(closed)
     try:
-        graph = tracer.trace(model)
+        try:
+            graph = _Tracer(closed).trace(model)
+        except Exception:  # as below
+            if example is None:
+                raise
+            bound = inspect.signature(model.forward).bind(*example)
+            bound.apply_defaults()
+            graph, any_batch = trace_on(lambda values: _Tracer(closed, values), model, dict(bound.arguments))
+            if not any_batch:
+                raise TraceError("its steps are others for another batch") from None
     except Exception as error:  # anything can come out of a user's forward run on proxies
         raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
     for node in reversed(list(graph.nodes)):
@@ -36,12 +50,12 @@ def graph_of_steps(model: nn.Module, closed: Closed = "nothing") -> Graph:
     return graph
 
 
-class _Tracer(torch.fx.Tracer):
+class _Tracer(ValuedTracer):
     """Opens everything but torch's modules, packed layers, nonlinearities, and what cannot be opened."""
 
-    def __init__(self, closed: Closed) -> None:
+    def __init__(self, closed: Closed, example: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self.closed = closed
+        self.closed, self.example = closed, example
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         if isinstance(m, (PackedLayer, Nonlinearity)) or super().is_leaf_module(m, module_qualified_name):
@@ -54,6 +68,8 @@ class _Tracer(torch.fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if self._running:
+            return super().call_module(m, forward, args, kwargs)
         path = self.path_of_module(m)
         if self.is_leaf_module(m, path):
             return super().call_module(m, forward, args, kwargs)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from binarize.binarizers.nonlinearity import Nonlinearity, piecewise_of
+from binarize.capture.valued import ValuedTracer, trace_on
 from binarize.errors import UsageError
 from binarize.packed.graph.modules import describe
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES, is_path
@@ -43,8 +45,11 @@ def graph_of(
     try:
         fixed = _fixed(model, args, kwargs)
         tracer = _Tracer(fixed)
-        with torch.no_grad():
-            traced = tracer.trace(model)
+        try:
+            with torch.no_grad():
+                traced = tracer.trace(model)
+        except Exception:  # as below; on the example it may go its way
+            traced = _on_example(model, fixed, _arguments(model, args, kwargs))
         for node in list(traced.nodes):
             if node.target is torch._assert:
                 traced.erase_node(node)
@@ -58,6 +63,31 @@ def graph_of(
     finally:
         for name in vars(model).keys() - before:  # constants that the tracer hung on the model
             delattr(model, name)
+
+
+def _on_example(model: nn.Module, fixed: Mapping[str, Any], example: Mapping[str, Any]) -> torch.fx.Graph:
+    """The graph of the way that the model takes on an example, for inputs of its sizes alone, and batches of any.
+
+    Raises: UsageError, where an input is no tensor, so that nothing could hold its sizes, or the batch decides too.
+    """
+    graph, any_batch = trace_on(lambda values: _Tracer(fixed, values), model, example)
+    if not any_batch:
+        raise UsageError("its code takes other steps for another batch")
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in inputs:
+        value = example[str(node.target)]
+        if not isinstance(value, Tensor) or not value.dim():
+            raise UsageError(f"its code asks for sizes, and argument {node.target!r} is no tensor with any")
+        with graph.inserting_after(inputs[-1]):
+            sizes = graph.call_function(getattr, (node, "shape"))
+        with graph.inserting_after(sizes):
+            batch = graph.call_function(operator.getitem, (sizes, 0))
+        with graph.inserting_after(batch):
+            # Refuses any other size.
+            same = graph.call_method("expand", (node, batch, *value.shape[1:]))
+        own = {sizes, same}
+        node.replace_all_uses_with(same, delete_user_cb=lambda user, own=own: user not in own)
+    return graph
 
 
 def _untraced(model: nn.Module, failed: tuple[str, nn.Module] | None, error: Exception) -> str:
@@ -77,14 +107,14 @@ def loose_tensors(graph: Mapping[str, Any]) -> list[str]:
     return sorted({target for kind, target, *_ in graph["nodes"] if kind == "tensor"})
 
 
-class _Tracer(torch.fx.Tracer):
+class _Tracer(ValuedTracer):
     """Opens everything but modules of the closed list."""
 
     proxy_buffer_attributes = True
 
-    def __init__(self, fixed: Mapping[str, Any]) -> None:
+    def __init__(self, fixed: Mapping[str, Any], example: Mapping[str, Any] | None = None) -> None:
         super().__init__(autowrap_modules=(math,))
-        self.fixed = fixed
+        self.fixed, self.example = fixed, example
         # The innermost module that could not be traced, with its path.
         self.failed: tuple[str, nn.Module] | None = None
 
@@ -108,6 +138,13 @@ class _Tracer(torch.fx.Tracer):
         if name.startswith("*"):
             return () if not name.startswith("**") else {}
         return super()._proxy_placeholder(name, None, sig, fn_for_analysis)
+
+
+def _arguments(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of forward by name."""
+    bound = inspect.signature(model.forward).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
 
 
 def _fixed(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

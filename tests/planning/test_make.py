@@ -43,7 +43,6 @@ def test_a_layer_that_no_rule_matches_stays_float() -> None:
 @pytest.mark.parametrize(
     "net, guarded",
     [
-        (nets.Tied, ["conv1", "conv2"]),
         (nets.Subclasses, ["standardized"]),
         (nets.FunctionalConv, ["filters"]),
     ],

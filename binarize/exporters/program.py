@@ -9,6 +9,7 @@ import contextlib
 import inspect
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +50,13 @@ class Program:
 def record_program(model: nn.Module, example: Example, format: str, *, any_batch: bool = True) -> Program:
     """Record a packed model in evaluation mode; without `any_batch` for the example's sizes alone.
 
+    Numbers and texts among what it yields are left out, but for pt2: other formats know tensors alone.
+
     Raises: UsageError, naming the layer and the reason, where torch.export cannot.
     """
     model.eval()
-    with silenced_hooks(model), warnings.catch_warnings():
+    tensors = contextlib.nullcontext() if format == "pt2" else _tensors_alone(model)
+    with silenced_hooks(model), tensors, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = _open(model, example) if any_batch else None
         if exported is not None:
@@ -64,6 +68,20 @@ def record_program(model: nn.Module, example: Example, format: str, *, any_batch
                 f"export {format}: {_failing_layer(model, example)}: torch.export cannot record it "
                 f"({type(error).__name__}: {_first_line(error)}); rewrite what it names"
             ) from error
+
+
+@contextlib.contextmanager
+def _tensors_alone(model: nn.Module) -> Iterator[None]:
+    """Within it a model yields nothing in the place of what is no tensor."""
+
+    def without(module: nn.Module, args: Any, output: Any) -> Any:
+        return pytree.tree_map(lambda leaf: leaf if isinstance(leaf, Tensor) else None, output)
+
+    handle = model.register_forward_hook(without)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def refuse_bfloat16(model: nn.Module, format: str, runtime: str) -> None:

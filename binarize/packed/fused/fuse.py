@@ -178,7 +178,14 @@ def _pool_numbers(pool: nn.MaxPool2d) -> list[int] | None:
     return [a for a, _ in sides] if all(a == b for a, b in sides) else None
 
 
+# A view of memory -> the same that copies where the memory lies otherwise, as images do here.
+_VIEWS = {"view": "reshape", "view_as": "reshape_as"}
+
+
 def _channels_last(traced: GraphModule) -> None:
+    for node in traced.graph.nodes:
+        if node.op == "call_method" and not any(isinstance(one, torch.dtype) for one in node.args):
+            node.target = _VIEWS.get(str(node.target), node.target)
     for module in list(traced.modules()):
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)

@@ -301,3 +301,20 @@ def test_without_onnxruntime_the_message_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UsageError, match=r"onnxruntime.*try: pip install 'torch-binarize\[onnx\]'"):
         binarize.export("no-such-folder", format)
+
+
+class _WithNumber(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = conv(16, 8)
+
+    def forward(self, x: Tensor) -> dict[str, Any]:
+        return {"y": self.layer(x), "step": 3, "name": "conv", "rest": [x.mean(), None]}
+
+
+def test_numbers_and_texts_among_the_outputs_are_left_out(tmp_path: Path) -> None:
+    x = torch.randn(2, 16, 6, 6)
+    model = _WithNumber().eval()
+    write(model, ((x,), {}), tmp_path / "net.onnx")
+    found = run(open_file(tmp_path / "net.onnx"), ((x,), {}))
+    assert len(found) == 2 and torch.equal(found[0], model(x)["y"])

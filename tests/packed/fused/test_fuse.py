@@ -7,10 +7,13 @@ import gc
 import operator
 import weakref
 
+import nets
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+import binarize
 from binarize.binarizers.adabin import AdaptiveInput, AdaptiveWeight, Maxout
 from binarize.binarizers.bireal import ApproxSign, ScaledSign
 from binarize.binarizers.reactnet import RPReLU
@@ -238,3 +241,23 @@ class Branch(nn.Module):
 def test_a_model_that_cannot_be_traced_is_named():
     with pytest.raises(CaptureError, match="Branch cannot be traced as a whole"):
         fuse(Branch(), torch.ones(1))
+
+
+class _Viewing(nn.Module):
+    """Flattens an image by `view`, which asks how it lies in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nets.conv(3, 16), nets.conv(), nets.conv(16, 8)
+        self.last = nn.Linear(8 * 16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.max_pool2d(self.c(self.b(self.a(x).relu()).relu()).relu(), 4)
+        return self.last(y.view(x.size(0), -1)) + y.view_as(y).mean((1, 2, 3))[:, None]
+
+
+def test_views_of_images_that_lie_otherwise_in_memory() -> None:
+    torch.manual_seed(0)
+    x = nets.pictures(4)
+    packed = pack_layers(binarize.freeze(binarize.convert(_Viewing().eval(), "bireal", example_input=x)))
+    torch.testing.assert_close(binarize.fuse(packed, x)(x), packed(x), rtol=1e-4, atol=1e-4)

@@ -39,6 +39,11 @@ class Flow(Operations):
             near = {i} if self.kinds[i] == "site" else self._nearest_sites([i], self.inputs)
             mask = sum(1 << s for s in near)
             found |= {s for s in near if not self.descendants[s] & mask}
+        if found | self.first_sites >= set(self.sites):
+            # A model that yields every feature map that it makes (a discriminator, for a loss on them): heads are those
+            # that lead to none.
+            mask = sum(1 << s for s in found)
+            return {s for s in found if not self.descendants[s] & mask}
         return found
 
     def _nearest_sites(self, start: list[int], edges: list[list[int]]) -> set[int]:

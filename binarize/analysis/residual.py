@@ -13,7 +13,7 @@ __all__ = ["Block", "block_of_each_site", "find_blocks", "gate_sites", "projecti
 
 # A residual block's bypass may hold these, and at most one site (the projection).
 _CLEAN = frozenset({"identity", "norm", "norm_act", "activation", "pool", "scale", "gate"})
-# Beyond this many layers an add joins branches of a network (FPN, U-Net); it is no shortcut around a layer.
+# Beyond this many layers an add or a concatenation joins branches of a network (FPN, U-Net): no shortcut around a layer.
 _LONGEST_BLOCK = 8
 
 
@@ -45,7 +45,7 @@ def find_blocks(flow: Operations) -> list[Block]:
             reach = _bypass_reach(flow, bypass)
             for branch in branches:
                 block = None if branch == bypass else _block(flow, merge, branch, bypass, reach)
-                if block is not None and (kind == "concat" or block.span <= _LONGEST_BLOCK):
+                if block is not None and block.span <= _LONGEST_BLOCK:
                     found.append(block)
     return found
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from binarize.analysis.analyse import analyse
 from binarize.analysis.flow import Flow
 from binarize.capture import capture
 
@@ -81,7 +82,8 @@ class Pyramid(nets.Body):
         (BackToFront(), ["first"], ["last"]),
         (TwoStems(), ["stem", "side"], ["head.fc"]),
         (nets.TwoHeads(), ["stem"], ["head.fc", "boxes"]),
-        (Pyramid(), ["stem"], ["conv1", "conv2", "head.fc"]),
+        # Where that is all that there is between stem and head, features are no ends.
+        (Pyramid(), ["stem"], ["head.fc"]),
         (nets.Keywords(), ["stem", "stem"], ["head.fc"]),
         # A shortcut from the input to the output goes around every layer and makes none of them first.
         (nets.BasicBlocks(), ["stem"], ["head.fc"]),
@@ -226,3 +228,44 @@ def test_frozen_arithmetic_is_no_layer_in_a_model_that_trains() -> None:
     assert names(flow_of(model), flow_of(model).sites) == ["stem", "head.fc"]
     model.requires_grad_(False)
     assert names(flow_of(model), flow_of(model).sites) == ["stem", "constant", "head.fc"]
+
+
+class _Maps(nn.Module):
+    """A discriminator that yields what each of its layers makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1) for i in range(4))
+        self.head = nn.Conv2d(8, 1, 3)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        found = []
+        for layer in self.layers:
+            x = layer(x).relu()
+            found.append(x)
+        return [*found, self.head(x)]
+
+
+def test_where_all_feature_maps_are_outputs_the_last_one_is_the_end() -> None:
+    analysis = analyse(capture(_Maps(), (torch.randn(1, 3, 8, 8),), {}))
+    ends = {layer.name: layer.position for layer in analysis.layers}
+    assert ends == {**{f"layers.{i}": "none" for i in range(1, 4)}, "layers.0": "first", "head": "last"}
+
+
+class _Around(nn.Module):
+    """One concatenation around so many layers, as the outermost of a U-Net."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(16, 2, 1)
+        self.inner = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(layers)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(torch.cat([x, self.inner(x)], 1))
+
+
+@pytest.mark.parametrize("layers, skip", [(2, "concat"), (9, "none")])
+def test_a_concatenation_around_many_layers_is_no_skip(layers: int, skip: str) -> None:
+    analysis = analyse(capture(_Around(layers), (torch.randn(1, 3, 8, 8),), {}))
+    assert {layer.skip for layer in analysis.layers if layer.name.startswith("inner")} == {skip}

@@ -15,14 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from binarize.checkpoint.record import has_record, read_record
+from binarize.checkpoint.save import save
 from binarize.conversion.conversion import conversion_of, forget
 from binarize.disk.atomic import whole_file
 from binarize.disk.file_name import is_folder
 from binarize.errors import CheckError, SourceError, UsageError, way
 from binarize.inputs.arguments import arguments_of
+from binarize.modules.copies import copy_model
 from binarize.modules.float_check import bare
 from binarize.packed.file.format import read_file
 from binarize.packed.file.packed_form import Packing, Sizes, write_packed
@@ -57,7 +60,8 @@ def freeze(model: nn.Module, example_input: Any = None) -> nn.Module:
 
 
 def pack(
-    folder: str | Path,
+    folder: str | Path | nn.Module,
+    path: str | Path | None = None,
     *,
     rest: Rest = "fp32",
     force: bool = False,
@@ -66,12 +70,19 @@ def pack(
 ) -> Packing:
     """Write `packed.safetensors` into a saved model's folder: one bit a binary weight, what stays float as `rest`.
 
+    A converted model in memory takes the folder's place, and `path` then says which file to write; that file has to be a
+    model by itself.
+
     `model` and `source` are those of `binarize.load`. The file is read back and must compute the same, bit for bit. One
     that was made of other weights than the folder holds now is made anew; `Packing.replaced` then says so.
 
     Raises: UsageError, where the file exists, is up to date and `force` does not allow to replace it; CheckError, where
     it computes something else when it is read back, or the folder is replaced meanwhile; what `binarize.load` raises.
     """
+    if isinstance(folder, nn.Module):
+        return _pack_module(bare(folder), path, rest, force)
+    if path is not None:
+        raise UsageError(f"pack: {PACKED} lies in the folder itself; path is for a model in memory alone")
     path = Path(folder)
     target = path / PACKED
     record = read_record(path)
@@ -87,6 +98,39 @@ def pack(
         with whole_file(target) as place:
             shutil.copyfile(draft, place)
     return replace(packing, path=target, replaced=replaced)
+
+
+def _pack_module(model: nn.Module, path: str | Path | None, rest: Rest, force: bool) -> Packing:
+    """Raises: UsageError, where nothing says which file to write, it exists, or it would need a folder beside it."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        raise UsageError("pack: this model was not made by binarize.convert; convert it first")
+    if path is None:
+        raise UsageError('pack: a model in memory needs a path; expected pack(model, "net.safetensors")')
+    target = Path(path) / PACKED if is_folder(path) else Path(path)
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists already; {way('--force', 'force=True')} replaces it")
+    original = None if conversion.original is None else conversion.original()
+    with tempfile.TemporaryDirectory(prefix="binarize-packed-") as drafts:
+        folder = save(model, Path(drafts) / "net", reports=())
+        draft = Path(drafts) / PACKED
+        float_model = original if original is not None else _with_memory(conversion.skeleton)
+        packing = write_packed(draft, folder, read_record(folder), rest, float_model, None)
+        if packing.needs is not None:
+            raise UsageError(
+                f"pack: {packing.needs}, so that its file needs its folder\n"
+                "  save the model with binarize.save, and pack that folder"
+            )
+        with whole_file(target) as place:
+            shutil.copyfile(draft, place)
+    return replace(packing, path=target)
+
+
+def _with_memory(skeleton: nn.Module | None) -> nn.Module | None:
+    """A float model without data as one with data of any kind."""
+    if skeleton is None:
+        return None
+    return copy_model(skeleton)._apply(lambda t: torch.empty_like(t, device="cpu") if t.is_meta else t)
 
 
 def _why_replaced(target: Path, record: Mapping[str, Any], force: bool) -> str | None:

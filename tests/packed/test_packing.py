@@ -462,3 +462,20 @@ def test_the_contents_written_again_are_read(good: Path) -> None:
     damage(good / "packed.safetensors", lambda *_: None)
     loaded = binarize.load_packed(good, model=nets.BasicBlocks())
     assert any(isinstance(module, FrozenLayer) for module in loaded.modules())
+
+
+def test_a_model_in_memory_is_packed_into_a_file(tmp_path: Path) -> None:
+    model, x = nets.seeded(nets.BasicBlocks), nets.pictures(4)
+    binary = binarize.convert(model, "bireal", example_input=x).eval()
+    first = binarize.pack(binary, tmp_path / "net.safetensors")
+    assert first.path == tmp_path / "net.safetensors" and first.needs is None
+    with pytest.raises(UsageError, match="exists already"):
+        binarize.pack(binary, tmp_path / "net.safetensors")
+    with torch.no_grad():
+        assert torch.equal(binarize.load_packed(first.path)(x), packed_in_memory(binary)(x))
+    del model
+    again = binarize.pack(binary, str(tmp_path))
+    assert again.path.name == "packed.safetensors"
+    assert again.path.read_bytes() == first.path.read_bytes()
+    with pytest.raises(UsageError, match="needs a path"):
+        binarize.pack(binary)

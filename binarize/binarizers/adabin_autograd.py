@@ -93,7 +93,7 @@ def _filter_gradient(
     w: Tensor, g: Tensor, alpha: Tensor, beta: Tensor, estimator: Estimator, axes: tuple[int, ...]
 ) -> Tensor:
     """`filter_gradient` in few passes over a block."""
-    n = math.prod(w.shape[axis] for axis in axes)
+    n = math.prod([w.shape[axis] for axis in axes])
     u = (w - beta).div_(alpha)
     gh = estimator.gradient(u, g)
     shift = (g.sum(axes, keepdim=True) - gh.sum(axes, keepdim=True)) / n

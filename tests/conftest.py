@@ -1,9 +1,10 @@
-"""One thread a process; which tests `--all` adds; conversions and kernels that many tests share."""
+"""One thread a process and one seed a test; which tests `--all` adds; conversions and kernels that many tests share."""
 
 from __future__ import annotations
 
 import copy
 import gc
+import random
 import shutil
 import warnings
 from collections import defaultdict
@@ -12,6 +13,7 @@ from functools import cache
 
 import hypothesis
 import nets
+import numpy as np
 import pytest
 import torch
 from sampling import sample
@@ -68,6 +70,12 @@ def _left_out(grid: list[pytest.Function]) -> set[str]:
 def _key(value: object) -> object:
     plain = isinstance(value, (str, bytes, int, float, type(None)))
     return (type(value), value) if plain else id(value)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Weights and images that a test draws are the same in every run, and in whatever order tests run."""
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
 
 
 @cache

@@ -23,6 +23,8 @@ import binarize
 from binarize.kernels import variants as kernel_variants
 
 torch.set_num_threads(1)
+# None that tests give to generators of their own: two draws that should differ would be the same.
+_SEED = 31_415
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,7 +77,7 @@ def _key(value: object) -> object:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Weights and images that a test draws are the same in every run, and in whatever order tests run."""
-    random.seed(0), np.random.seed(0), torch.manual_seed(0)
+    random.seed(_SEED), np.random.seed(_SEED), torch.manual_seed(_SEED)
 
 
 @cache

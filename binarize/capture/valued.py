@@ -24,7 +24,7 @@ from torch.utils._device import _device_constructors
 
 from binarize.capture.tracer import TraceError
 
-__all__ = ["ValuedTracer", "trace_on"]
+__all__ = ["ValuedTracer", "hold_sizes", "trace_on"]
 
 _VALUE = "binarize_example"
 # They make tensors of sizes, and see no difference between a number and a step that gives one.
@@ -213,6 +213,29 @@ def trace_on(
     except Exception:  # anything can come out of a user's forward run on another batch
         return graph, False
     return graph, str(graph) == str(other)
+
+
+def hold_sizes(graph: torch.fx.Graph, example: Mapping[str, Any]) -> None:
+    """Let a graph refuse inputs of other sizes than the example's, the batch apart: its way was found for those alone.
+
+    Raises: TraceError, where an input is no tensor with sizes, so that nothing could be compared.
+    """
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    for node in inputs:
+        value = example[str(node.target)]
+        if not isinstance(value, Tensor) or not value.dim():
+            raise TraceError(f"its code asks for sizes, and argument {node.target!r} is no tensor with any")
+        with graph.inserting_after(inputs[-1]):
+            sizes = graph.call_function(getattr, (node, "shape"))
+        with graph.inserting_after(sizes):
+            batch = graph.call_function(operator.getitem, (sizes, 0))
+        # The first refuses another count of numbers, the second the same count in other sizes.
+        with graph.inserting_after(batch):
+            wanted = graph.call_method("reshape", (node, batch, *value.shape[1:]))
+        with graph.inserting_after(wanted):
+            same = graph.call_method("expand_as", (node, wanted))
+        own = {sizes, wanted, same}
+        node.replace_all_uses_with(same, delete_user_cb=lambda user, own=own: user not in own)
 
 
 def _drop_unread(graph: torch.fx.Graph) -> None:

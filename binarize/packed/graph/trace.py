@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from binarize.binarizers.nonlinearity import Nonlinearity, piecewise_of
-from binarize.capture.valued import ValuedTracer, trace_on
+from binarize.capture.valued import ValuedTracer, hold_sizes, trace_on
 from binarize.errors import UsageError
 from binarize.packed.graph.modules import describe
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES, is_path
@@ -68,25 +67,12 @@ def graph_of(
 def _on_example(model: nn.Module, fixed: Mapping[str, Any], example: Mapping[str, Any]) -> torch.fx.Graph:
     """The graph of the way that the model takes on an example, for inputs of its sizes alone, and batches of any.
 
-    Raises: UsageError, where an input is no tensor, so that nothing could hold its sizes, or the batch decides too.
+    Raises: UsageError, where the batch decides too; TraceError, where an input has no sizes that could be held.
     """
     graph, any_batch = trace_on(lambda values: _Tracer(fixed, values), model, example)
     if not any_batch:
         raise UsageError("its code takes other steps for another batch")
-    inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    for node in inputs:
-        value = example[str(node.target)]
-        if not isinstance(value, Tensor) or not value.dim():
-            raise UsageError(f"its code asks for sizes, and argument {node.target!r} is no tensor with any")
-        with graph.inserting_after(inputs[-1]):
-            sizes = graph.call_function(getattr, (node, "shape"))
-        with graph.inserting_after(sizes):
-            batch = graph.call_function(operator.getitem, (sizes, 0))
-        with graph.inserting_after(batch):
-            # Refuses any other size.
-            same = graph.call_method("expand", (node, batch, *value.shape[1:]))
-        own = {sizes, same}
-        node.replace_all_uses_with(same, delete_user_cb=lambda user, own=own: user not in own)
+    hold_sizes(graph, example)
     return graph
 
 

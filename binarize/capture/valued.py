@@ -24,7 +24,7 @@ from torch.utils._device import _device_constructors
 
 from binarize.capture.tracer import TraceError
 
-__all__ = ["ValuedTracer", "hold_sizes", "trace_on"]
+__all__ = ["ValuedTracer", "trace_on"]
 
 _VALUE = "binarize_example"
 # They make tensors of sizes, and see no difference between a number and a step that gives one.
@@ -200,7 +200,10 @@ def _globals_of(root: nn.Module) -> list[dict[str, Any]]:
 def trace_on(
     make: Callable[[Mapping[str, Any]], ValuedTracer], root: nn.Module, example: Mapping[str, Any]
 ) -> tuple[torch.fx.Graph, bool]:
-    """(the graph of a module on an example, whether it is the same for a batch of twice the size)."""
+    """(the graph of a module on an example, whether a batch of twice the size has the same); that one refuses other sizes.
+
+    Raises: TraceError, where code reads the numbers in a tensor, or an input has no sizes that could be compared.
+    """
     graph = make(example).trace(root)
     size = next(
         (len(leaf) for leaf in pytree.tree_leaves(example) if isinstance(leaf, Tensor) and leaf.dim()), 0
@@ -212,14 +215,14 @@ def trace_on(
         other = make(twice).trace(root)
     except Exception:  # anything can come out of a user's forward run on another batch
         return graph, False
-    return graph, str(graph) == str(other)
+    if str(graph) != str(other):
+        return graph, False
+    _hold_sizes(graph, example)
+    return graph, True
 
 
-def hold_sizes(graph: torch.fx.Graph, example: Mapping[str, Any]) -> None:
-    """Let a graph refuse inputs of other sizes than the example's, the batch apart: its way was found for those alone.
-
-    Raises: TraceError, where an input is no tensor with sizes, so that nothing could be compared.
-    """
+def _hold_sizes(graph: torch.fx.Graph, example: Mapping[str, Any]) -> None:
+    """Let a graph refuse inputs of other sizes than the example's, the batch apart: its way was found for those alone."""
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     for node in inputs:
         value = example[str(node.target)]
@@ -234,8 +237,7 @@ def hold_sizes(graph: torch.fx.Graph, example: Mapping[str, Any]) -> None:
             wanted = graph.call_method("reshape", (node, batch, *value.shape[1:]))
         with graph.inserting_after(wanted):
             same = graph.call_method("expand_as", (node, wanted))
-        own = {sizes, wanted, same}
-        node.replace_all_uses_with(same, delete_user_cb=lambda user, own=own: user not in own)
+        node.replace_all_uses_with(same, lambda user, own=(sizes, wanted, same): user not in own)
 
 
 def _drop_unread(graph: torch.fx.Graph) -> None:

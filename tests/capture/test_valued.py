@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from binarize.capture import TraceError
-from binarize.capture.valued import ValuedTracer, hold_sizes, trace_on
+from binarize.capture.valued import ValuedTracer, trace_on
 
 
 class _Asking(nn.Module):
@@ -73,7 +73,6 @@ def test_sizes_are_answered_and_stay_steps() -> None:
 def test_other_sizes_than_those_that_found_the_way_are_refused(size: tuple[int, ...]) -> None:
     model, example = _Asking(), {"x": torch.randn(2, 3, 8, 8)}
     graph, _ = trace_on(_tracer, model, example)
-    hold_sizes(graph, example)
     traced = torch.fx.GraphModule(model, graph)
     for n in (1, 2, 5):
         x = torch.randn(n, 3, 8, 8).to(memory_format=torch.channels_last)

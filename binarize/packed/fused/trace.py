@@ -11,7 +11,7 @@ from torch.fx import Graph
 
 from binarize.binarizers.nonlinearity import Nonlinearity
 from binarize.capture import TraceError
-from binarize.capture.valued import ValuedTracer, hold_sizes, trace_on
+from binarize.capture.valued import ValuedTracer, trace_on
 from binarize.errors import CaptureError
 from binarize.packed.layers import PackedLayer
 
@@ -42,7 +42,6 @@ def graph_of_steps(
             graph, any_batch = trace_on(lambda values: _Tracer(closed, values), model, dict(bound.arguments))
             if not any_batch:
                 raise TraceError("its steps are others for another batch") from None
-            hold_sizes(graph, bound.arguments)
     except Exception as error:  # anything can come out of a user's forward run on proxies
         raise CaptureError(f"{type(model).__name__} cannot be traced as a whole: {error}") from error
     for node in reversed(list(graph.nodes)):

@@ -23,7 +23,7 @@ from torch.fx import Node
 from torch.utils import _pytree as pytree
 
 from binarize.binarizers.nonlinearity import Nonlinearity, piecewise_of
-from binarize.capture.valued import ValuedTracer, hold_sizes, trace_on
+from binarize.capture.valued import ValuedTracer, trace_on
 from binarize.errors import UsageError
 from binarize.packed.graph.modules import describe
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES, is_path
@@ -72,7 +72,6 @@ def _on_example(model: nn.Module, fixed: Mapping[str, Any], example: Mapping[str
     graph, any_batch = trace_on(lambda values: _Tracer(fixed, values), model, example)
     if not any_batch:
         raise UsageError("its code takes other steps for another batch")
-    hold_sizes(graph, example)
     return graph
 
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 ROOMS = (
     "shown_text", "errors", "failures", "former_names", "version", "disk", "trust", "demo", "kernels", "binarizers",
     "computed_weights",
-    "attention", "layers", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning", "passes",
-    "report", "calibration", "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
+    "attention", "layers", "bernoulli", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning",
+    "passes", "report", "calibration", "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
     "__init__", "commands", "cli", "__main__",
 )  # fmt: skip
 # What makes a command slow to begin, or need not be installed.

@@ -1,0 +1,7 @@
+"""Naive Bernoulli networks: weights and activations are ±1 with probabilities, trained smoothly, then hardened.
+
+lattice.py      probabilities of sums, exactly, by the characteristic function
+masses.py       whole mass functions of sums, and the leave-one-out masses that gradients are made of
+moments.py      the central limit and the next terms
+probability.py  the ways to compute a probability and its gradient, as one function
+"""

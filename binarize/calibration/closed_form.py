@@ -213,7 +213,7 @@ def fit_layer(layer: nn.Module, y: Tensor, wanted: Tensor, fit: Fit) -> bool:
 def _scales_output(layer: nn.Module) -> bool:
     if getattr(layer, "transposed", False):
         return False
-    weight = cast(Tensor, layer.weight)
+    weight = layer.weight
     if not isinstance(layer, BinaryLayer):
         return type(layer) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     if layer.real_weight() is not weight or layer.scale is not None or layer.shares_weight:

@@ -207,7 +207,7 @@ class _Settling:
         assert site.x is not None
         flipped = search_signs(layer, site.x, goal.own)
         if flipped is not None:
-            self.settled.flipped[site.name] = flipped, cast(Tensor, layer.weight).numel()
+            self.settled.flipped[site.name] = flipped, layer.weight.numel()
             site.run_layer()
 
     def fit_scale(self, site: Site, goal: Goal) -> bool:

@@ -44,7 +44,7 @@ def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float =
     Returns how many signs changed; None where the layer is of a kind, or too large for the images, to be searched.
     `damping`, as a share of the mean variance, is added to the diagonal of G: it keeps few images from deciding too much.
     """
-    weight = cast(Tensor, layer.weight)
+    weight = layer.weight
     groups = int(getattr(layer, "groups", 1))
     size = weight[0].numel()
     supported = isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)) and layer.real_weight() is weight
@@ -138,7 +138,7 @@ def _set_signs(layer: BinaryLayer, signs: Tensor) -> bool:
 
     Its own; its distances from its mean, balanced so that the new mean is zero, for AdaBin, whose centre it is; equal ones.
     """
-    weight = cast(Tensor, layer.weight).data
+    weight = layer.weight.data
     kept = weight.clone()
     scale = kept.abs().flatten(1).mean(1).reshape(-1, *[1] * (kept.dim() - 1))
     for candidate in (
@@ -171,22 +171,22 @@ def _balanced(weight: Tensor, signs: Tensor) -> Tensor:
 
 def _affordable(layer: BinaryLayer, wanted: Tensor, groups: int) -> int:
     """How many images are looked at."""
-    size = cast(Tensor, layer.weight)[0].numel()
+    size = layer.weight[0].numel()
     most = int(max(1, _MOST_PRODUCTS / (size**2 * groups) / _positions(layer, wanted)))
     return min(most, len(wanted))
 
 
 def _positions(layer: BinaryLayer, wanted: Tensor) -> int:
     """Of one image."""
-    return wanted[0].numel() // len(cast(Tensor, layer.weight))
+    return wanted[0].numel() // len(layer.weight)
 
 
 def _moments(
     layer: BinaryLayer, x: Tensor, wanted: Tensor, groups: int, images: Tensor
 ) -> list[tuple[slice, Tensor, Tensor]]:
     """Per group: (its filters, G, c of its filters), over those images."""
-    size = cast(Tensor, layer.weight)[0].numel()
-    filters = len(cast(Tensor, layer.weight)) // groups
+    size = layer.weight[0].numel()
+    filters = len(layer.weight) // groups
     positions = _positions(layer, wanted)
     sums: list[list[Any]] = [[0, 0.0, 0.0, 0.0, 0.0] for _ in range(groups)]
     step = max(1, _ROWS // positions)

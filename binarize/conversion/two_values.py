@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +39,13 @@ def watched_values(model: nn.Module) -> Iterator[list[str]]:
 def _watch(name: str, found: list[str]) -> Any:
     def hook(layer: nn.Module, args: tuple[Any, ...]) -> None:
         assert isinstance(layer, BinaryLayer)
-        binarizer = cast(Any, layer.input_binarizer)
+        binarizer = layer.input_binarizer
+        assert binarizer is not None
         if hasattr(binarizer, "planes") and hasattr(binarizer, "factors"):
             return
         with torch.no_grad():
             values = layer.binarized_input(args[0])
-        last = getattr(layer, "in_features", None) is not None or values.dim() < 2
+        last = layer.kind == "linear" or values.dim() < 2
         by_channel = values.movedim(-1 if last else 1, 0).flatten(1)
         found.extend(_warning(name, "input_binarizer", binarizer, by_channel, "a channel of the example"))
 
@@ -54,13 +55,7 @@ def _watch(name: str, found: list[str]) -> Any:
 def _of_weight(name: str, layer: BinaryLayer) -> list[str]:
     with torch.no_grad():
         values, _ = layer.binarized_weight()
-    if getattr(layer, "transposed", False):
-        # (I, O / groups, ...): a filter is a column of its group.
-        grouped = values.unflatten(0, (cast(Any, layer).groups, -1)).transpose(1, 2)
-        filters = grouped.flatten(0, 1).flatten(1)
-    else:
-        filters = values.movedim(getattr(layer.weight_binarizer, "axis", 0), 0).flatten(1)
-    return _warning(name, "weight_binarizer", layer.weight_binarizer, filters, "a filter")
+    return _warning(name, "weight_binarizer", layer.weight_binarizer, layer.filters(values), "a filter")
 
 
 def _warning(name: str, part: str, binarizer: nn.Module, rows: Tensor, row: str) -> list[str]:

@@ -12,7 +12,7 @@ on after the input was binarized. Classes are known by name, so that neither lib
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,15 +28,18 @@ class BinaryStdConv2d(BinaryConv2d):
 
     replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("timm", "StdConv2d"), ("timm", "ScaledStdConv2d")})
+    eps: float
+    # Of the scaled classes alone.
+    gain: Tensor
+    own_scale: float
 
     def real_weight(self) -> Tensor:
-        layer = cast(Any, self)
         weight = super().real_weight()
-        gain = (layer.gain * layer.own_scale).view(-1) if hasattr(layer, "gain") else None
+        gain = (self.gain * self.own_scale).view(-1) if hasattr(self, "gain") else None
         flat = weight.reshape(1, weight.shape[0], -1)
         # Statistics of each filter, as BatchNorm takes them in training mode; nothing is tracked.
         return F.batch_norm(
-            flat, None, None, weight=gain, training=True, momentum=0.0, eps=layer.eps
+            flat, None, None, weight=gain, training=True, momentum=0.0, eps=self.eps
         ).reshape_as(weight)
 
 
@@ -52,13 +55,13 @@ class BinaryConv2dSame(BinaryConv2d):
         return bool(getattr(self, "same_pad", True))
 
     def operand(self, x: Tensor) -> Tensor:
-        a, conv = self.binarized_input(x), cast(Any, self)
+        a = self.binarized_input(x)
         if not self.pads_by_size:
             return a
         sides: list[int] = []
         for axis in (1, 0):
-            size, stride = x.shape[2 + axis], conv.stride[axis]
-            reach = (conv.kernel_size[axis] - 1) * conv.dilation[axis] + 1
+            size, stride = x.shape[2 + axis], self.stride[axis]
+            reach = (self.kernel_size[axis] - 1) * self.dilation[axis] + 1
             total = max((math.ceil(size / stride) - 1) * stride + reach - size, 0)
             sides += [total // 2, total - total // 2]
         return F.pad(a, sides, value=self.pad_value)

@@ -79,6 +79,8 @@ class BinaryLayer(nn.Module):
     `activation_first`: its own activation comes before its own shortcut.
     """
 
+    weight: Tensor
+    bias: Tensor | None
     weight_binarizer: nn.Module
     input_binarizer: nn.Module | None
     threshold: nn.Module | None
@@ -217,7 +219,7 @@ class BinaryLayer(nn.Module):
     def real_weight(self) -> Tensor:
         """The real-valued weight that is binarized: the latent weight, or what the float layer makes of it."""
         made = computed_weight(self)
-        return cast(Tensor, self.weight) if made is None else made
+        return self.weight if made is None else made
 
     def binarized_weight(
         self, weight: Tensor | None = None, levels: FilterLevels | None = None
@@ -252,7 +254,7 @@ class BinaryLayer(nn.Module):
         if scale_map is not None:
             y = y * scale_map(x, self)
         if self.bias is not None:
-            y = y + self._per_channel(cast(Tensor, self.bias)).to(y.dtype)
+            y = y + self._per_channel(self.bias).to(y.dtype)
         return bound_gradient(run_parts(self, x, y))
 
     def operand(self, x: Tensor) -> Tensor:
@@ -289,7 +291,11 @@ class BinaryLayer(nn.Module):
 
     def is_batch(self, x: Tensor) -> bool:
         """Whether x has a batch axis, which torch's convolutions can do without."""
-        return x.dim() == len(cast(Any, self).kernel_size) + 2
+        raise NotImplementedError
+
+    def filters(self, weight: Tensor) -> Tensor:
+        """A weight of this layer with one row a filter: (O, inputs of a filter)."""
+        return weight.flatten(1)
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
         """What the kernels have to know of this layer for such an input; None where they cannot compute it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from binarize.layers.layer import BinaryLayer
 __all__ = ["BinaryLinear"]
 
 
-class BinaryLinear(BinaryLayer, nn.Linear):
+class BinaryLinear(BinaryLayer, nn.Linear):  # type: ignore[misc]  # torch types this bias without its None
     """`nn.Linear` on binary weights and, with an input binarizer, binary inputs: (..., I) -> (..., O)."""
 
     replaces: ClassVar[type[nn.Module] | None] = nn.Linear
@@ -49,8 +49,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
         return True
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
-        linear = cast(Any, self)
-        return kernel_geometry((linear.in_features, linear.out_features)) if x.dim() else None
+        return kernel_geometry((self.in_features, self.out_features)) if x.dim() else None
 
     def as_image(self, x: Tensor) -> Tensor:
         return x.reshape(-1, x.shape[-1], 1, 1)

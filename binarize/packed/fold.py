@@ -74,7 +74,7 @@ def freeze_layer(layer: BinaryLayer, norm: nn.Module | None = None) -> FrozenLay
     frozen.front = front
     if folds(layer.norm):
         frozen.norm = None
-    return frozen.to(cast(Tensor, layer.weight).device).eval()
+    return frozen.to(layer.weight.device).eval()
 
 
 def _read_input(
@@ -188,7 +188,7 @@ def _wide(tensor: Any) -> Tensor:
 
 def _factor(layer: BinaryLayer, scale: nn.Module, out_channels: int) -> Tensor | None:
     """What a learned scale multiplies each channel by; None where it does something else."""
-    weight = cast(Tensor, layer.weight)
+    weight = layer.weight
     ones = weight.new_ones(1, out_channels, *[1] * (weight.dim() - 2))
     factor = scale(ones)
     probe = torch.linspace(-2, 2, out_channels, device=ones.device).to(ones.dtype).view(ones.shape)

@@ -82,7 +82,7 @@ def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:
             if isinstance(made, str):
                 kept[path] = made
                 if "weight" in layer._parameters:
-                    copied.weight = nn.Parameter(cast(Tensor, layer.weight).detach().clone())
+                    copied.weight = nn.Parameter(layer.weight.detach().clone())
                 continue
             for part in ("norm", "shortcut", "activation"):
                 if getattr(made, part) is not None:
@@ -156,7 +156,7 @@ def _ends_affine(layer: BinaryLayer) -> bool:
 def _copied(model: nn.Module, layers: Iterable[BinaryLayer]) -> nn.Module:
     """A copy without the user's hooks and without the latent weights, which are not needed twice."""
     memo: dict[int, Any] = {
-        id(layer.weight): nn.Parameter(torch.empty_like(cast(Tensor, layer.weight), device="meta"))
+        id(layer.weight): nn.Parameter(torch.empty_like(layer.weight, device="meta"))
         for layer in layers
         if "weight" in layer._parameters
     }

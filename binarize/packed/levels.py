@@ -115,7 +115,7 @@ class _Asked:
 
     def __init__(self, layer: BinaryLayer, window: Window) -> None:
         self.channels, self.axes = window.in_channels, len(window.kernel)
-        weight = cast(Tensor, layer.weight)
+        weight = layer.weight
         self.dtype, self.device = weight.dtype, weight.device
 
     def image(self, x: Tensor) -> Tensor:

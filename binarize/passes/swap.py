@@ -70,7 +70,7 @@ def add_thresholds(root: nn.Module, before: Plan, after: Plan) -> None:
         ):
             continue
         layer = cast(BinaryLayer, root.get_submodule(edit.container))
-        channels, weight = type(layer).channels_of(layer)[0], cast(Tensor, layer.weight)
+        channels, weight = type(layer).channels_of(layer)[0], layer.weight
         threshold = _in_front(edit, channels)
         if threshold is not None:
             layer.threshold = threshold.to(device=weight.device, dtype=weight.dtype).train(layer.training)

@@ -80,7 +80,7 @@ class Flips:
         """Per layer the share of weights that changed since the last count (or since this was made)."""
         before, self._signs = self._signs, self._now()
         return {
-            name: _ones(self._signs[name] ^ before[name]) / layer.weight.numel()  # type: ignore[operator]
+            name: _ones(self._signs[name] ^ before[name]) / layer.weight.numel()
             for name, layer in self._layers.items()
         }
 

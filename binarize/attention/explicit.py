@@ -97,7 +97,7 @@ def leave_fast_path(root: nn.Module, path: str) -> None:
     """
     names = path.split(".")
     for length in range(len(names)):
-        module: Any = root.get_submodule(".".join(names[:length]))
+        module = root.get_submodule(".".join(names[:length]))
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
         elif isinstance(module, nn.TransformerEncoder):

@@ -13,7 +13,6 @@ Source: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, equation 1.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch.fx
 from torch import Tensor, nn
@@ -98,7 +97,7 @@ class ExplicitAttention(Explicit, nn.MultiheadAttention):
         if type(self.in_proj) is not nn.Linear:
             return tuple(self.in_proj(x).chunk(3, -1)[i] for i, x in enumerate(inputs))
         weights = self.in_proj.weight.chunk(3)
-        biases: Any = (None,) * 3 if self.in_proj.bias is None else self.in_proj.bias.chunk(3)
+        biases = (None,) * 3 if self.in_proj.bias is None else self.in_proj.bias.chunk(3)
         return tuple(F.linear(x, w, b) for x, w, b in zip(inputs, weights, biases))
 
 

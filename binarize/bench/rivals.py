@@ -11,7 +11,7 @@ import copy
 import importlib.util
 import warnings
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
 
 import torch
 import torch.fx
@@ -120,7 +120,7 @@ def _tell(reasons: dict[str, str] | None, name: str, error: Exception) -> None:
         reasons[name] = f"cannot run this model here ({type(error).__name__}: {text[:160]})"
 
 
-def _compiled(ov: Any, model: Any, x: Tensor, threads: int) -> Run:
+def _compiled(ov: ModuleType, model: object, x: Tensor, threads: int) -> Run:
     options = {
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,

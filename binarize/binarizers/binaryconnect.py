@@ -7,7 +7,7 @@ Latent weights are clipped to [-1, 1] after each step of the optimizer.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,11 +35,11 @@ class _Draw(torch.autograd.Function):
     """+1 where u < p, else -1; the gradient passes from the output to w."""
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor, p: Tensor, u: Tensor) -> Tensor:
+    def forward(ctx: object, w: Tensor, p: Tensor, u: Tensor) -> Tensor:
         return sign(u - p).neg_().to(w.dtype)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: object, g: Tensor) -> tuple[Tensor, None, None]:
         return g, None, None
 
 

@@ -238,7 +238,7 @@ def _laid(rows: Tensor, axes: int, channel_dim: int) -> Tensor:
     return (rows if channel_dim == 1 else rows.movedim(1, channel_dim)).contiguous()
 
 
-def _first_difference(name: str, x: Tensor, found: Any, expected: Tensor) -> str | None:
+def _first_difference(name: str, x: Tensor, found: object, expected: Tensor) -> str | None:
     if not isinstance(found, Tensor) or found.shape != x.shape or found.dtype != x.dtype:
         return f"{name} gives something else than as many float32 numbers"
     wrong = ((found != expected) & ~(found.isnan() & expected.isnan())).nonzero()

@@ -6,7 +6,8 @@ Rastegari, Ordonez, Redmon, Farhadi, XNOR-Net, ECCV 2016, https://arxiv.org/abs/
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, cast
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -129,5 +130,5 @@ class MappedSign(SteSign):
         mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         size = F.pad(size, layer._reversed_padding_repeated_twice, mode=mode)
         box = size.new_full((1, 1, *layer.kernel_size), 1 / math.prod(layer.kernel_size))
-        convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[len(layer.kernel_size) - 1]
-        return cast(Tensor, convolve(size, box, None, layer.stride, 0, layer.dilation))
+        convolve: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[len(layer.kernel_size) - 1]
+        return convolve(size, box, None, layer.stride, 0, layer.dilation)

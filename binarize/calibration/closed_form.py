@@ -12,7 +12,7 @@ covariances of (u, v) and c those with t.
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -121,10 +121,11 @@ def normalized(norm: nn.Module, z: Tensor) -> Tensor:
         assert norm.running_var is not None
         mean, var = (per_channel(s, z, 1) for s in (norm.running_mean, norm.running_var))
         return (z - mean) * (var + norm.eps).rsqrt()
-    scale, shift = cast(Tensor, norm.weight).detach().clone(), cast(Tensor, norm.bias).detach().clone()
+    scale, shift = (numbers.detach().clone() for numbers in _scale_and_shift(norm))
     set_affine(norm, torch.ones_like(scale), torch.zeros_like(shift))
     try:
-        return cast(Tensor, norm(z))
+        made: Tensor = norm(z)
+        return made
     finally:
         set_affine(norm, scale, shift)
 
@@ -152,15 +153,19 @@ def has_affine(norm: nn.Module) -> bool:
     return isinstance(norm, NORMS) and norm.weight is not None and norm.bias is not None
 
 
-def keeps_statistics(norm: nn.Module) -> bool:
+def keeps_statistics(norm: nn.Module) -> TypeGuard[nn.modules.batchnorm._BatchNorm]:
     """Whether this is a BatchNorm with running statistics."""
     return isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None
 
 
 def set_affine(norm: nn.Module, scale: Tensor, shift: Tensor) -> None:
     """Set the scale and shift of a norm. Shapes: (C,) each."""
-    cast(Tensor, norm.weight).data.copy_(scale)
-    cast(Tensor, norm.bias).data.copy_(shift)
+    for own, new in zip(_scale_and_shift(norm), (scale, shift)):
+        own.data.copy_(new)
+
+
+def _scale_and_shift(norm: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
+    return norm.get_parameter("weight"), norm.get_parameter("bias")
 
 
 def fit_norm(norm: nn.Module, z: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
@@ -174,7 +179,7 @@ def fit_norm(norm: nn.Module, z: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
 def _fit_normalized(norm: nn.Module, u: Tensor, wanted: Tensor, fit: Fit) -> Tensor:
     dim = channel_dim(norm, u)
     scale, shift, alive = affine(u, wanted, dim, fit)
-    old = cast(Tensor, norm.weight).detach().to(scale.dtype)
+    old = _scale_and_shift(norm)[0].detach().to(scale.dtype)
     mean = channel_mean(u, dim)
     # A channel that is constant keeps its scale; its value is put where the float channel's mean is.
     shift = torch.where(alive, shift, shift + (scale - old) * mean)

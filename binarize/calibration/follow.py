@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -71,7 +71,7 @@ class SiteFollower(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         super().__exit__(*error)
         for handle in self._handles:
             handle.remove()
@@ -85,7 +85,11 @@ class SiteFollower(TorchFunctionMode):
         return self._pending.get(id(value))
 
     def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        function: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         name = getattr(function, "__name__", "")
         kwargs = kwargs or {}
@@ -165,8 +169,7 @@ def _other_operand(name: str, args: tuple[Any, ...], out: Tensor) -> Tensor | No
     if name not in _ADDS or len(args) < 2:
         return None
     other = args[1] if args[0] is out else args[0]
-    same = isinstance(other, Tensor) and other is not out and other.shape == out.shape
-    return cast(Tensor, other) if same else None
+    return other if isinstance(other, Tensor) and other is not out and other.shape == out.shape else None
 
 
 def record_targets(model: nn.Module, run: Callable[[], Any]) -> tuple[Targets, Any]:

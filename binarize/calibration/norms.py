@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -44,17 +44,16 @@ def batch_norms(model: nn.Module) -> list[tuple[str, nn.modules.batchnorm._Batch
     ]
 
 
-def renew_statistics(norm: nn.Module, z: Tensor) -> None:
+def renew_statistics(bn: nn.modules.batchnorm._BatchNorm, z: Tensor) -> None:
     """Take the statistics of what a BatchNorm reads now, changing scale and shift so that its output stays the same."""
-    bn = cast(nn.modules.batchnorm._BatchNorm, norm)
     assert bn.running_mean is not None and bn.running_var is not None
     mean, deviation = bn.running_mean.clone(), (bn.running_var + bn.eps).sqrt()
-    take_statistics(norm, z)
-    if not has_affine(norm):
+    take_statistics(bn, z)
+    if not has_affine(bn):
         return
     scale = bn.weight.detach() * (bn.running_var + bn.eps).sqrt() / deviation
     shift = bn.bias.detach() + bn.weight.detach() * (bn.running_mean - mean) / deviation
-    set_affine(norm, scale, shift)
+    set_affine(bn, scale, shift)
 
 
 class BehindBinary:

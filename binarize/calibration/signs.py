@@ -12,7 +12,7 @@ weights by the Hessian of a layer's squared error is that of Frantar et al., GPT
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float =
     best = torch.empty_like(signs)
     images = torch.arange(_affordable(layer, wanted, groups), device=x.device)
     seen, held = images[images % _HELD_OUT < _HELD_OUT - 1], images[images % _HELD_OUT == _HELD_OUT - 1]
-    judges: Any = _moments(layer, x, wanted, groups, held) if len(held) else [None] * groups
+    judges = _moments(layer, x, wanted, groups, held) if len(held) else [None] * groups
     for (filters, gram, cross), judge in zip(_moments(layer, x, wanted, groups, seen), judges):
         gram.diagonal().add_(damping * gram.diagonal().mean())
         best[filters] = descend(signs[filters], gram, cross, None if judge is None else judge[1:])
@@ -215,13 +215,13 @@ def _patches(layer: BinaryLayer, a: Tensor) -> Tensor:
     """The inputs that each output is a product of: (rows, groups * K)."""
     if isinstance(layer, nn.Linear):
         return a.flatten(0, -2).float()
-    conv = cast(Any, layer)
+    conv: Any = layer
     _, padding, *_ = layer._geometry(a, None)
     sizes = [list(conv.kernel_size), list(conv.dilation), list(padding), list(conv.stride)]
     if a.dim() == 3:
         # One axis is two, of which the first has one place.
         a = a.unsqueeze(2)
         sizes = [[one, *values] for one, values in zip((1, 1, 0, 1), sizes)]
-    kernel, dilation, pads, stride = (cast(tuple[int, ...], tuple(size)) for size in sizes)
+    kernel, dilation, pads, stride = map(tuple, sizes)
     columns = F.unfold(a.float(), kernel, dilation, pads, stride)
     return columns.movedim(1, -1).flatten(0, -2)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor, nn
 
@@ -56,7 +55,8 @@ class Site:
         """(what the norm reads, the site's value) where the layer reads `x`."""
         assert self.layer is not None
         if self.norm is None:
-            return None, cast(Tensor, self.layer(x))
+            value: Tensor = self.layer(x)
+            return None, value
         seen: list[tuple[Tensor, Tensor]] = []
         handle = self.norm.register_forward_hook(lambda norm, args, output: seen.append((args[0], output)))
         try:

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,7 +132,8 @@ def reconstruct(site: Site, goal: Goal, steps: Steps, generator: torch.Generator
 
 def trained_parameters(site: Site) -> list[nn.Parameter]:
     """What `reconstruct` changes, in a fixed order."""
-    return [*latent_parameters(cast(nn.Module, site.layer)), *_others(site)]
+    assert site.layer is not None
+    return [*latent_parameters(site.layer), *_others(site)]
 
 
 def _of(norm: nn.Module | None) -> list[nn.Parameter]:
@@ -144,7 +145,7 @@ def _others(site: Site) -> list[nn.Parameter]:
     assert isinstance(layer, BinaryLayer)
     parts = (layer.threshold, layer.input_binarizer, layer.weight_binarizer, layer.scale)
     others = [p for part in parts if part is not None for p in part.parameters()]
-    bias = cast("nn.Parameter | None", layer.bias)
+    bias = layer._parameters.get("bias")
     return others + _of(site.norm) + ([bias] if bias is not None else [])
 
 

@@ -70,7 +70,7 @@ def set_input(layer: BinaryLayer, x: Tensor, split: float = 0.0) -> bool:
     """
     found = False
     for part in (layer.threshold, layer.input_binarizer):
-        move: Any = getattr(part, "calibrate", None)
+        move = getattr(part, "calibrate", None)
         if move is not None:
             move(x)
             found = True

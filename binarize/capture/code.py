@@ -175,7 +175,7 @@ class _Function:
             defaults=plain_defaults,
         )
 
-    def value(self, value: Any) -> ast.expr:
+    def value(self, value: object) -> ast.expr:
         return self.expressions.value(value, self.names.known)
 
     def question(self, node: torch.fx.Node) -> list[ast.stmt]:
@@ -218,7 +218,7 @@ class _Function:
     def reached(self, path: str, *, is_module: bool) -> ast.expr:
         """What stands at a path of `self`."""
         tree: ast.expr = _load(self.names.root)
-        place: Any = self.owner
+        place = self.owner
         for part in path.split("."):
             tree = self.expressions.attribute(tree, part)
             if self.owner is not None:

@@ -110,7 +110,7 @@ class Expressions:
         self.globals: Globals = {}
         self._held: dict[int | tuple[str, object], str] = {}
 
-    def value(self, value: Any, nodes: Mapping[Node, str], deep: int = 0) -> ast.expr:
+    def value(self, value: object, nodes: Mapping[Node, str], deep: int = 0) -> ast.expr:
         """An argument. Raises: RewriteError, where it is nested too deep or is a step of another graph."""
         if deep > _DEEPEST:
             raise RewriteError("an argument is nested too deep")
@@ -154,7 +154,7 @@ class Expressions:
             return self._torch(name) if getattr(torch, name, None) is value else _load(self.held(value))
         return self.function(value)
 
-    def function(self, function: Any) -> ast.expr:
+    def function(self, function: object) -> ast.expr:
         """A function or a class, those of torch by their path."""
         path = _path_in_torch(function)
         return _load(self.held(function)) if path is None else self._torch(path)
@@ -168,7 +168,7 @@ class Expressions:
             tree = ast.Attribute(tree, part, ast.Load())
         return tree
 
-    def held(self, value: Any, wish: str = "") -> str:
+    def held(self, value: object, wish: str = "") -> str:
         """The global name of an object."""
         key = ("number", wish) if wish else id(value)
         if key not in self._held:
@@ -189,7 +189,7 @@ class Expressions:
 
     def call(self, node: Node, nodes: Mapping[Node, str]) -> ast.expr:
         """A call of a function; of operators what one writes for them."""
-        target: Any = node.target
+        target = node.target
         args = [self.value(one, nodes) for one in node.args]
         if not node.kwargs and len(args) == 2:
             if target in _BINARY:
@@ -227,7 +227,7 @@ def _signed(size: ast.expr, negative: bool) -> ast.expr:
     return ast.UnaryOp(ast.USub(), size) if negative else size
 
 
-def _wish(value: Any) -> str:
+def _wish(value: object) -> str:
     """A telling name for an object."""
     home, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(name, str):
@@ -237,7 +237,7 @@ def _wish(value: Any) -> str:
     return f"{home}_{name}".lstrip("_").replace("<locals>", "")
 
 
-def _path_in_torch(function: Any) -> str | None:
+def _path_in_torch(function: object) -> str | None:
     """The path below `torch` at which exactly this function stands."""
     name, home = getattr(function, "__name__", None), getattr(function, "__module__", None)
     paths = []
@@ -250,7 +250,7 @@ def _path_in_torch(function: Any) -> str | None:
     return next((path for path in paths if _stands_at(path, function)), None)
 
 
-def _stands_at(path: str, function: Any) -> bool:
+def _stands_at(path: str, function: object) -> bool:
     place: Any = torch
     for part in path.split("."):
         if not is_identifier(part):

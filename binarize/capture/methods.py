@@ -106,7 +106,7 @@ def _public_methods(cls: type[nn.Module]) -> dict[str, FunctionType]:
 
 
 def _watched(container: nn.Module, name: str, function: FunctionType, calls: Calls) -> Any:
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         result = function(container, *args, **kwargs)
         calls.setdefault(name, []).append((_arguments(function, container, args, kwargs), result))
         return result
@@ -114,7 +114,9 @@ def _watched(container: nn.Module, name: str, function: FunctionType, calls: Cal
     return run
 
 
-def _arguments(function: FunctionType, container: nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+def _arguments(
+    function: FunctionType, container: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """Every argument of the call but `self`, those with their default too; *args and **kwargs only if they hold any."""
     signature = inspect.signature(function)
     bound = signature.bind(container, *args, **kwargs)

@@ -82,7 +82,7 @@ def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] |
     return recorder.recording(output)
 
 
-def setitem(base: Any, index: Any, value: Any) -> Any:
+def setitem(base: Any, index: object, value: object) -> Any:
     """`base[index] = value` as a function, the form in which the recorder writes it down."""
     base[index] = value
     return base
@@ -127,7 +127,7 @@ class _Recorder(TorchFunctionMode):
         self.producers: dict[tuple[str, int, int], torch.fx.Node] = {}
         self.constants = 0
 
-    def recording(self, output: Any) -> Recording:
+    def recording(self, output: object) -> Recording:
         return Recording(
             self.root, self.graph, output, self.calls, self.arguments, self.producers, self.constants
         )
@@ -153,7 +153,7 @@ class _Recorder(TorchFunctionMode):
         self.bind(tensor, node)
         return node
 
-    def nodes_of(self, value: Any) -> Any:
+    def nodes_of(self, value: object) -> Any:
         """The same structure with nodes in place of tensors."""
         if isinstance(value, torch.Tensor):
             return self.node_of(value)
@@ -173,7 +173,7 @@ class _Recorder(TorchFunctionMode):
         plain = opened(value)
         return self.nodes_of(plain) if isinstance(plain, dict) else repr(type(value))
 
-    def bind(self, value: Any, node: torch.fx.Node) -> None:
+    def bind(self, value: object, node: torch.fx.Node) -> None:
         """From now on the tensors in `value` are what `node` yields."""
         if isinstance(value, torch.Tensor):
             node.meta.setdefault("shape", tuple(value.shape))
@@ -195,7 +195,9 @@ class _Recorder(TorchFunctionMode):
                 part = self.add("call_function", operator.getitem, (node, key), {}, op="getitem")
                 self.bind(item, part)
 
-    def add(self, kind: str, target: Any, args: Any, kwargs: Any, op: str) -> torch.fx.Node:
+    def add(
+        self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], op: str
+    ) -> torch.fx.Node:
         node = self.graph.create_node(kind, target, args, kwargs, name=op.strip("_") or "op")
         node.meta.update(op=op, frames=tuple(self.frames))
         return node
@@ -203,7 +205,11 @@ class _Recorder(TorchFunctionMode):
     # --- operations
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         keywords = kwargs or {}
         name = operation_name(func)
@@ -270,7 +276,9 @@ class _Recorder(TorchFunctionMode):
                 if isinstance(tensor, torch.Tensor) and id(tensor) in self.node_by_tensor:
                     self.producers[path, index, id(tensor)] = self.node_by_tensor[id(tensor)]
 
-    def leave(self, module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any = _RAISED) -> None:
+    def leave(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: object = _RAISED
+    ) -> None:
         path = self.path_by_module.get(module)
         if path is None or (self.leaf is not None and self.leaf is not module):
             return
@@ -311,5 +319,5 @@ def writes_in_place(name: str, kwargs: Mapping[str, Any]) -> bool:
     return name.endswith("_") or bool(kwargs.get("inplace"))
 
 
-def _has_tensor(value: Any) -> bool:
+def _has_tensor(value: object) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(value))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -44,18 +44,20 @@ class _Tracer(torch.fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return module_qualified_name not in self.opened
 
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         self.owners.append(self.path_of_module(m))
         try:
             return super().call_module(m, forward, args, kwargs)
         finally:
             self.owners.pop()
 
-    def _proxy_placeholder(self, name: str, concrete_args: Any, sig: Any, fn_for_analysis: Any) -> Any:
-        if name not in (concrete_args or {}):
-            return super()._proxy_placeholder(name, concrete_args, sig, fn_for_analysis)
+    def _proxy_placeholder(self, name: str, concrete_args: dict[str, Any] | None, *function: Any) -> Any:
+        if concrete_args is None or name not in concrete_args:
+            return super()._proxy_placeholder(name, concrete_args, *function)
         # torch.fx would call the argument `name_1`, and then nobody could give it by keyword any more.
-        argument = super()._proxy_placeholder(name, None, sig, fn_for_analysis)
+        argument = super()._proxy_placeholder(name, None, *function)
         self.create_proxy("call_function", check_fixed, (argument, concrete_args[name], name), {})
         return concrete_args[name]
 
@@ -238,7 +240,7 @@ def _canonical(nodes: list[torch.fx.Node], prefix: str) -> list[tuple[Any, ...]]
     position = {node: i for i, node in enumerate(nodes)}
     outside: dict[torch.fx.Node, int] = {}
 
-    def value(argument: Any) -> Any:
+    def value(argument: object) -> Any:
         if isinstance(argument, torch.fx.Node):
             if argument in position:
                 return ("step", position[argument])

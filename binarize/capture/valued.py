@@ -112,12 +112,12 @@ class ValuedTracer(torch.fx.Tracer):
     def proxy(self, node: Node) -> torch.fx.Proxy:
         return super().proxy(node) if self.example is None else _Valued(node, self)
 
-    def create_arg(self, a: Any) -> Any:
+    def create_arg(self, a: object) -> Any:
         # isinstance takes a step for a tensor, which would be a constant of the model.
         return a.node if type(a) is _Valued else super().create_arg(a)
 
-    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **options: Any) -> Any:
-        proxy = super().create_proxy(kind, target, args, kwargs, *more, **options)
+    def create_proxy(self, kind: str, *call: Any, **options: Any) -> Any:
+        proxy = super().create_proxy(kind, *call, **options)
         if self.example is not None and kind != "output":
             self.value_of(proxy.node)
         return proxy
@@ -137,17 +137,17 @@ class ValuedTracer(torch.fx.Tracer):
     ) -> Any:
         return forward(*args, **kwargs) if self._running else super().call_module(m, forward, args, kwargs)
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(self, attr: str, attr_val: object, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self._running else super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def _value(self, node: Node) -> Any:
         assert self.example is not None
-        args: Any = map_arg(node.args, self.value_of)
-        kwargs: Any = map_arg(node.kwargs, self.value_of)
+        args = map_arg(node.args, self.value_of)
+        kwargs = map_arg(node.kwargs, self.value_of)
         if node.op == "placeholder":
             return self.example[str(node.target)]
         if node.op == "get_attr":
-            found: Any = self.root
+            found = self.root
             for name in str(node.target).split("."):
                 found = getattr(found, name)
             return found

@@ -44,7 +44,7 @@ class Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, protected_namespaces=())
 
 
-def _json(value: Any, depth: int = 0) -> Any:
+def _json(value: object, depth: int = 0) -> Any:
     """Any JSON value, no deeper and no longer than files of ours are."""
     if depth > _DEEPEST:
         raise unexpected(value, f"nested at most {_DEEPEST} deep")

@@ -84,7 +84,7 @@ class _Dict(Checked):
 _HOLDERS = {"tensor": _Tensor, "dict": _Dict, "value": _Value, "tuple": _Tuple, "list": _List}
 
 
-def _holder(value: Any) -> str | None:
+def _holder(value: object) -> str | None:
     return next((f"<{key}>" for key in _HOLDERS if isinstance(value, Mapping) and key in value), None)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -166,7 +166,7 @@ class _Images:
     download: bool
 
 
-def _fit(screen: Screen, converted: nn.Module, images: _Images, **how: Any) -> Calibration | None:
+def _fit(screen: Screen, converted: nn.Module, images: _Images, **how: object) -> Calibration | None:
     """Fits it to the float model as `binarize calibrate` does, where images are named; `how` is that of its `run`."""
     from binarize.conversion.conversion import remember_images
 

@@ -149,7 +149,7 @@ def _list(screen: Screen, found: Study) -> None:
     screen.document({"folder": str(found.folder), "trials": lines})
 
 
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

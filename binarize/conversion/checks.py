@@ -14,7 +14,7 @@ from binarize.report.data import Agreement, Check
 __all__ = ["compare_outputs", "same_top1"]
 
 
-def compare_outputs(expected: Any, output: Any, *, fixed_sizes: bool = True) -> list[Check]:
+def compare_outputs(expected: object, output: object, *, fixed_sizes: bool = True) -> list[Check]:
     """The converted model yields the same structure and shapes as the float model, and finite numbers.
 
     Without `fixed_sizes` only the numbers of axes count: a detector finds as many boxes as it likes.
@@ -37,7 +37,7 @@ def compare_outputs(expected: Any, output: Any, *, fixed_sizes: bool = True) -> 
     return checks
 
 
-def same_top1(expected: Any, output: Any) -> Agreement | None:
+def same_top1(expected: object, output: object) -> Agreement | None:
     """How often both models name the same class; None where the output is no table of class scores."""
     theirs, ours = class_scores(expected), class_scores(output)
     if (
@@ -52,13 +52,13 @@ def same_top1(expected: Any, output: Any) -> Agreement | None:
     return Agreement(same, theirs.shape[0])
 
 
-def _shape(value: Any, sizes: bool) -> Any:
+def _shape(value: object, sizes: bool) -> Any:
     if not isinstance(value, Tensor):
         return type(value).__name__
     return tuple(value.shape) if sizes else f"{value.dim()} axes"
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     if not isinstance(value, Tensor) or not value.is_floating_point() or value.is_meta:
         return True
     return bool(torch.isfinite(value).all())

@@ -30,7 +30,7 @@ def convert(
     model: nn.Module | str,
     scheme: str | None = None,
     *,
-    rules: Any = None,
+    rules: object = None,
     add_shortcuts: bool | None = None,
     shortcuts: str | None = None,
     keep: Sequence[str] = (),
@@ -38,14 +38,14 @@ def convert(
     overrides: Sequence[str] = (),
     keep_first: int = 1,
     keep_last: int = 1,
-    example_input: Any = None,
+    example_input: object = None,
     input_shape: Sequence[int] | Sequence[Sequence[int] | str] | None = None,
-    calibrate: Any = None,
+    calibrate: object = None,
     inplace: bool = False,
     strict: bool = False,
     seed: int = 0,
     trust: Sequence[Word] = (),
-    **source: Any,
+    **source: object,
 ) -> nn.Module:
     """A binary model: an ordinary trainable module of the same class, with the float weights under the same names.
 

@@ -110,7 +110,7 @@ class PlannedConversion:
         self.rules = replace(self.rules, rules=(*self.rules.rules, rule))
         self._plan = None
 
-    def apply(self, *, calibrate: Any = None, inplace: bool = False, strict: bool = False) -> nn.Module:
+    def apply(self, *, calibrate: object = None, inplace: bool = False, strict: bool = False) -> nn.Module:
         """Carry the plan out on a copy of the model (on the model itself with `inplace`).
 
         Raises: UsageError, CheckError, StrictError; the model given is then unchanged (unless `inplace`).
@@ -118,7 +118,7 @@ class PlannedConversion:
         with undisturbed(self.source.module), trusting(*self.trust, *self.rules.modules):
             return self._apply(calibrate, inplace, strict)
 
-    def _apply(self, calibrate: Any, inplace: bool, strict: bool) -> nn.Module:
+    def _apply(self, calibrate: object, inplace: bool, strict: bool) -> nn.Module:
         plan = self.plan
         refuse_warnings(strict, plan.complaints)
         float_model = self.source.module
@@ -202,7 +202,7 @@ class PlannedConversion:
         plan: Plan,
         hashes: Mapping[str, str],
         calibration: Calibration | None,
-        asked: Any,
+        asked: object,
     ) -> Plan:
         """The plan with what only carrying it out could tell: sources, and where the thresholds come from."""
         plan = replace(plan, capture=replace(plan.capture, sources=dict(hashes)))
@@ -230,7 +230,7 @@ class PlannedConversion:
         """Whether the model was never run, so that all that is known of it is the list of its modules."""
         return self.analysis.graph.level == "walk"
 
-    def _report(self, model: nn.Module, plan: Plan, expected: Any, data: list[Images] | None) -> Report:
+    def _report(self, model: nn.Module, plan: Plan, expected: object, data: list[Images] | None) -> Report:
         if self.walked:
             return make_report(plan, command=self.command)
         with silenced_hooks(model), evaluating(model), torch.no_grad():

@@ -23,7 +23,7 @@ _SHOWN = 80
 _HALVES, _BYTES = re.compile("[\ud800-\udfff]"), 0xDC00
 
 
-def as_text(value: Any) -> Any:
+def as_text(value: object) -> Any:
     """The JSON value with `\\xff` for each byte of a name that is no UTF-8: Python holds it as half a character,
     which no record may hold.
     """

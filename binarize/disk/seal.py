@@ -24,7 +24,7 @@ _COMMENT_BYTES = len(_TEXT) + 64
 _CHUNK = 1 << 20
 
 
-def save_sealed(content: Any, path: Path) -> None:
+def save_sealed(content: object, path: Path) -> None:
     """torch.save with a digest. Raises: OSError, also where torch calls a full disk something else."""
     try:
         with path.open("w+b") as file:
@@ -54,7 +54,7 @@ def is_sealed(path: Path) -> bool:
     raise CheckError(f"{path}: damaged: it is not what was written (sha256 differs)")
 
 
-def _save(content: Any, file: BinaryIO) -> None:
+def _save(content: object, file: BinaryIO) -> None:
     import torch
 
     disk = _Disk(file)

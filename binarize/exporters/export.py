@@ -91,7 +91,7 @@ def export(
     format: str,
     path: str | Path | None = None,
     *,
-    example_input: Any = None,
+    example_input: object = None,
     source: str | None = None,
     force: bool = False,
 ) -> Export:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -42,14 +41,14 @@ class Prepared:
 
 
 def prepared(
-    model: nn.Module | str | Path, example_input: Any, source: str | None
+    model: nn.Module | str | Path, example_input: object, source: str | None
 ) -> tuple[nn.Module, Example]:
     """(a packed copy of the model, the arguments of one forward call); see `compared`."""
     done = compared(model, example_input, source)
     return done.model, done.example
 
 
-def compared(model: nn.Module | str | Path, example_input: Any, source: str | None) -> Prepared:
+def compared(model: nn.Module | str | Path, example_input: object, source: str | None) -> Prepared:
     """A packed copy of the model, and its arguments: those given, else noise of the known shapes.
 
     Raises: UsageError, where the model was not converted, or its inputs are unknown; CheckError, where the packed
@@ -75,12 +74,12 @@ def compared(model: nn.Module | str | Path, example_input: Any, source: str | No
     return _from_trained(model, example_input, conversion.source.example)
 
 
-def _from_trained(model: nn.Module, given: Any, known: Arguments | None) -> Prepared:
+def _from_trained(model: nn.Module, given: object, known: Arguments | None) -> Prepared:
     frozen = freeze(model, given)
     return _checked(frozen, pack_layers(copy.deepcopy(frozen)), _example(given, frozen, known))
 
 
-def _from_file(path: Path, given: Any, source: str | None) -> Prepared:
+def _from_file(path: Path, given: object, source: str | None) -> Prepared:
     """What a packed file holds, or the folder's weights where these are others by now."""
     file, folder = (path / PACKED, path) if path.is_dir() else (path, path.parent)
     packed, remark = open_or_make(path, source=source)
@@ -127,7 +126,7 @@ def _floats(record: Frozen | None) -> Arguments | None:
     return Arguments(tuple(TensorKind(shape) for shape in record.input_shapes)) if record else None
 
 
-def _example(given: Any, model: nn.Module, known: Arguments | None) -> Example:
+def _example(given: object, model: nn.Module, known: Arguments | None) -> Example:
     if given is not None:
         return arguments_of(given)
     if known is None or not known.kinds:

@@ -74,7 +74,7 @@ def record_program(model: nn.Module, example: Example, format: str, *, any_batch
 def _tensors_alone(model: nn.Module) -> Iterator[None]:
     """Within it a model yields nothing in the place of what is no tensor."""
 
-    def without(module: nn.Module, args: Any, output: Any) -> Any:
+    def without(module: nn.Module, args: object, output: object) -> Any:
         return pytree.tree_map(lambda leaf: leaf if isinstance(leaf, Tensor) else None, output)
 
     handle = model.register_forward_hook(without)
@@ -108,12 +108,12 @@ def with_rows(example: Example, rows: int, seed: int) -> Example:
 
 
 @torch.no_grad()
-def answers(model: Any, example: Example) -> list[Tensor]:
+def answers(model: nn.Module, example: Example) -> list[Tensor]:
     """The tensors that a model, or a program's module, yields."""
     return tensors_of(model(*example[0], **example[1]))
 
 
-def tensors_of(values: Any) -> list[Tensor]:
+def tensors_of(values: object) -> list[Tensor]:
     """The tensors in nested tuples, lists and dicts, in their order."""
     return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor)]
 
@@ -154,7 +154,7 @@ def _open(model: nn.Module, example: Example) -> ExportedProgram | None:
     return exported
 
 
-def _recorded(model: nn.Module, example: Example, dynamic_shapes: Any) -> ExportedProgram:
+def _recorded(model: nn.Module, example: Example, dynamic_shapes: object) -> ExportedProgram:
     # Where it fails, torch prints all that it recorded.
     with torch.no_grad(), contextlib.redirect_stderr(io.StringIO()):
         exported = torch.export.export(
@@ -172,7 +172,7 @@ def _failing_layer(model: nn.Module, example: Example) -> str:
     for path, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, path=path: running.append(path)))
 
-        def leave(*_: Any) -> None:
+        def leave(*_: object) -> None:
             running.pop()
 
         handles.append(module.register_forward_hook(leave))

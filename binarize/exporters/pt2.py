@@ -116,7 +116,7 @@ def slim(program: ExportedProgram) -> None:
     program.graph_module.recompile()
 
 
-def _write_stack(node: torch.fx.Node) -> None:
+def _write_stack(node: Any) -> None:
     """Take from the names of layers what torch's own file puts between them."""
     stack = node.meta.get("nn_module_stack")
     if stack is not None:
@@ -126,7 +126,7 @@ def _write_stack(node: torch.fx.Node) -> None:
         }
 
 
-def _is_unread(node: torch.fx.Node) -> bool:
+def _is_unread(node: Any) -> bool:
     """Whether nothing is lost without this step: it changes nothing, and nobody reads what it gives."""
     if node.users or not isinstance(node.target, OpOverload):
         return False

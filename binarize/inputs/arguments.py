@@ -188,7 +188,7 @@ def _storable(value: Any) -> bool:
     return isinstance(value, (TensorKind, bool, int, float, str, type(None)))
 
 
-def _to_json(value: Any) -> Any:
+def _to_json(value: object) -> Any:
     if isinstance(value, TensorKind):
         ends = {} if value.low is None else {"low": value.low, "high": value.high}
         return {"tensor": list(value.shape), "dtype": value.dtype, **ends}
@@ -214,7 +214,7 @@ def _from_json(data: Mapping[str, Any]) -> Any:
 Images = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
-def arguments_of(example: Any) -> Images:
+def arguments_of(example: object) -> Images:
     """An example as arguments of one forward call: a tensor, a tuple of arguments, a dict of keyword arguments, or both.
 
     Both is `((x, y), {"mask": mask})`: a tuple of exactly a tuple and a dict. Raises: UsageError, where it is none.

@@ -31,7 +31,7 @@ def as_batches(data: Tensor | Iterable[Any], taken: int | None = None) -> list[I
     return found
 
 
-def _arguments(batch: Any, taken: int | None) -> Images:
+def _arguments(batch: object, taken: int | None) -> Images:
     if isinstance(batch, Tensor):
         return (batch,), {}
     if isinstance(batch, dict):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,7 @@ def _main(module: nn.Module) -> str:
 
 def _kinds(module: nn.Module) -> dict[str, TensorKind]:
     """Every input that the configuration tells of."""
-    config: Any = getattr(module, "config", None)
+    config = getattr(module, "config", None)
     text = getattr(config, "text_config", None) or config
     vision = getattr(config, "vision_config", None) or config
     main = _main(module)
@@ -70,7 +69,7 @@ def _kinds(module: nn.Module) -> dict[str, TensorKind]:
     return found
 
 
-def _image(config: Any) -> tuple[int, ...]:
+def _image(config: object) -> tuple[int, ...]:
     size = getattr(config, "image_size", None)
     sides = (size, size) if isinstance(size, int) else tuple(size)[-2:] if size else (IMAGE_SIDE, IMAGE_SIDE)
     channels = _number(config, "num_channels", CHANNELS)
@@ -78,6 +77,6 @@ def _image(config: Any) -> tuple[int, ...]:
     return (1, frames, channels, *sides) if isinstance(frames, int) else (1, channels, *sides)
 
 
-def _number(config: Any, name: str, default: int) -> int:
+def _number(config: object, name: str, default: int) -> int:
     found = getattr(config, name, None)
     return found if isinstance(found, int) and found > 0 else default

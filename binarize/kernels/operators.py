@@ -51,7 +51,7 @@ def sizes_of(geometry: Geometry) -> list[int]:
     return [g.in_channels, *g.kernel, *g.stride, *g.padding, *g.dilation, g.groups, g.pad_value]
 
 
-def linear(x: Tensor, bits: Tensor, scale: Tensor, shift: Tensor, **options: Any) -> Tensor:
+def linear(x: Tensor, bits: Tensor, scale: Tensor, shift: Tensor, **options: object) -> Tensor:
     """A linear layer as `binarize::conv` of pixels; `options` are that operator's.
 
     Shapes: x (..., C) -> float32 (..., O).
@@ -260,7 +260,7 @@ def _register(schema: str, operator: _Operator) -> None:
     arguments = getattr(torch.ops.binarize, name).default._schema.arguments
     given_of = _given_by([one.name for one in arguments if not one.kwarg_only])
 
-    def on_cpu(*arguments: Any, **options: Any) -> Any:
+    def on_cpu(*arguments: object, **options: object) -> Any:
         given, variant = given_of(*arguments, **options), variants.active()
         if variant is None:
             check_call(given)
@@ -274,7 +274,7 @@ def _register(schema: str, operator: _Operator) -> None:
         return operator.native(given, geometry, variant)
 
     def checked(implementation: Callable[[Given], Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **options: Any) -> Any:
+        def run(*arguments: object, **options: object) -> Any:
             given = given_of(*arguments, **options)
             check_call(given)
             return implementation(given)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.fx
 from torch import Tensor, nn
@@ -21,7 +19,7 @@ def is_recorded() -> bool:
     )
 
 
-def as_one_node(module: nn.Module, x: Tensor, *rest: Any) -> Tensor | None:
+def as_one_node(module: nn.Module, x: Tensor, *rest: object) -> Tensor | None:
     """The call of `module` on `x` as a node, where torch.fx traces symbolically; None where `x` is a tensor.
 
     So torchvision's feature extraction and whatever else traces a converted model need not know our modules: torch
@@ -29,6 +27,6 @@ def as_one_node(module: nn.Module, x: Tensor, *rest: Any) -> Tensor | None:
     """
     if not isinstance(x, torch.fx.Proxy):
         return None
-    tracer: Any = x.tracer
+    tracer = x.tracer
     node: Tensor = tracer.create_proxy("call_module", tracer.path_of_module(module), (x, *rest), {})
     return node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, cast
 
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class _BinaryConv(_Window):
 
     def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
         stride, padding, dilation, _, _, groups = self._geometry(a, size)
-        function: Any = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
+        function: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[values.dim() - 3]
         return function(a, values, None, stride, padding, dilation, groups)
 
     def geometry_on(self, x: Tensor) -> Geometry | None:
@@ -134,12 +135,16 @@ class _BinaryConvTranspose(_Window):
 
     def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
         stride, padding, dilation, _, extra, groups = self._geometry(a, size)
-        function: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[values.dim() - 3]
+        function: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[
+            values.dim() - 3
+        ]
         return function(a, values, None, stride, padding, extra, groups, dilation)
 
     def _geometry(self, a: Tensor, size: list[int] | None) -> tuple[Any, ...]:
         n = len(self.kernel_size)
-        extra = cast(Any, self)._output_padding(a, size, self.stride, self.padding, self.kernel_size, n, self.dilation)
+        extra = cast(Any, self)._output_padding(
+            a, size, self.stride, self.padding, self.kernel_size, n, self.dilation
+        )
         return self.stride, self.padding, self.dilation, True, extra, self.groups
 
     def _per_channel(self, scale: Tensor) -> Tensor:

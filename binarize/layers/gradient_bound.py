@@ -8,7 +8,6 @@ large, and after fifty layers it is infinite.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,11 +51,11 @@ class _Refused(torch.autograd.Function):
         return y.view_as(y)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    def setup_context(ctx: object, inputs: object, output: object) -> None:
         pass
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: object, g: Tensor) -> tuple[Tensor, Tensor]:
         raise UsageError(
             "a packed, fused or frozen layer has no gradient: it is made for inference\n"
             "  differentiate the trained model, which binarize.load gives, or run this one under torch.no_grad()"

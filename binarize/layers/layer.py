@@ -128,7 +128,7 @@ class BinaryLayer(nn.Module):
     @classmethod
     def channels_of(cls, layer: nn.Module) -> tuple[int, int]:
         """(input, output) channels of a float layer that this class accepts."""
-        made = cast(Any, layer)
+        made: Any = layer
         if cls.kind == "linear":
             return made.in_features, made.out_features
         return made.in_channels, made.out_channels
@@ -329,7 +329,7 @@ def _parametrized(layer: nn.Module) -> Iterable[str]:
 
 def _sides(layer: nn.Module) -> list[int]:
     """[before, after] of the last axis first, of zeros. torch notes it only when a layer is made, and people change it."""
-    conv = cast(Any, layer)
+    conv: Any = layer
     if conv.padding == "valid":
         return [0] * (2 * len(conv.kernel_size))
     if conv.padding == "same":

@@ -42,7 +42,7 @@ def binary_product(layer: Multiplies, x: Tensor, size: list[int] | None) -> tupl
     Shapes: x is the layer's input, (N, C, ...) or (..., C); the product is its output; the scale (O, 1, ...) or ().
     `size` is the output size that a transposed convolution was asked for.
     """
-    weight: Any = layer.real_weight()
+    weight = layer.real_weight()
     if _can_recompute(layer, x, weight):
         y, scale = _Recomputed.apply(layer, size, x, weight, *_parameters(layer))
         return y, scale

@@ -18,13 +18,13 @@ __all__ = ["class_dim", "class_scores", "fields_of", "logits_of", "opened", "ten
 DEPTH = 4
 
 
-def opened(output: Any, depth: int = DEPTH) -> Any:
+def opened(output: object, depth: int = DEPTH) -> Any:
     """The same structure, with a dict of its attributes in place of every object that holds tensors.
 
     The dict is named after the class, so that outputs of different classes stay different.
     """
 
-    def open_leaf(leaf: Any) -> Any:
+    def open_leaf(leaf: object) -> Any:
         held = fields_of(leaf)
         if held is None:
             return leaf
@@ -35,7 +35,7 @@ def opened(output: Any, depth: int = DEPTH) -> Any:
     return pytree.tree_map(open_leaf, output)
 
 
-def fields_of(value: Any) -> dict[str, Any] | None:
+def fields_of(value: object) -> dict[str, Any] | None:
     """The attributes of an object that holds tensors; None for a tensor, a module, and what holds none."""
     if isinstance(value, (Tensor, nn.Module, type, str, bytes)):
         return None
@@ -47,12 +47,12 @@ def fields_of(value: Any) -> dict[str, Any] | None:
     return dict(held) if isinstance(held, dict) and _holds_tensor(held.values()) else None
 
 
-def tensors_in(output: Any) -> list[Tensor]:
+def tensors_in(output: object) -> list[Tensor]:
     """Every tensor of an output, in order."""
     return [value for value in pytree.tree_leaves(opened(output)) if isinstance(value, Tensor)]
 
 
-def class_scores(output: Any) -> Tensor | None:
+def class_scores(output: object) -> Tensor | None:
     """The tensor of an output that holds class scores: itself, "logits" or "out" by name, the first of a tuple; or None.
 
     Shapes: (N, C, ...) or (N, tokens, C).
@@ -74,7 +74,7 @@ def class_dim(logits: Tensor) -> int:
     return -1 if logits.dim() == 3 else min(1, logits.dim() - 1)
 
 
-def logits_of(output: Any) -> Tensor:
+def logits_of(output: object) -> Tensor:
     """The tensor of an output that holds class scores: itself, "logits" or "out" of a mapping, the first of a tuple.
 
     Raises: UsageError for anything else.

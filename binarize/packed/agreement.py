@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -27,7 +25,7 @@ def answers_of(model: nn.Module, example: Example | None) -> list[Tensor] | None
     with silenced_hooks(model), evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            output: Any = model(*example[0], **example[1])
+            output = model(*example[0], **example[1])
         except OTHER_INPUTS:
             return None
     return tensors_in(output)

@@ -21,7 +21,7 @@ Sources: AdaBin (Tu et al. 2022, https://arxiv.org/abs/2208.08084) for two-level
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -170,7 +170,7 @@ def _affine_behind(layer: BinaryLayer, norm: nn.Module | None) -> tuple[Tensor, 
         offset = offset + _wide(layer.bias)
     for one in (layer.norm, norm):
         if folds(one):
-            gain, offset = _through_norm(cast(Any, one), gain, offset)
+            gain, offset = _through_norm(one, gain, offset)
     return gain, offset
 
 
@@ -182,8 +182,9 @@ def _through_norm(norm: nn.BatchNorm2d, gain: Tensor, offset: Tensor) -> tuple[T
     return gain * factor, offset if norm.bias is None else offset + _wide(norm.bias)
 
 
-def _wide(tensor: Any) -> Tensor:
-    return cast(Tensor, tensor).detach().double().cpu()
+def _wide(tensor: object) -> Tensor:
+    assert isinstance(tensor, Tensor)
+    return tensor.detach().double().cpu()
 
 
 def _factor(layer: BinaryLayer, scale: nn.Module, out_channels: int) -> Tensor | None:
@@ -197,10 +198,10 @@ def _factor(layer: BinaryLayer, scale: nn.Module, out_channels: int) -> Tensor |
     return _wide(factor).reshape(-1)
 
 
-def folds(norm: object) -> bool:
+def folds(norm: object) -> TypeGuard[nn.BatchNorm2d]:
     """Whether a norm is an affine map of each channel in evaluation mode (and of timm's, what it does first)."""
     known = type(norm) in _NORMS or _is_norm_act(norm)
-    return known and cast(nn.BatchNorm2d, norm).running_mean is not None
+    return known and getattr(norm, "running_mean", None) is not None
 
 
 def _is_norm_act(norm: object) -> bool:
@@ -211,4 +212,4 @@ def without_norm(norm: nn.Module) -> nn.Module:
     """What is left of a norm whose numbers went into the layer in front of it."""
     if not _is_norm_act(norm):
         return nn.Identity()
-    return nn.Sequential(cast(nn.Module, norm.drop), cast(nn.Module, norm.act))
+    return nn.Sequential(norm.get_submodule("drop"), norm.get_submodule("act"))

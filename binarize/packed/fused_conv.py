@@ -75,8 +75,9 @@ class FusedConv(nn.Module):
         self.register_buffer("scale", layer.scale[0] if len(layer.scale) == 1 else layer.scale)
         self.register_buffer("shift", layer.shift)
         threshold = layer.threshold
-        single = threshold is not None and len(threshold) == 1
-        self.register_buffer("threshold", cast(Tensor, threshold)[0] if single else threshold)
+        if threshold is not None and len(threshold) == 1:
+            threshold = threshold[0]
+        self.register_buffer("threshold", threshold)
         self.register_buffer("window_scale", layer.window_scale)
         self.register_buffer("border", layer.border)
         self.register_buffer("activation", None)
@@ -138,7 +139,7 @@ class FusedConv(nn.Module):
 
     def _directly(self, ready: _Ready, x: Tensor, residual: Tensor | None) -> Any:
         # Both have numbers of four bytes; a storage may be shorter than its tensors.
-        x_bytes: Any = x.untyped_storage().nbytes() - 4 * x.storage_offset()
+        x_bytes = x.untyped_storage().nbytes() - 4 * x.storage_offset()
         residual_address, residual_bytes = 0, cast(Any, 0)
         if residual is not None:
             residual_address = residual.data_ptr()
@@ -172,7 +173,7 @@ class FusedConv(nn.Module):
             "next_threshold": self.next_threshold,
             **self._epilogue(),
         }
-        first = int(cast(bool, parameters.pop("activation_first")))
+        first = int(bool(parameters.pop("activation_first")))
         given = native.read_parameters(parameters, geometry, native.planes_of(threshold))
         call = native.prepared(
             weight, geometry, native.image_size(x), kind, (int(self.zero_one), first), given

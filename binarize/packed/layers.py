@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,8 @@ class Form:
 class FrozenLayer(nn.Module):
     """A layer in its frozen form, computed in plain torch. Shapes: those of the layer it was made from."""
 
+    signs: Tensor
+
     # Without these buffers there is nothing to compute.
     _needed: tuple[str, ...] = ("signs", "scale", "shift")
     scale: Tensor
@@ -152,11 +154,11 @@ class FrozenLayer(nn.Module):
     @property
     def lower(self) -> Tensor:
         """Where a sign is -1, filters first."""
-        return cast(Tensor, self.signs) < 0
+        return self.signs < 0
 
     def float_signs(self) -> Tensor:
         """+1 and -1 as float32, filters first."""
-        return cast(Tensor, self.signs).float()
+        return self.signs.float()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was made of the buffers: a copy has others."""

@@ -78,14 +78,14 @@ def per_channel_front(front: nn.Module | None) -> bool:
 @torch.no_grad()
 def read_input(layer: BinaryLayer, window: Window, front: nn.Module | None) -> InputLevels | str:
     """The levels of the layer's input binarizer behind `front`, or in words why it has none."""
-    binarizer = cast(nn.Module, layer.input_binarizer)
+    binarizer: Any = layer.input_binarizer
     ask = _Asked(layer, window)
 
     def prepared(x: Tensor) -> Tensor:
         return x if front is None else front(x)
 
     if hasattr(binarizer, "planes") and hasattr(binarizer, "factors"):
-        factors = [float(f) for f in cast(Any, binarizer).factors()]
+        factors = [float(f) for f in binarizer.factors()]
         found = [ask.step(_plane(binarizer, prepared, k)) for k in range(len(factors))]
         good = [one for one in found if one is not None]
         falling = [one[1] for one in good]

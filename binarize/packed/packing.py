@@ -42,7 +42,7 @@ __all__ = ["PACKED", "Packing", "Sizes", "freeze", "fuse", "load_packed", "open_
 PACKED = "packed.safetensors"
 
 
-def freeze(model: nn.Module, example_input: Any = None) -> nn.Module:
+def freeze(model: nn.Module, example_input: object = None) -> nn.Module:
     """The inference form of a converted model, on a copy: each binary layer as signs and one affine map.
 
     `example_input`: a tensor, a tuple of arguments or a dict of keyword arguments; without it, zeros of the shapes that
@@ -217,7 +217,7 @@ def _made_anew(
     return loaded, f"{file} {why}; they were packed anew in memory, and binarize pack {folder} writes them"
 
 
-def fuse(model: nn.Module, example_input: Any) -> nn.Module:
+def fuse(model: nn.Module, example_input: object) -> nn.Module:
     """A packed model (from `load_packed`) as a copy with fewer passes over memory: the form that is fast.
 
     Adds, activations and the signs of the next layer become part of a layer's kernel, norms of float layers are folded,
@@ -238,7 +238,7 @@ def fuse(model: nn.Module, example_input: Any) -> nn.Module:
     return fuse_model(model, *arguments)
 
 
-def _example(model: nn.Module, given: Any) -> Example | None:
+def _example(model: nn.Module, given: object) -> Example | None:
     if given is not None:
         return arguments_of(given)
     conversion = conversion_of(model)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -71,7 +71,8 @@ class Window:
     @classmethod
     def of(cls, layer: BinaryLayer) -> Window:
         """The window of a binary layer. Raises: UsageError, where its class does not say that it has one."""
-        kind, conv = layer.product_kind(), cast(Any, layer)
+        kind = layer.product_kind()
+        conv: Any = layer
         if kind is None:
             raise UsageError(f"{type(layer).__name__} {NO_WINDOW}")
         if kind == "linear":
@@ -182,10 +183,10 @@ class Window:
         return Geometry(
             self.in_channels,
             self.out_channels,
-            cast(Any, (*line, *self.kernel)),
-            cast(Any, (*line, *self.stride)),
+            _pair(*line, *self.kernel),
+            _pair(*line, *self.stride),
             (top, bottom, left, right),
-            cast(Any, (*line, *self.dilation)),
+            _pair(*line, *self.dilation),
             self.groups,
             pad_value,
         )
@@ -200,11 +201,11 @@ class Window:
         if self.kind == "conv":
             if self.padding_mode in ("zeros", "same"):
                 x = F.pad(x, self.sides(x), value=pad_value)
-            convolve: Any = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+            convolve: Callable[..., Tensor] = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
             y: Tensor = convolve(x, weight, None, self.stride, 0, self.dilation, self.groups)
             return y
         extra = self._output_padding(x, size)
-        spread: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        spread: Callable[..., Tensor] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
         raised: Tensor = spread(
             x, self.layer_order(weight), None, self.stride, self.padding, extra, self.groups, self.dilation
         )
@@ -228,3 +229,7 @@ class Window:
     def group_ones(self, like: Tensor) -> Tensor:
         """A filter of ones a group: its product is the sum over the window."""
         return torch.ones(self.groups, *self.weight_shape[1:], dtype=like.dtype, device=like.device)
+
+
+def _pair(high: int, wide: int) -> tuple[int, int]:
+    return high, wide

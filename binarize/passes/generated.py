@@ -25,7 +25,7 @@ __all__ = ["forward_source", "give_forward", "is_generated", "printed_hash", "so
 class _Globals(dict[str, tuple[str, Any]]):
     """Names in the source -> ("module", name) for modules, ("object", object) for all else. Copies of a model share it."""
 
-    def __deepcopy__(self, memo: Any) -> _Globals:
+    def __deepcopy__(self, memo: object) -> _Globals:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -106,7 +106,7 @@ def _generated_class(base: type[nn.Module], source: str, names: _Globals) -> typ
     return _classes[key]
 
 
-def _reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+def _reduce(self: nn.Module, protocol: object) -> tuple[Any, ...]:
     cls = type(self)
     get_state = getattr(self, "__getstate__", None)
     state = get_state() if get_state is not None else self.__dict__

@@ -8,7 +8,7 @@ after    x ── layer ── norm ── (+) [─ act ]─ users
 from __future__ import annotations
 
 import operator
-from typing import Any, cast
+from typing import Any
 
 import torch.fx
 from torch import nn
@@ -54,7 +54,8 @@ def replace_operand(graph: torch.fx.Graph, container: nn.Module, edit: ReplaceOp
 def _value(graph: torch.fx.Graph, name: str, edit: AddValue | ReplaceOperand) -> torch.fx.Node:
     """The node of that name, or what its readers get by now."""
     node = find_node(graph, name, edit.op)
-    return cast(torch.fx.Node, node.meta.get(READ, node)) if edit.summed else node
+    read: torch.fx.Node = node.meta.get(READ, node)
+    return read if edit.summed else node
 
 
 def _add(
@@ -73,7 +74,7 @@ def _add(
     after.meta.setdefault(READ, result)
 
 
-def _out_of_place(function: Any) -> Any:
+def _out_of_place(function: object) -> Any:
     """`F.relu` for `F.relu_`; any other function as it is."""
     name = str(getattr(function, "__name__", ""))
     if not name.endswith("_") or name.startswith("_"):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from torch import Tensor, nn
+from torch import nn
 
 from binarize.attention.explicit import leave_fast_path
 from binarize.errors import RewriteError
@@ -69,7 +67,8 @@ def add_thresholds(root: nn.Module, before: Plan, after: Plan) -> None:
             or known[edit.container].threshold is not None
         ):
             continue
-        layer = cast(BinaryLayer, root.get_submodule(edit.container))
+        layer = root.get_submodule(edit.container)
+        assert isinstance(layer, BinaryLayer)
         channels, weight = type(layer).channels_of(layer)[0], layer.weight
         threshold = _in_front(edit, channels)
         if threshold is not None:

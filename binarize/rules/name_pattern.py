@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
 
 __all__ = ["NOTHING", "NamePattern", "pattern"]
 
@@ -143,7 +142,7 @@ def _expression(text: str) -> Callable[[str], bool]:
         import re2  # only the few who write one need it
     except ModuleNotFoundError:
         raise ValueError(f'"{text}": regular expressions need google-re2: pip install google-re2') from None
-    options: Any = re2.Options()
+    options = re2.Options()
     options.log_errors = False
     options.max_mem = _MAX_MEMORY
     try:

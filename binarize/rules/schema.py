@@ -73,7 +73,7 @@ class Keys(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _known(cls, data: Any) -> Any:
+    def _known(cls, data: object) -> Any:
         known = [info.alias or name for name, info in cls.model_fields.items()]
         for key in data if isinstance(data, Mapping) else ():
             if key not in known:
@@ -86,7 +86,7 @@ class _Selectors(Keys):
 
     @model_validator(mode="before")
     @classmethod
-    def _selects(cls, data: Any) -> Any:
+    def _selects(cls, data: object) -> Any:
         if isinstance(data, Mapping) and not data:
             raise fault('match is empty; name: "**" matches every layer')
         if isinstance(data, Mapping) and "subclasses" in data and "type" not in data:
@@ -97,7 +97,7 @@ class _Selectors(Keys):
 class _RuleKeys(Keys):
     @model_validator(mode="before")
     @classmethod
-    def _keeps_or_changes(cls, data: Any) -> Any:
+    def _keeps_or_changes(cls, data: object) -> Any:
         if isinstance(data, Mapping) and data.get("use") == "keep":
             for key in ("with", "shortcut", "norm", "activation"):
                 if key in data:
@@ -326,7 +326,7 @@ def json_schema() -> dict[str, Any]:
     return {**head, **_without_noise(schema)}
 
 
-def _without_noise(schema: Any, in_properties: bool = False) -> Any:
+def _without_noise(schema: object, in_properties: bool = False) -> Any:
     """The schema without the titles and defaults that pydantic derives from the names of fields."""
     if isinstance(schema, list):
         return [_without_noise(item) for item in schema]

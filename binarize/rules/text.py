@@ -140,7 +140,7 @@ def plain(value: object, name: str, path: Path = ()) -> Any:
 _BARE = re.compile(r"[A-Za-z_][\w./()*+-]*(?: [\w./()*+-]+)*", re.ASCII)
 
 
-def flow(value: Any) -> str:
+def flow(value: object) -> str:
     """Plain data as YAML on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"

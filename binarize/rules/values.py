@@ -106,7 +106,7 @@ def unknown_key(what: str, key: str, known: Iterable[str], at: _At = ()) -> Pyda
     return fault(f'unknown {what} "{key}"{hint(key, known)}', (*at, key), "key")
 
 
-def _checked(check: Callable[[Any], Any], **schema: Any) -> Any:
+def _checked(check: Callable[[Any], Any], **schema: object) -> Any:
     return Annotated[Any, PlainValidator(check), WithJsonSchema(schema)]
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from binarize.errors import BinarizeError, SourceError, StoppedError, UsageError
@@ -96,7 +97,7 @@ def _run(
         return run_trial(trial, Path(study), resources)
 
 
-def _result(ray: Any, futures: Mapping[str, Any], trial: Trial) -> dict[str, Any] | None:
+def _result(ray: ModuleType, futures: Mapping[str, Any], trial: Trial) -> dict[str, Any] | None:
     """What a trial came to; None where a signal stopped it, or the float network that it needs."""
     reason = _reason(ray, futures[trial.id])
     if reason is None:
@@ -109,7 +110,7 @@ def _result(ray: Any, futures: Mapping[str, Any], trial: Trial) -> dict[str, Any
     return failed(trial, reason) if reason else None
 
 
-def _reason(ray: Any, future: Any) -> str | None:
+def _reason(ray: ModuleType, future: object) -> str | None:
     """Why a trial failed, the empty text where a signal stopped it; None where it did not fail."""
     try:
         ray.get(future)
@@ -138,7 +139,9 @@ def _imported() -> Any:
 
 
 @contextmanager
-def _connected(ray: Any, resources: Resources, address: str | None, jobs: int | None) -> Iterator[None]:
+def _connected(
+    ray: ModuleType, resources: Resources, address: str | None, jobs: int | None
+) -> Iterator[None]:
     """Inside, Ray runs; what was started here is ended afterwards."""
     if ray.is_initialized():
         _check_there(ray, resources)
@@ -183,7 +186,7 @@ def _stoppable() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _check_there(ray: Any, resources: Resources) -> None:
+def _check_there(ray: ModuleType, resources: Resources) -> None:
     """Ray would wait for ever for what no machine has."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for kind, wanted in (("CPU", resources.cpus), ("GPU", resources.gpus)):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from binarize.studies.results import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["draw"]
 
@@ -41,7 +44,7 @@ def draw(
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
-def _lines(axes: Any, rows: Sequence[Row], top1: Mapping[str, Sequence[float]], chain: str) -> None:
+def _lines(axes: Axes, rows: Sequence[Row], top1: Mapping[str, Sequence[float]], chain: str) -> None:
     steps = list(dict.fromkeys(row.labels[chain] for row in rows))
     lines: dict[str, list[Row]] = {}
     for row in rows:
@@ -60,7 +63,7 @@ def _lines(axes: Any, rows: Sequence[Row], top1: Mapping[str, Sequence[float]], 
     axes.legend()
 
 
-def _below(axes: Any, rows: Sequence[Row], top1: Mapping[str, Sequence[float]]) -> None:
+def _below(axes: Axes, rows: Sequence[Row], top1: Mapping[str, Sequence[float]]) -> None:
     places = list(range(len(rows)))[::-1]
     means = [100 * (row.shown or 0) for row in rows]
     axes.errorbar(means, places, xerr=[100 * (row.spread or 0) for row in rows], fmt="o", capsize=3)

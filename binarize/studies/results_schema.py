@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -57,7 +57,7 @@ class _Whole(Checked):
     result: dict[TEXT, JSON]
 
 
-def check_result(result: Any, where: str) -> None:
+def check_result(result: object, where: str) -> None:
     """Check what a trial came to. Raises: SourceError with the first wrong value's keys."""
     way_out = "remove it, and the same study runs the trial again"
     check_data(_Result, result, where, way_out)

@@ -35,7 +35,12 @@ class Rows(lightning.Callback):
         self._named = 0
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         assert isinstance(module, FineTuning)
         if self.tick is not None and trainer.is_global_zero:
@@ -89,7 +94,7 @@ class Signals:
             for number, handler in self._before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def _note(self, number: int, frame: Any) -> None:
+    def _note(self, number: int, frame: object) -> None:
         if self.received is not None:
             self.__exit__()
             signal.raise_signal(number)
@@ -125,7 +130,12 @@ class Checkpoints(lightning.Callback):
         self.signals.install()
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         assert isinstance(module, FineTuning)
         stepped = (batch_idx + 1) % module.stage.recipe.accumulate == 0

@@ -43,7 +43,7 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: nn.Module,
-    data: Any,
+    data: object,
     float_model: nn.Module | str | None = None,
     *,
     split: str = "validation",
@@ -108,7 +108,7 @@ def is_binary_model(model: nn.Module) -> bool:
 
 def _open(
     model: nn.Module,
-    data: Any,
+    data: object,
     split: str,
     preprocessing: Preprocessing | None,
     root: str | Path,

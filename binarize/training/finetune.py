@@ -32,9 +32,9 @@ __all__ = ["finetune", "fit_module"]
 
 def finetune(
     model: nn.Module | str | Path,
-    data: Any,
+    data: object,
     *,
-    validation: Any = None,
+    validation: object = None,
     epochs: int | None = None,
     lr: float | None = None,
     batch_size: int | None = None,

@@ -47,7 +47,7 @@ _HELD_OUT = 0.1
 
 def prepare(
     model: nn.Module,
-    data: Any,
+    data: object,
     recipe: Recipe,
     *,
     teacher: TeacherName | Sequence[TeacherName] | None = None,
@@ -102,7 +102,7 @@ def prepare(
     return run
 
 
-def _told(value: Any) -> Any:
+def _told(value: object) -> Any:
     """A value of the record without what is there for people alone."""
     return {**value, "origin": None} if isinstance(value, dict) else value
 
@@ -132,7 +132,7 @@ def _names(teacher: TeacherName | Sequence[TeacherName]) -> tuple[str, ...] | No
 
 
 def _open(
-    model: nn.Module, data: Any, preprocessing: Preprocessing | None, options: DataOptions, seed: int
+    model: nn.Module, data: object, preprocessing: Preprocessing | None, options: DataOptions, seed: int
 ) -> tuple[ImageData, ImageData | None]:
     common = opening(model, data, preprocessing, options.root, options.download)
     size = common["size"]

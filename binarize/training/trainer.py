@@ -66,13 +66,15 @@ class SealedCheckpoints(TorchCheckpointIO):
     The trainer's own writer makes a draft in the system's temporary folder, where a killed process leaves it.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
         """Replace the file. Raises: OSError, where the disk refuses."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with whole_file(Path(path)) as draft:
             save_sealed(checkpoint, draft)
 
-    def load_checkpoint(self, path: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
         """What the file holds, read without torch's unpickler.
 
         Raises: CheckError, where its digest is another; SourceError, where it is damaged otherwise.

@@ -51,7 +51,7 @@ Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 
 
-def _bound(names: str, args: Arguments, keywords: Keywords, **defaults: Any) -> dict[str, Any]:
+def _bound(names: str, args: Arguments, keywords: Keywords, **defaults: object) -> dict[str, Any]:
     """Arguments by name. Raises: TypeError, where one is given that has no name here."""
     known = names.split()
     given = {**dict(zip(known, args)), **keywords}
@@ -60,39 +60,39 @@ def _bound(names: str, args: Arguments, keywords: Keywords, **defaults: Any) -> 
     return {**defaults, **given}
 
 
-def _relu(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _relu(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     given = _bound("input inplace", args, keywords)
     return clamp(given["input"], 0, math.inf, name)
 
 
-def _relu6(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _relu6(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     given = _bound("input inplace", args, keywords)
     return clamp(given["input"], 0, 6, name)
 
 
-def _hardtanh(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _hardtanh(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     given = _bound("input min_val max_val inplace", args, keywords, min_val=-1.0, max_val=1.0)
     return clamp(given["input"], given["min_val"], given["max_val"], name)
 
 
-def _clamped(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _clamped(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     given = _bound("input min max", args, keywords)
     low, high = given.get("min"), given.get("max")
     return clamp(given["input"], -math.inf if low is None else low, math.inf if high is None else high, name)
 
 
-def _leaky_relu(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _leaky_relu(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     given = _bound("input negative_slope inplace", args, keywords, negative_slope=0.01)
     return prelu(given["input"], torch.tensor([float(given["negative_slope"])]), None, None, name)
 
 
-def _prelu_function(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _prelu_function(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     given = _bound("input weight", args, keywords)
     return prelu(given["input"], given["weight"], None, None, name)
 
 
 def _arithmetic(function: str) -> Callable[[Arguments, Keywords, Any, str], Step]:
-    def two(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+    def two(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
         given = _bound("input other alpha", args, keywords, alpha=1)
         a, b = given["input"], given["other"]
         if given["alpha"] != 1:
@@ -193,7 +193,7 @@ def _mean(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
     return Step("mean", [x], Value.floats(tuple(shape[1:])), name, numbers=numbers)
 
 
-def _batch_norm(args: Arguments, keywords: Keywords, shape: Any, name: str) -> Step:
+def _batch_norm(args: Arguments, keywords: Keywords, shape: object, name: str) -> Step:
     names = "input running_mean running_var weight bias training momentum eps"
     given = _bound(names, args, keywords, weight=None, bias=None, training=False, eps=1e-5)
     if given["training"] or given.get("running_mean") is None:

@@ -127,7 +127,7 @@ class _Translation:
         self.steps += steps
         return steps[-1].writes if steps else x
 
-    def function(self, op: str, node: torch.fx.Node, shape: Any, name: str) -> Step | Value:
+    def function(self, op: str, node: torch.fx.Node, shape: object, name: str) -> Step | Value:
         if op in floats.RESHAPES:
             return self.reshaped(self.value(node.args[0], name), op, shape, name)
         if op == "getitem" and node.args[0] in self.parts:
@@ -158,7 +158,7 @@ class _Translation:
             raise refuse(name, f"{op} yields {shape}; expected the batch of 1 as its first axis")
         return value.seen_as(tuple(shape[1:]))
 
-    def resolved(self, argument: Any, name: str) -> Any:
+    def resolved(self, argument: object, name: str) -> Any:
         """Arguments with values and tensors in place of nodes."""
         if isinstance(argument, torch.fx.Node):
             if argument.op == "get_attr":
@@ -173,7 +173,7 @@ class _Translation:
             return {key: self.resolved(item, name) for key, item in argument.items()}
         return argument
 
-    def value(self, node: Any, name: str) -> Value:
+    def value(self, node: object, name: str) -> Value:
         if not isinstance(node, torch.fx.Node) or node not in self.values:
             raise refuse(name, "it reads something else than a tensor made from the input")
         return self.values[node]
@@ -186,7 +186,7 @@ class _Translation:
         return paths[-1] if paths else str(node.meta["op"])
 
 
-def check_sample(sample: Any) -> Tensor:
+def check_sample(sample: object) -> Tensor:
     """The sample, if it is one that C can take. Raises: UsageError."""
     if not isinstance(sample, Tensor) or sample.dtype != torch.float32 or sample.dim() < 2:
         raise UsageError("export c: the input must be one float32 tensor with a batch axis")

@@ -19,9 +19,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -35,7 +36,11 @@ class in_order(TorchFunctionMode):
     """Float sums run in the order of their indices while this is active; slow, meant for checks."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         ours = _OURS.get(operation_name(func))
         return (func if ours is None else ours)(*args, **(kwargs or {}))
@@ -68,9 +73,9 @@ def _conv(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: object = 1,
+    padding: object = 0,
+    dilation: object = 1,
     groups: int = 1,
 ) -> Tensor:
     axes = weight.dim() - 2
@@ -96,7 +101,7 @@ def _conv(
     return y if bias is None else y + bias.view(-1, *[1] * axes)
 
 
-def _sides(padding: Any, reach: list[int]) -> list[int]:
+def _sides(padding: object, reach: list[int]) -> list[int]:
     """What F.pad takes, the last axis first."""
     if padding == "same":
         return [side for r in reversed(reach) for side in (r // 2, r - r // 2)]
@@ -128,7 +133,13 @@ def _batch_norm(
     return input * a.view(shape) + b.view(shape)
 
 
-def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def _mean(
+    input: Tensor,
+    dim: Sequence[int] | int | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     axes = sorted(axis % input.dim() for axis in (range(input.dim()) if dim is None else _tuple(dim)))
     values = input if dtype is None else input.to(dtype)
     others = [axis for axis in range(input.dim()) if axis not in axes]
@@ -144,9 +155,9 @@ def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any =
 
 def _avg_pool(
     input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    kernel_size: object,
+    stride: object = None,
+    padding: object = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -179,23 +190,23 @@ def _avg_pool(
 
 
 def _adaptive_avg_pool(axes: int) -> Callable[[Tensor, Any], Tensor]:
-    def pool(input: Tensor, output_size: Any) -> Tensor:
+    def pool(input: Tensor, output_size: object) -> Tensor:
         sizes = input.shape[-axes:]
         wanted = [n if w is None else w for n, w in zip(sizes, _each(output_size, axes))]
         if any(n % w for n, w in zip(sizes, wanted)):
-            function: Any = F.adaptive_avg_pool1d if axes == 1 else F.adaptive_avg_pool2d
+            function: Callable[..., Tensor] = F.adaptive_avg_pool1d if axes == 1 else F.adaptive_avg_pool2d
             return function(input, output_size)  # windows of several sizes, which nobody exports
         return _avg_pool(input, tuple(n // w for n, w in zip(sizes, wanted)))
 
     return pool
 
 
-def _each(value: Any, axes: int) -> list[int]:
+def _each(value: object, axes: int) -> list[int]:
     values = _tuple(value)
     return list(values) * axes if len(values) == 1 else list(values)
 
 
-def _tuple(value: Any) -> tuple[Any, ...]:
+def _tuple(value: object) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 

@@ -88,7 +88,11 @@ class _Watch(TorchFunctionMode):
         self.inside.pop()
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if not self.inside and (name := operation_name(func)) in _NUMBERS:
             self.asked.append(name)

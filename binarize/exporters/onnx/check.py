@@ -119,7 +119,7 @@ def open_file(file: Path | bytes, *, optimized: bool = True) -> Any:
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def run(session: Any, batch: Example) -> list[Tensor]:
+def run(session: onnxruntime.InferenceSession, batch: Example) -> list[Tensor]:
     """What a session makes of one batch."""
     named = {one.name: x.numpy() for one, x in zip(session.get_inputs(), tensors_of(batch), strict=True)}
     return [torch.from_numpy(value) for value in session.run(None, named)]

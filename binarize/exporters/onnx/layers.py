@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -133,12 +133,13 @@ class _Image:
 
 def _image(window: Window, x: ir.Value, size: tuple[int, ...] | None, where: str) -> _Image:
     dims = list(x.shape[2:]) if x.shape is not None else [None]
-    spatial = tuple(cast(list[int], dims)) if all(isinstance(dim, int) for dim in dims) else None
+    known = tuple(dim for dim in dims if isinstance(dim, int))
+    spatial = known if len(known) == len(dims) else None
     if spatial is None and window.kind != "linear":
         raise UsageError(f"{where}: the size of its image is not known when the model is recorded")
     if window.kind != "conv_transpose":
         return _Image(spatial, ())
-    blank = torch.empty(1, 1, *cast(tuple[int, ...], spatial), device="meta")
+    blank = torch.empty(1, 1, *(spatial or ()), device="meta")
     return _Image(spatial, tuple(window._output_padding(blank, None if size is None else list(size))))
 
 

@@ -16,10 +16,9 @@ nodes of their own behind the BipolarQuant.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
-from onnx import helper
+from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 from binarize.errors import UsageError
@@ -99,7 +98,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
-def define(proto: Any) -> Any:
+def define(proto: ModelProto) -> ModelProto:
     """The model with the definition of BipolarQuant as a function in it, for runtimes that do not know it."""
     body = [
         helper.make_node("Constant", [], ["zero"], value_float=0.0),

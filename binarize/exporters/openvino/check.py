@@ -95,7 +95,7 @@ def check_file(
 
     Raises: CheckError, naming the layer, where the file computes something else; UsageError, where it does not run.
     """
-    graph_module: Any = program.exported.module()
+    graph_module = program.exported.module()
     half = any(tensor.dtype == torch.float16 for tensor in model.state_dict().values())
     end_to_end, float_difference = EndToEnd(), 0.0
     inputs = [tensors_of(batch) for batch in batches]
@@ -124,7 +124,7 @@ class _Replay(Interpreter):
 
     def __init__(
         self,
-        graph_module: Any,
+        graph_module: torch.fx.GraphModule,
         translated: Translated,
         taps: Mapping[str, tuple[Tensor, Tensor]],
         tolerance: float,

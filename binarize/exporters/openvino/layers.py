@@ -70,7 +70,7 @@ def layer(x: Any, call: Call, name: str) -> Any:
 class _Product:
     """Products of one bit plane of an input."""
 
-    def __init__(self, x: Any, threshold: Tensor, call: Call, name: str) -> None:
+    def __init__(self, x: object, threshold: Tensor, call: Call, name: str) -> None:
         self.geometry, self.zero_one = call.geometry, call.zero_one
         self.binary = why_float(call.geometry) is None
         if self.binary:
@@ -124,12 +124,12 @@ class _Product:
         return _integers(y)
 
 
-def _integers(y: Any) -> Any:
+def _integers(y: object) -> Any:
     """Rounds what is integers already: absorbs fast algorithms, and keeps OpenVINO from multiplying scales beforehand."""
     return opset5.round(y, "half_to_even")
 
 
-def _rounded_by_itself(y: Any) -> Any:
+def _rounded_by_itself(y: object) -> Any:
     """Changes no number, but keeps OpenVINO from adding to a product before it is rounded."""
     return opset1.clamp(y, -_LARGEST, _LARGEST)
 

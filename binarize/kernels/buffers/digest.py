@@ -69,7 +69,7 @@ def watched(*tensors: Tensor) -> Callable[[], int]:
         pieces: list[Any] = []
         read: list[object] = []  # memory lives until it was read
         for tensor, offset, size in known:
-            storage: Any = tensor.untyped_storage()
+            storage = tensor.untyped_storage()
             read.append(storage)
             there = storage.nbytes() - offset
             if there < size:
@@ -82,6 +82,6 @@ def watched(*tensors: Tensor) -> Callable[[], int]:
 
 
 def _now(in_c: Callable[..., int], tensor: Tensor, offset: int, size: int) -> int:
-    storage: Any = tensor.untyped_storage()
+    storage = tensor.untyped_storage()
     there = storage.nbytes() - offset
     return in_c(storage.data_ptr() + offset, there, size) if there >= size else digest_of(tensor)

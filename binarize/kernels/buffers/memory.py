@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +17,8 @@ NOTHING = (0, 0)
 
 def extent(tensor: Tensor) -> tuple[int, int]:
     """Where a tensor begins, and the bytes that can be read from there: a storage may be shorter than its tensors."""
-    whole: Any = tensor.untyped_storage().nbytes()
-    return tensor.data_ptr(), whole - tensor.storage_offset() * tensor.itemsize
+    whole = tensor.untyped_storage().nbytes()
+    return tensor.data_ptr(), int(whole - tensor.storage_offset() * tensor.itemsize)
 
 
 def place(tensor: Tensor | None) -> object:

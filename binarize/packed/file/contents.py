@@ -171,7 +171,7 @@ class _About:
         return Frozen(self.folded, self.kept, None, self.shapes, made_of)
 
 
-def _are_sizes(value: Any) -> bool:
+def _are_sizes(value: object) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 48 for n in value)
 
 

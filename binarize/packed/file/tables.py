@@ -125,7 +125,7 @@ def layer_tables(layer: PackedLayer) -> tuple[dict[str, Any], dict[str, Tensor]]
     return {"window": form.window.to_json(), **said}, {name: t.detach().cpu() for name, t in tables.items()}
 
 
-def take_layer(name: str, said: Any, tables: Tables) -> PackedLayer:
+def take_layer(name: str, said: object, tables: Tables) -> PackedLayer:
     if not isinstance(said, dict) or not {"window"} <= said.keys() <= {"window", *_FLAGS}:
         raise UsageError(f"{name}: {str(said)[:80]} describes no layer")
     flags: dict[str, Any] = {flag: said.get(flag, default) for flag, default in _FLAGS.items()}
@@ -212,7 +212,7 @@ def _narrows(value: Tensor) -> bool:
     return value.dtype == torch.float32 and value.dim() >= 2 and value.numel() > 0
 
 
-def take_rest(said: Any, tables: Tables) -> tuple[str, Tensor]:
+def take_rest(said: object, tables: Tables) -> tuple[str, Tensor]:
     """(name, rest tensor)."""
     name, shape, kind = said if isinstance(said, list) and len(said) == 3 else (None, [], None)
     sizes = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +49,10 @@ class FloatConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.stride, self.padding = list(_pair(conv.stride)), list(_pair(cast(_Pair, conv.padding)))
+        self.stride, self.padding = (
+            list(_pair(conv.stride)),
+            list(_pair([int(side) for side in conv.padding])),
+        )
         self.relu, self.pool = False, list[int]()
         bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().clone()
         self.register_buffer("weight", conv.weight.detach().clone())
@@ -187,7 +190,8 @@ def _sizes(image: Any, filters: Any, stride: _Pair, padding: _Pair, pool: Any) -
             f"float_conv: pool {list(pool)} on {size[0]}x{size[1]}; expected (side, stride, padding) with a padding of at "
             "most half the side, and room for one window"
         )
-    return size, cast(_Pair, tuple((n + 2 * margin - side) // step + 1 for n in size))
+    high, wide = ((n + 2 * margin - side) // step + 1 for n in size)
+    return size, (high, wide)
 
 
 def _layout(weight: Tensor, variant: Variant) -> Tensor:

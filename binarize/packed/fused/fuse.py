@@ -18,7 +18,7 @@ import contextlib
 import copy
 import io
 import operator
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.fx
@@ -200,11 +200,16 @@ def _channels_last(traced: GraphModule) -> None:
             laid.meta = dict(node.meta)
 
 
+def _node(value: object) -> Node:
+    assert isinstance(value, Node)
+    return value
+
+
 def _fuses(layer: nn.Module, node: Node) -> bool:
     """Whether one call of a kernel is all that a packed layer does."""
     if not isinstance(layer, PackedLayer) or layer.float_input:
         return False
-    shape = _shape(cast(Node, node.args[0])) if node.args else None
+    shape = _shape(_node(node.args[0])) if node.args else None
     if shape is None or len(shape) != (2 if layer.window.kind == "linear" else 4):
         return False
     plain = (
@@ -219,8 +224,9 @@ def _fuses(layer: nn.Module, node: Node) -> bool:
 
 
 def _fuse_layer(traced: GraphModule, node: Node) -> None:
-    layer = cast(PackedLayer, traced.get_submodule(str(node.target)))
-    shape = _shape(cast(Node, node.args[0]))
+    layer = traced.get_submodule(str(node.target))
+    assert isinstance(layer, PackedLayer)
+    shape = _shape(_node(node.args[0]))
     assert shape is not None
     fused = FusedConv(layer, torch.empty(shape, device="meta"))
     last = node
@@ -254,7 +260,7 @@ def _pass_words(traced: GraphModule) -> None:
         threshold = torch.zeros(len(producer.shift)) if layer.threshold is None else layer.threshold
         producer.next_threshold, layer.threshold = threshold, None
         producer.gives_words = True
-        source = cast(Node, before)
+        source = _node(before)
         with traced.graph.inserting_after(source):
             words = traced.graph.call_function(operator.getitem, (source, 1))
             result = traced.graph.call_function(operator.getitem, (source, 0))

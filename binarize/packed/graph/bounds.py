@@ -42,7 +42,7 @@ class TooLarge(UsageError):
     """The steps of a graph would take more memory or time than the file explains."""
 
 
-def check_plain(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def check_plain(target: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Raises: TooLarge, where a step would give a number or a list that is too large to be meant."""
     name = _name(target)
     if name in _SPLIT:
@@ -58,16 +58,16 @@ def check_plain(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         raise TooLarge(f"graph: {name} of a tensor of {len(args[0]):,} rows")
 
 
-def _name(target: Any) -> str:
+def _name(target: object) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", "")
 
 
-def _is_plain(target: Any) -> bool:
+def _is_plain(target: object) -> bool:
     """Whether this is a function of Python's `operator` or `math`."""
     return type(target) is BuiltinFunctionType and target in _PLAIN
 
 
-def _rows(x: Any) -> int:
+def _rows(x: object) -> int:
     return len(x) if isinstance(x, Tensor) and x.dim() else 0
 
 
@@ -76,7 +76,7 @@ def _concerns(node: Node) -> bool:
     return called and (_name(node.target) in _SPLIT or _is_plain(node.target))
 
 
-def _check_running(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def _check_running(target: object, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """The same ahead of a step that runs on numbers. torch.compile has none, and would record the check."""
     # torch.fx puts a function of its own around those that it may not look into.
     target = getattr(target, "__wrapped__", target)
@@ -90,7 +90,7 @@ def _check_running(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
 GUARD = Guard(_concerns, _check_running)
 
 
-def _check_number(target: Any, name: str, args: Sequence[Any]) -> None:
+def _check_number(target: object, name: str, args: Sequence[Any]) -> None:
     whole = [abs(one) for one in args if isinstance(one, int)]
     if target is operator.pow and len(whole) == 2:
         bits = whole[0].bit_length() * whole[1]
@@ -100,7 +100,7 @@ def _check_number(target: Any, name: str, args: Sequence[Any]) -> None:
         raise TooLarge(f"graph: {name} gives a number of {bits:,} bits; at most {_MOST_BITS:,} are expected")
 
 
-def _check_list(target: Any, args: Sequence[Any], lists: Sequence[Any]) -> None:
+def _check_list(target: object, args: Sequence[Any], lists: Sequence[Any]) -> None:
     if target in _JOIN:
         items = sum(len(one) if hasattr(one, "__len__") else 0 for one in args)
     elif target in _TIMES:
@@ -120,7 +120,7 @@ def _check_list(target: Any, args: Sequence[Any], lists: Sequence[Any]) -> None:
         )
 
 
-def _times(one: Any) -> int:
+def _times(one: object) -> int:
     """How often a list would be repeated: a tensor of one whole number is a number there."""
     if isinstance(one, Tensor):
         whole = one.numel() == 1 and not one.is_floating_point() and not one.is_complex()

@@ -34,7 +34,7 @@ __all__ = ["build", "rehearse"]
 _MOST_STEPS = 1 << 15
 
 
-def build(data: Any, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Tensor]) -> nn.Module:
+def build(data: object, layers: Mapping[str, PackedLayer], tensors: Mapping[str, Tensor]) -> nn.Module:
     """The model of a graph, in evaluation mode. The layers become part of it.
 
     Raises: UsageError, where the graph, its modules and the tensors do not fit together.
@@ -82,7 +82,7 @@ class _Packed(GraphModel):
     # The bytes of the file, where the model could not be run on the shapes that it records.
     unrehearsed: int | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         if is_recorded():
             return super().__call__(*args, **kwargs)
         if self.unrehearsed is not None:
@@ -136,7 +136,7 @@ def _root(modules: Mapping[str, Any], layers: Mapping[str, PackedLayer]) -> nn.M
     return root
 
 
-def _packed(layer: PackedLayer | None, run: Any, path: str) -> PackedLayer:
+def _packed(layer: PackedLayer | None, run: Mapping[str, Any], path: str) -> PackedLayer:
     named = isinstance(run, dict) and run.keys() - {"first"} == {"shortcut", "activation"}
     if layer is None or not named or not all(type(inside) is bool for inside in run.values()):
         raise UsageError(f"{path}: there is no such packed layer")
@@ -205,7 +205,7 @@ def _fill(root: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 # --- steps
 
 
-def _input(graph: torch.fx.Graph, said: Any, taken: set[str]) -> Node:
+def _input(graph: torch.fx.Graph, said: object, taken: set[str]) -> Node:
     if not isinstance(said, list) or len(said) not in (1, 2):
         raise UsageError(f"{str(said)[:80]} is no argument of forward")
     name = said[0]
@@ -225,7 +225,7 @@ def _is_name(name: str) -> bool:
 
 def _step(
     graph: torch.fx.Graph,
-    said: Any,
+    said: object,
     made: list[Node],
     modules: Mapping[str, Any],
     root: nn.Module,

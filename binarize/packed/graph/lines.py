@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 from torch import nn
 
@@ -34,7 +33,7 @@ def with_lines(model: nn.Module) -> nn.Module:
     return model
 
 
-def put_lines(model: nn.Module, graph: Any) -> None:
+def put_lines(model: nn.Module, graph: object) -> None:
     """Let a model that was built from its code hold straight lines where the graph of its file does. In place.
 
     Raises: UsageError, where the model has no nonlinearity there.

@@ -28,23 +28,23 @@ _LARGEST = 1 << 31
 _MOST_SIZES = 16
 
 
-def _is_integer(value: Any) -> bool:
+def _is_integer(value: object) -> bool:
     return type(value) is int and abs(value) < _LARGEST
 
 
-def _is_flag(value: Any) -> bool:
+def _is_flag(value: object) -> bool:
     return value is None or type(value) is bool
 
 
-def _is_axis(value: Any) -> bool:
+def _is_axis(value: object) -> bool:
     return value is None or _is_integer(value)
 
 
-def _is_sizes(value: Any) -> bool:
+def _is_sizes(value: object) -> bool:
     return _each(value, lambda one: one is None or (_is_integer(one) and one >= 0))
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(value: object) -> bool:
     return _each(value, lambda one: one is None or (type(one) in (int, float) and abs(one) <= 1e30))
 
 
@@ -52,7 +52,7 @@ def _is_limit(value: Any) -> bool:
     return value is None or (type(value) in (int, float) and abs(value) <= 1e30)
 
 
-def _is_padding(value: Any) -> bool:
+def _is_padding(value: object) -> bool:
     return value in ("same", "valid") or _each(value, _is_integer)
 
 
@@ -65,7 +65,7 @@ def _one_of(*choices: object) -> Callable[[Any], bool]:
     return lambda value: any(type(value) is type(choice) and value == choice for choice in choices)
 
 
-def _has_bias(module: Any) -> bool:
+def _has_bias(module: nn.Module) -> bool:
     if isinstance(module, nn.RNNBase):
         return module.bias
     bias = module.in_proj_bias if isinstance(module, nn.MultiheadAttention) else module.bias
@@ -198,7 +198,7 @@ def describe(module: nn.Module) -> list[Any] | str:
     return [name, {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}]
 
 
-def make(said: Any) -> nn.Module:
+def make(said: object) -> nn.Module:
     """The module of a description, without data. Raises: UsageError, where it is none."""
     name, given = said if isinstance(said, list) and len(said) == 2 else (None, None)
     cls, arguments = _TYPES.get(name, (None, ())) if isinstance(name, str) else (None, ())

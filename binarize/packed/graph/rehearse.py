@@ -50,7 +50,7 @@ class _Counting(FakeTensorMode):
         super().__init__(allow_non_fake_inputs=True)
         self.most, self.bytes = most, 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Sequence[type], args: Any = (), kwargs: Any = None) -> Any:
         result = super().__torch_dispatch__(func, types, args, kwargs or {})
         if not getattr(func, "is_view", False):
             self.bytes += sum(

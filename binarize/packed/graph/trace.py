@@ -117,12 +117,12 @@ class _Tracer(ValuedTracer):
             return True
         return type(m) is not nn.Sequential and not isinstance(describe(m), str)
 
-    def _proxy_placeholder(self, name: str, concrete_args: Any, sig: Any, fn_for_analysis: Any) -> Any:
+    def _proxy_placeholder(self, name: str, concrete_args: object, *function: Any) -> Any:
         if name in self.fixed:
             return self.fixed[name]
         if name.startswith("*"):
             return () if not name.startswith("**") else {}
-        return super()._proxy_placeholder(name, None, sig, fn_for_analysis)
+        return super()._proxy_placeholder(name, None, *function)
 
 
 def _arguments(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class _Writer:
             self.steps += 1
         return {"inputs": inputs, "modules": self.modules, "nodes": nodes, "output": output}
 
-    def value(self, value: Any) -> Any:
+    def value(self, value: object) -> Any:
         return encode(value, lambda node: self.steps - self.place[node])
 
     def step(self, node: Node) -> list[Any]:
@@ -203,7 +203,7 @@ class _Writer:
             if target not in METHODS:
                 raise UsageError(f"its code calls the method {target!r}, which is not on the closed list")
             return ["method", target, args, kwargs]
-        function: Any = node.target
+        function = node.target
         if function is getattr and len(args) == 2 and args[1] in ATTRIBUTES:
             return ["attribute", args[1], args[:1], {}]
         if function not in NAMES:

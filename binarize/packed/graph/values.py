@@ -71,7 +71,7 @@ def encode(value: Any, index_of: Callable[[Node], int]) -> Any:
     raise UsageError(f"an operator is given a {type(value).__name__}, which no file holds: {str(value)[:40]}")
 
 
-def decode(data: Any, nodes: Sequence[Node], deep: int = 0) -> Any:
+def decode(data: object, nodes: Sequence[Node], deep: int = 0) -> Any:
     """The argument that a JSON value stands for, its nodes among those made before.
 
     Raises: UsageError, where it stands for none.
@@ -92,7 +92,7 @@ def decode(data: Any, nodes: Sequence[Node], deep: int = 0) -> Any:
     raise UsageError(f"{str(data)[:80]} is no argument of an operator")
 
 
-def _tagged(kind: str, value: Any, nodes: Sequence[Node], deep: int) -> Any:
+def _tagged(kind: str, value: object, nodes: Sequence[Node], deep: int) -> Any:
     if kind == "node" and type(value) is int and 1 <= value <= len(nodes):
         return nodes[-value]
     if kind == "ellipsis" and value is True:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+
+from torch import nn
 
 from binarize.analysis.analyse import Analysis
 from binarize.analysis.flow import Flow
@@ -239,5 +240,5 @@ def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: La
     part.extra_params = extra
 
 
-def _parameters(module: Any) -> int:
+def _parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

@@ -65,7 +65,7 @@ class Edit:
 _LATER = frozenset({"summed", "activation_first"})
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     to_json = getattr(value, "to_json", None)
     if to_json is not None:
         return to_json()

@@ -106,7 +106,7 @@ def resolve(name: str) -> Any:
     return found if found is not None and _is_allowed(name, found) else None
 
 
-def _is_allowed(name: str, found: Any) -> bool:
+def _is_allowed(name: str, found: object) -> bool:
     if name in HARMLESS:
         return True
     if not isinstance(found, type) or f"{found.__module__}.{found.__qualname__}" != name:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -107,7 +107,7 @@ class Rebuild:
     def _value(self, node: object) -> Any:
         return node if type(node) in ATOMS else self._made.get(id(node))
 
-    def _values(self, nodes: Any) -> list[Any]:
+    def _values(self, nodes: Iterable[object]) -> list[Any]:
         return [node if type(node) in ATOMS else self._made.get(id(node)) for node in nodes]
 
     def _make(self, node: object) -> object:

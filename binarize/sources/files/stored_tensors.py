@@ -174,7 +174,7 @@ def _refuse_extras(hooks: object, metadata: object) -> None:
         raise ValueError("a tensor in it is a conjugate or negative view")
 
 
-def _with_state(tensor: Any, state: object) -> Any:
+def _with_state(tensor: object, state: object) -> Any:
     """The tensor with plain attributes that take the place of none of its own."""
     if isinstance(state, tuple) and len(state) == 2 and state[1] is None:  # what a class with slots gives
         state = state[0]

@@ -137,7 +137,7 @@ def _axis(key: str, values: Any) -> Axis:
 _SPEAKING = ("train", "scheme", "model", "data", "teacher", "recipe")
 
 
-def _label(key: str, value: Any) -> str:
+def _label(key: str, value: object) -> str:
     if isinstance(value, list):
         text = ",".join(map(str, value))
     elif isinstance(value, bool):

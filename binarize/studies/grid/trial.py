@@ -100,7 +100,7 @@ class Trial:
         """The value of a setting, a file's or folder's name made absolute."""
         return self.places.get(key, self.settings.get(key))
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """The value of a setting."""
         return self.settings.get(key, default)
 

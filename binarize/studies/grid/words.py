@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from binarize.disk.file_name import is_there
 from binarize.errors import UntrustedSourceError
@@ -17,7 +16,7 @@ NAMED = ("arch", "data", "model", "teacher")
 _LIBRARIES = ("torchvision", "timm", "hf-hub", "local-dir")
 
 
-def check_names(key: str, value: Any, folder: Path) -> None:
+def check_names(key: str, value: str, folder: Path) -> None:
     """A setting of a grid file, which lies in the folder.
 
     Raises: UntrustedSourceError, where it names code, or what is fetched, and the user did not allow it.

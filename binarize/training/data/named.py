@@ -69,7 +69,7 @@ class ImageData:
 
 
 def open_data(
-    data: Any,
+    data: object,
     split: str = "train",
     *,
     size: Sequence[int] = (3, 224, 224),
@@ -228,7 +228,7 @@ def _through_timm(
     return ImageData(name, _in_memory(dataset) or dataset, classes, is_test=for_testing)
 
 
-def _in_memory(dataset: Any) -> TensorImages | None:
+def _in_memory(dataset: object) -> TensorImages | None:
     """The tensors of torchvision's small data sets, which hold all images in one array."""
     images, labels = (
         getattr(dataset, "data", None),
@@ -254,7 +254,7 @@ def _tensors(images: Tensor, labels: Tensor | None) -> ImageData:
     return ImageData("tensors", TensorImages(images, labels), ready=images.is_floating_point())
 
 
-def _class_names(dataset: Any) -> tuple[str, ...]:
+def _class_names(dataset: object) -> tuple[str, ...]:
     source = dataset.dataset if isinstance(dataset, (DataLoader, Subset)) else dataset
     names = getattr(source, "classes", None)
     return tuple(str(name) for name in names) if isinstance(names, (list, tuple)) else ()

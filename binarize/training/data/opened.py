@@ -41,7 +41,7 @@ __all__ = [
 USUAL_SIZE = (3, 224, 224)
 
 
-def needs_preprocessing(data: Any) -> bool:
+def needs_preprocessing(data: object) -> bool:
     """Whether images of this data are not yet what the model takes."""
     if isinstance(data, ImageData):
         return not data.ready
@@ -62,7 +62,7 @@ def output_classes(model: nn.Module, size: Sequence[int]) -> int:
 
 
 def opening(
-    model: nn.Module, data: Any, preprocessing: Preprocessing | None, root: str | Path, download: bool
+    model: nn.Module, data: object, preprocessing: Preprocessing | None, root: str | Path, download: bool
 ) -> dict[str, Any]:
     """How `open_data` is asked for images of this model; made-up ones have as many classes as it tells apart.
 
@@ -79,7 +79,7 @@ IMAGES = 2000
 
 def open_images(
     model: nn.Module,
-    data: Any,
+    data: object,
     limit: int | None = None,
     preprocessing: Preprocessing | None = None,
     *,

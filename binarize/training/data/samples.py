@@ -73,7 +73,7 @@ class Samples(Dataset[Any]):
             raise SourceError(f"{which} can be read: {problems[-most]}")
         return None
 
-    def _transformed(self, item: Any) -> Any:
+    def _transformed(self, item: object) -> Any:
         if self.transform is None:
             return item
         if isinstance(item, (tuple, list)):
@@ -93,11 +93,11 @@ class Batch(NamedTuple):
     """A batch. `images` is what the model takes; None where no image of the batch could be read."""
 
     images: Any
-    labels: Any = None
+    labels: object = None
     unreadable: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, collated: Any, unreadable: tuple[str, ...] = ()) -> Batch:
+    def of(cls, collated: object, unreadable: tuple[str, ...] = ()) -> Batch:
         """A batch of what a data set gives: images alone, or (images, labels)."""
         if isinstance(collated, (tuple, list)) and len(collated) == 2:
             return cls(collated[0], collated[1], unreadable)
@@ -106,7 +106,7 @@ class Batch(NamedTuple):
         return cls(collated, None, unreadable)
 
 
-def count(images: Any) -> int:
+def count(images: object) -> int:
     """How many images a structure of tensors holds: the length of the first tensor in it."""
     tensors = [value for value in pytree.tree_leaves(images) if isinstance(value, Tensor)]
     return int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 0

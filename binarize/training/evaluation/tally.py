@@ -32,7 +32,7 @@ class Tally:
         self._metrics: dict[str, Any] | None = None
         self._dense = False
 
-    def run(self, model: nn.Module, images: Any, labels: Any) -> Tensor | None:
+    def run(self, model: nn.Module, images: object, labels: object) -> Tensor | None:
         """The model's class scores, counted where there are labels; None where its output holds none."""
         started = time.perf_counter()
         output = model(images)

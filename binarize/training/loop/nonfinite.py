@@ -22,12 +22,12 @@ def broken_parameter(model: nn.Module) -> str | None:
 
 
 @torch.no_grad()
-def broken_output(model: nn.Module, images: Any) -> str | None:
+def broken_output(model: nn.Module, images: object) -> str | None:
     """The first module in execution order whose output is not finite though its input is; the model runs once for that."""
     found: list[str] = []
 
     def watch(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: object, kwargs: object, output: object) -> None:
             if not found and _finite((args, kwargs)) and not _finite(output):
                 found.append(f"{name} ({type(module).__name__})")
 
@@ -46,7 +46,7 @@ def broken_output(model: nn.Module, images: Any) -> str | None:
     return found[0] if found else None
 
 
-def _finite(tree: Any) -> bool:
+def _finite(tree: object) -> bool:
     return all(
         bool(torch.isfinite(value).all())
         for value in pytree.tree_leaves(tree)

@@ -48,7 +48,7 @@ def _square_hinge(scores: Tensor, labels: Tensor) -> Tensor:
     return (1 - (2 * labels - 1) * scores).clamp_min(0).square().mean()
 
 
-def check_labels(labels: Any, logits: Tensor, names: Sequence[str] = ()) -> None:
+def check_labels(labels: object, logits: Tensor, names: Sequence[str] = ()) -> None:
     """Check labels (N, ...) against logits (N, C, ...) or (N, tokens, C).
 
     Raises: UsageError, where the shapes differ or a label is no class of this model.
@@ -124,7 +124,7 @@ class Objective:
             teacher.to(device)
         return self
 
-    def __call__(self, model: nn.Module, images: Any, labels: Any = None) -> tuple[Losses, Any]:
+    def __call__(self, model: nn.Module, images: object, labels: object = None) -> tuple[Losses, Any]:
         """(losses, output of the model).
 
         Raises: UsageError, where there is nothing to learn from, or labels are no classes of the model.
@@ -138,7 +138,7 @@ class Objective:
             wanted, matched = self._taught(images, points, ours)
             return self._losses(model, output, labels, wanted, matched), output
 
-    def _taught(self, images: Any, points: tuple[str, ...], ours: Taps) -> tuple[list[Any], Tensor | None]:
+    def _taught(self, images: object, points: tuple[str, ...], ours: Taps) -> tuple[list[Any], Tensor | None]:
         """(outputs of the teachers, distance of the first teacher's features)."""
         if not self.teachers:
             return [], None
@@ -151,7 +151,7 @@ class Objective:
         return wanted, torch.stack(distances).mean() if distances else None
 
     def _losses(
-        self, model: nn.Module, output: Any, labels: Any, wanted: list[Any], matched: Tensor | None
+        self, model: nn.Module, output: object, labels: object, wanted: list[Any], matched: Tensor | None
     ) -> Losses:
         recipe = self.recipe
         label = None if labels is None else self._label(output, labels)
@@ -181,7 +181,7 @@ class Objective:
             check_labels(labels, logits)
             raise
 
-    def _distance(self, output: Any, wanted: Any, labels: Any) -> Tensor:
+    def _distance(self, output: object, wanted: object, labels: object) -> Tensor:
         """The divergence of class scores; the tree's distance where the output is none, or has a loss of the user's own."""
         scores = isinstance(output, Tensor) and output.dim() == 2
         if self.loss is not None or (labels is None and not scores):

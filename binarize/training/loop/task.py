@@ -109,7 +109,7 @@ class FineTuning(lightning.LightningModule):
             )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rates, "interval": "step"}}
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+    def lr_scheduler_step(self, scheduler: Any, metric: object) -> None:
         scheduler.step_update(self.trainer.global_step)
 
     def on_fit_start(self) -> None:
@@ -145,7 +145,7 @@ class FineTuning(lightning.LightningModule):
             self.log("loss", losses.total.detach(), prog_bar=True, logger=False, rank_zero_only=True)
         return losses.total
 
-    def on_before_optimizer_step(self, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, optimizer: object) -> None:
         # A scaler of float16 meets infinite gradients on purpose, and leaves out such steps.
         if str(self.trainer.precision) == "16-mixed" or finite_gradients(self.model):
             return
@@ -168,7 +168,7 @@ class FineTuning(lightning.LightningModule):
         counted = labels != IGNORED if labels.dim() == 3 else torch.ones_like(labels, dtype=torch.bool)
         self.val_top1.update(right[counted].float().mean(), weight=size)
 
-    def _laid_out(self, images: Any) -> Any:
+    def _laid_out(self, images: object) -> Any:
         if self.channels_last and isinstance(images, Tensor) and images.dim() == 4:
             return images.contiguous(memory_format=torch.channels_last)
         return images
@@ -251,7 +251,7 @@ class FineTuning(lightning.LightningModule):
 
     # --- numbers that are not finite
 
-    def _stop_at_loss(self, loss: Tensor, images: Any) -> None:
+    def _stop_at_loss(self, loss: Tensor, images: object) -> None:
         place = broken_parameter(self.model)
         if place is not None:
             raise CheckError(self._stopped(f"the loss is {loss.item()}: {place} is not finite"))
@@ -275,7 +275,7 @@ class FineTuning(lightning.LightningModule):
         )
 
 
-def _parts(batch: Any) -> tuple[Any, Any]:
+def _parts(batch: object) -> tuple[Any, Any]:
     found = batch if isinstance(batch, Batch) else Batch.of(batch)
     return found.images, found.labels
 

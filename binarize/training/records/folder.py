@@ -192,7 +192,7 @@ def _digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(again, sort_keys=True).encode()).hexdigest()
 
 
-def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
+def _difference(key: str, before: object, now: object) -> tuple[str, Any, Any]:
     """(what differs, what it was, what it is); of settings under one key the first that does."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in sorted(before.keys() | now.keys()):
@@ -201,6 +201,6 @@ def _difference(key: str, before: Any, now: Any) -> tuple[str, Any, Any]:
     return ("model", "the one it began with", "this one") if key == "start" else (key, before, now)
 
 
-def _told(value: Any) -> Any:
+def _told(value: object) -> Any:
     """A value of the record without what is there for people alone."""
     return {**value, "origin": None} if isinstance(value, dict) else value

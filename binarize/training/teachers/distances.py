@@ -11,8 +11,6 @@ Where features are compared, the names of modules are the same in both: a conver
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -65,7 +63,7 @@ def features(student: Tensor, teacher: Tensor) -> Tensor:
     return (student.float() - wanted).square().mean() / (wanted.var(correction=0) + _EPS)
 
 
-def tree_distance(student: Any, teacher: Any) -> Tensor:
+def tree_distance(student: object, teacher: object) -> Tensor:
     """The mean of `features` over all floating tensors of two outputs of one structure: detectors, segmenters, encoders.
 
     Raises: UsageError where the structures or shapes differ, naming the place.
@@ -86,7 +84,7 @@ def tree_distance(student: Any, teacher: Any) -> Tensor:
     return torch.stack(distances).mean()
 
 
-def _leaves(output: Any) -> dict[str, Tensor]:
+def _leaves(output: object) -> dict[str, Tensor]:
     found, _ = pytree.tree_flatten_with_path(opened(output))
     return {
         pytree.keystr(path) or "output": value

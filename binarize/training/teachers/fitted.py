@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,7 @@ def check_fits(model: nn.Module, reference: nn.Module, words: str) -> None:
     layers = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)]
     if layers and not any(theirs.get(f"{name}.weight") == layer.weight.shape for name, layer in layers):
         name, layer = layers[0]
-        weight: Any = layer.weight
+        weight = layer.weight
         there = theirs.get(f"{name}.weight")
         raise UsageError(
             f"{words} is not the float model of this one: none of its layers fits, "

@@ -39,7 +39,7 @@ class Teacher(nn.Module):
         return self
 
     @torch.no_grad()
-    def forward(self, images: Any) -> Any:
+    def forward(self, images: Tensor) -> object:
         if self.scale is not None and self.shift is not None:
             channels = (1, -1, *[1] * (images.dim() - 2))
             images = images * self.scale.view(channels) + self.shift.view(channels)
@@ -75,7 +75,7 @@ class Taps:
         return self
 
     def _keep(self, name: str) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: object) -> None:
             tensors = [value for value in pytree.tree_leaves(output) if isinstance(value, Tensor)]
             if tensors:
                 self._outputs[name] = tensors[0]

@@ -66,8 +66,8 @@ class _RSign(torch.autograd.Function):
 class RSign(Pure):
     """sign(x - tau) with tau learned per channel; starts at 0.
 
-    The estimator is as wide as `width` says, per channel: 1 as in the paper, and after `calibrate` or `start` the channel's
-    own deviation, so that as many inputs pass a gradient whatever their size.
+    The estimator is as wide as `width` says, per channel: 1, and after `calibrate` or `start` the channel's own deviation,
+    so that as many inputs pass a gradient whatever their size. The paper knows no width: adaptive=False leaves it at 1.
     Shapes: (N, C, ...) -> same; channel_dim=-1 for (..., C).
     Source: the paper's ReAct-Sign; the authors' code learns -tau.
     """
@@ -76,10 +76,17 @@ class RSign(Pure):
     # A channel that hardly varies would have gradients without bound.
     NARROWEST = 1e-2
 
-    def __init__(self, channels: int, channel_dim: int = 1, estimator: Estimator | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        channel_dim: int = 1,
+        estimator: Estimator | None = None,
+        adaptive: bool = True,
+    ) -> None:
         super().__init__()
         self.channel_dim = channel_dim
         self.estimator = ApproxSign() if estimator is None else estimator
+        self.adaptive = adaptive
         self.tau = nn.Parameter(torch.zeros(channels))
         self.register_buffer("width", torch.ones(channels))
 
@@ -96,7 +103,8 @@ class RSign(Pure):
     def start(self, mean: Tensor, deviation: Tensor) -> None:
         """Set tau and the width, both (C,), from known moments of the input."""
         self.tau.copy_(mean)
-        self.width.copy_(deviation.clamp_min(self.NARROWEST))
+        if self.adaptive:
+            self.width.copy_(deviation.clamp_min(self.NARROWEST))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = _RSign.apply(x, self.tau, self.width, self.estimator, self.channel_dim)

@@ -108,6 +108,14 @@ class _Move(Checked):
     add: TEXT | None
 
 
+class _Precede(Checked):
+    layer: TEXT
+    node: TEXT
+    module: TEXT
+    pool: Annotated[list[SIZE], Field(max_length=3)]
+    norm: _CHANNELS
+
+
 class _Nothing(Checked):
     pass
 
@@ -123,6 +131,7 @@ _ARGUMENTS: dict[str, type[Checked]] = {
     "replace_operand": _Operand,
     "replace_activation": _Call,
     "move_activation": _Move,
+    "precede": _Precede,
 }
 
 

@@ -53,7 +53,7 @@ def convert(
     `scheme`         a shipped rule set ("adabin" where neither this nor `rules` is given)
     `rules`          a name, path, dict, list of rules, or a function layer -> decision; see `load_rule_set`
     `add_shortcuts`  True: where the graph has none ("missing"); False: none ("never")
-    `shortcuts`      "never", "missing" or "every": for every binarized layer, whatever its scheme says
+    `shortcuts`      "never", "missing", "every" or "residual": for every binarized layer, whatever its scheme says
     `example_input`  a tensor, a tuple of arguments, a dict of keyword arguments, or both: ((x,), {"mask": mask}).
                      Real images calibrate the thresholds and BatchNorm statistics as well; noise only tells shapes
     `input_shape`    the shape of made-up noise instead, or one for each input, those by name with "mask=1,16:int64"

@@ -14,6 +14,7 @@ from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import REFUSALS, CheckError, RewriteError
 from binarize.modules.hooks import silenced_hooks
+from binarize.passes.front import put_in_front
 from binarize.passes.generated import give_forward, printed_hash, source_hash
 from binarize.passes.nonlinearity import attach_module, move_activation, replace_activation, replace_module
 from binarize.passes.shortcut import add_shortcut, add_value, replace_operand
@@ -28,6 +29,7 @@ from binarize.planning.record.edit_kinds import (
     GraphEdit,
     MoveActivation,
     Open,
+    Precede,
     Replace,
     ReplaceActivation,
     ReplaceOperand,
@@ -76,7 +78,9 @@ def _carry_out(module: nn.Module, edit: Edit, plan: Plan, graphs: Mapping[str, t
             replace_module(module, edit)
         case Attach():
             attach_module(module, edit)
-        case AddShortcut() | AddValue() | ReplaceOperand() | ReplaceActivation() | MoveActivation():
+        case (
+            AddShortcut() | AddValue() | ReplaceOperand() | ReplaceActivation() | MoveActivation() | Precede()
+        ):
             edit_graph(graphs[edit.container], module.get_submodule(edit.container), edit)
         case _:
             raise RewriteError(f"the plan asks for an unknown operation {edit.op!r}")
@@ -95,6 +99,8 @@ def edit_graph(graph: torch.fx.Graph, container: nn.Module, edit: GraphEdit) -> 
             replace_activation(graph, edit)
         case MoveActivation():
             move_activation(graph, edit)
+        case Precede():
+            put_in_front(graph, container, edit)
 
 
 @contextmanager

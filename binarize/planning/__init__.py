@@ -10,6 +10,6 @@ plan.py         the plan: one decision with a reason per layer, and the resolved
 positions.py    which nonlinearities stand in front of an add
 shortcuts.py    where real values go around binary layers
 thresholds.py   what the parameters of a model tell about the values in front of a layer
-parts/          what each binary layer carries
+parts/          what each binary layer carries, and what is put in front of float ones
 record/         what a plan records beside its decisions: edits, origins, capture
 """

@@ -3,7 +3,8 @@
 The sign of a ReLU's output is +1 everywhere. So a nonnegative activation whose value only binary inputs read gives way
 to the scheme's signed nonlinearity; in a pre-activation chain (norm, ReLU, convolution) it is dropped, since the norm in
 front of it is centred already. Where a float layer reads the value too, it stays, and the binary layer signs the value
-against a threshold.
+against a threshold. The one behind the last binary layer gives way where the scheme says so (`last_activation`), and
+nothing takes the place of the one behind the first layer where it says that (`first_activation`).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ActivationChange:
     channel_dim: int
     # Path of the module to swap; None where only an edit of the graph can reach this one call.
     path: str | None
-    # Layers that it feeds, in execution order.
+    # Layers that it feeds, in execution order; of the last one, the binary layer that makes its value.
     readers: tuple[str, ...]
     label: str
 
@@ -91,12 +92,14 @@ def change_activations(
         if kind not in ("activation", "norm_act") or i in blocked or not _nonnegative(flow, i):
             continue
         readers, float_readers = _readers(flow, i, names, choices)
-        if not readers or float_readers:
+        if not readers:
+            readers = _maker(flow, i, names, choices)
+        elif float_readers:
             continue
-        if any(choices[name].rule.activation == "keep" for name in readers):
+        if not readers or any(choices[name].rule.activation == "keep" for name in readers):
             continue
-        dropped = _is_preactivation(flow, i)
         scheme = choices[readers[0]].scheme
+        dropped = _is_preactivation(flow, i) or (scheme.first_activation == "drop" and _is_first(flow, i))
         part = None if dropped else scheme.nonlinearity
         dim = channel_dim(flow, i)
         path = _swappable_path(flow, i, calls)
@@ -166,6 +169,43 @@ def _readers(
     return [binary[j] for j in sorted(binary)], floats
 
 
+def _maker(flow: Flow, start: int, names: Mapping[int, str], choices: Mapping[str, Choice]) -> list[str]:
+    """The binary layer behind whose norm and adds this activation stands, if no binary layer comes after it.
+
+    Its scheme says whether such a one gives way too.
+    """
+    if _is_preactivation(flow, start):
+        return []
+    if any(flow.descendants[start] >> j & 1 for j, name in names.items() if name in choices):
+        return []
+    found = max((j for j in _sites_behind(flow, start) if j not in flow.projections), default=-1)
+    choice = choices.get(names[found]) if found >= 0 else None
+    if choice is None or not choice.signed or choice.scheme.last_activation == "keep":
+        return []
+    return [names[found]]
+
+
+def _is_first(flow: Flow, start: int) -> bool:
+    """Whether the activation stands behind the first layer, its norm and its pooling."""
+    sites = _sites_behind(flow, start)
+    return bool(sites) and sites <= flow.first_sites
+
+
+def _sites_behind(flow: Flow, start: int) -> set[int]:
+    """The layers whose values an activation works on, through norms, adds, pooling and what does not compute."""
+    seen, stack, found = {start}, [start], set()
+    while stack:
+        for j in flow.data_inputs[stack.pop()]:
+            if j in seen:
+                continue
+            seen.add(j)
+            if flow.kinds[j] == "site":
+                found.add(j)
+            elif flow.kinds[j] in ("norm", "norm_act", "identity", "add", "scale", "pool"):
+                stack.append(j)
+    return found
+
+
 def _is_preactivation(flow: Flow, i: int) -> bool:
     """Whether the activation works on a stream that goes on without it, and not on a layer's output."""
     j, through_norm = i, flow.kinds[i] == "norm_act"
@@ -173,7 +213,9 @@ def _is_preactivation(flow: Flow, i: int) -> bool:
         j = flow.data_inputs[j][0]
         if flow.kinds[j] == "norm":
             through_norm = True
-        elif flow.kinds[j] not in ("identity", "scale"):
+        elif flow.kinds[j] == "pool" and len(flow.users[j]) > 1:
+            break  # a stream begins behind it
+        elif flow.kinds[j] not in ("identity", "scale", "pool"):
             break
     if flow.kinds[j] == "site":
         return False

@@ -60,7 +60,7 @@ def advise(
 
 def _without_shortcuts(binary: list[Decision], schemes: Mapping[str, Scheme]) -> tuple[str, ...]:
     """Signs of signs lose what a float network carries from layer to layer: the more layers, the more."""
-    never = {name for name, s in schemes.items() if s.shortcut == "never" and s.input is not None}
+    never = {n for n, s in schemes.items() if s.shortcut in ("never", "residual") and s.input is not None}
     plain = [d for d in binary if d.scheme in never and d.layer.skip == "none" and d.layer.kind == "conv"]
     if len(plain) < DEEP or any(item.shortcut != "none" for item in binary):
         return ()

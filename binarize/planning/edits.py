@@ -10,6 +10,7 @@ from binarize.analysis.analyse import Analysis
 from binarize.analysis.flow import Flow
 from binarize.capture import Opened, TraceError, common_container, open_container
 from binarize.planning.activations import ActivationChange, Choice
+from binarize.planning.parts.fronts import Front
 from binarize.planning.positions import Move
 from binarize.planning.record.edit import Edit, NewActivation
 from binarize.planning.record.edit_kinds import (
@@ -39,6 +40,8 @@ class Job:
     activations: set[int] = field(default_factory=set)
     layers: set[str] = field(default_factory=set)
     moves: set[int] = field(default_factory=set)
+    # Float layers that something is put in front of.
+    fronts: set[str] = field(default_factory=set)
     reason: str = ""
 
 
@@ -53,6 +56,7 @@ class Edits:
     jobs: tuple[tuple[Job, Opened], ...]
     failed: tuple[Job, ...]
     moves: Mapping[int, Move] = field(default_factory=dict)
+    fronts: Mapping[str, Front] = field(default_factory=dict)
     # Container path -> why it could not be edited.
     refused: Mapping[str, str] = field(default_factory=dict)
     # Activation node -> path of the module that takes its place in the graph; found by homes.py.
@@ -106,6 +110,9 @@ class Edits:
             edits += [e for name in names for e in self._added(opened, self.shortcuts[name])]
             edits += [e for name in names for e in self._merged(opened, self.shortcuts[name])]
             edits += [self._activated(opened, self.activations[node]) for node in sorted(job.activations)]
+            fronts = [self.fronts[name] for name in sorted(job.fronts)]
+            owner = self.flow.modules[opened.path]
+            edits += [one.edit(opened.path, owner, self._traced(opened, one.site)) for one in fronts]
         return edits
 
     def _traced(self, opened: Opened, node: int) -> str:
@@ -158,6 +165,7 @@ def open_containers(
     activations: Mapping[int, ActivationChange],
     shortcuts: Mapping[str, ShortcutChange],
     moves: Mapping[int, Move],
+    fronts: Mapping[str, Front],
     known: dict[tuple[str, frozenset[str]], Opened],
 ) -> Edits:
     """Find the container of every change that needs one, and trace them all. Those that fail are listed as failed.
@@ -175,6 +183,8 @@ def open_containers(
     for node, move in moves.items():
         job = _job(jobs, flow, [i for i in (node, move.behind, move.add) if i >= 0])
         job.moves.add(node)
+    for front in fronts.values():
+        _job(jobs, flow, [front.site]).fronts.add(front.layer)
     _merge_nested(jobs)
     done, failed = [], []
     for job in jobs.values():
@@ -183,12 +193,12 @@ def open_containers(
             if key not in known:
                 known[key] = open_container(analysis.graph, flow.recording, *key)
             opened = known[key]
-            Edits(flow, analysis.nodes, activations, shortcuts, ((job, opened),), (), moves).check()
+            Edits(flow, analysis.nodes, activations, shortcuts, ((job, opened),), (), moves, fronts).check()
             done.append((job, opened))
         except TraceError as error:
             job.reason = str(error)
             failed.append(job)
-    return Edits(flow, analysis.nodes, activations, shortcuts, tuple(done), tuple(failed), moves)
+    return Edits(flow, analysis.nodes, activations, shortcuts, tuple(done), tuple(failed), moves, fronts)
 
 
 def _job(jobs: dict[str, Job], flow: Flow, touched: Iterable[int]) -> Job:
@@ -234,4 +244,5 @@ def _merge_nested(jobs: dict[str, Job]) -> None:
                     outer.activations |= inner.activations
                     outer.layers |= inner.layers
                     outer.moves |= inner.moves
+                    outer.fronts |= inner.fronts
                     changed = True

@@ -17,6 +17,7 @@ from binarize.planning.activations import ActivationChange, Choice, change_activ
 from binarize.planning.advice import advise
 from binarize.planning.edits import Edits, open_containers
 from binarize.planning.parts.choose import choose_parts
+from binarize.planning.parts.fronts import binary_projections, find_fronts, with_front
 from binarize.planning.parts.layer_parts import LayerParts
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.positions import move_activations
@@ -42,13 +43,16 @@ def make_plan(
     """
     rules = bind(rules, analysis.layers)
     kept, choices = _decide(analysis.layers, rules)
+    choices = binary_projections(analysis, rules, kept, choices)
     _keep_together(analysis, kept, choices)
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))
-    activations, shortcuts, edits = _resolve(analysis, choices)
+    activations, shortcuts, edits = _resolve(analysis, kept, choices)
     parts = choose_parts(analysis, choices, activations, shortcuts, edits, one_sided)
     decisions = tuple(
-        kept[layer.name] if layer.name in kept else _binarized(layer, choices[layer.name], parts[layer.name])
+        with_front(kept[layer.name], edits.fronts.get(layer.name))
+        if layer.name in kept
+        else _binarized(layer, choices[layer.name], parts[layer.name])
         for layer in analysis.layers
     )
     schemes = {choice.scheme.name: choice.scheme for choice in choices.values()}
@@ -140,7 +144,7 @@ def _guard(layer: Layer) -> str | None:
 
 
 def _resolve(
-    analysis: Analysis, choices: Mapping[str, Choice]
+    analysis: Analysis, kept: Mapping[str, Decision], choices: Mapping[str, Choice]
 ) -> tuple[dict[int, ActivationChange], dict[str, ShortcutChange], Edits]:
     """Plan activations and shortcuts, open the containers they need, and plan again without those that do not open."""
     if analysis.graph.level == "walk":
@@ -150,6 +154,7 @@ def _resolve(
     calls = analysis.graph.calls
     blocked: set[int] = set()
     fixed: set[int] = set()
+    alone: set[str] = set()
     refused: dict[str, str] = {}
     reasons: dict[str, str] = {}
     known: dict[tuple[str, frozenset[str]], Opened] = {}
@@ -160,13 +165,22 @@ def _resolve(
             if shortcuts[layer].action != "none":
                 shortcuts[layer] = in_place(analysis, shortcuts[layer], choices[layer], why)
         moves = move_activations(analysis, choices, activations, shortcuts, fixed)
-        edits = open_containers(analysis, activations, shortcuts, moves, known)
+        fronts = {
+            name: front
+            for name, front in find_fronts(analysis, kept, choices, activations).items()
+            if name not in alone
+        }
+        edits = open_containers(analysis, activations, shortcuts, moves, fronts, known)
         if not edits.failed:
             return activations, shortcuts, replace(edits, refused=reasons)
         for job in edits.failed:
             if job.moves:
                 # Perhaps only the add that the activation would have to cross lies in a place that cannot be edited.
                 fixed |= job.moves
+                continue
+            if job.fronts:
+                alone |= job.fronts
+                reasons[job.path] = job.reason
                 continue
             reasons[job.path] = job.reason
             where = job.path or "the model"

@@ -57,7 +57,7 @@ def change_shortcuts(analysis: Analysis, choices: Mapping[str, Choice]) -> dict[
             continue
         mode = choices[layer.name].scheme.shortcut
         if layer.name not in changes:
-            if mode == "every" and layer.skip == "enclosing":
+            if mode in ("every", "residual") and layer.skip == "enclosing":
                 changes.update(_rewired(analysis, layer, choices))
             changes.setdefault(layer.name, _alone(analysis, layer, choices[layer.name], mode))
     return changes
@@ -120,6 +120,8 @@ def _alone(analysis: Analysis, layer: Layer, choice: Choice, mode: str) -> Short
         return none("it computes a gate")
     if layer.skip == "own":
         return none("it has one of its own")
+    if mode == "residual" and layer.skip != "enclosing":
+        return none("it stands in no residual block")
     if layer.skip == "enclosing" and (mode == "missing" or max(layer.kernel or (1,)) == 1):
         return none(f"the block's shortcut goes around {layer.span} layers")
     if layer.skip == "concat" and mode == "missing":

@@ -14,7 +14,7 @@ from binarize.rules.schema import check_file, check_rule
 from binarize.rules.text import flow, plain
 from binarize.rules.values import ACTIVATIONS, WEIGHTS_ONLY
 from binarize.schemes.part import Part, foreign_modules
-from binarize.schemes.scheme import Norm, Scheme, Shortcut
+from binarize.schemes.scheme import Downsample, Norm, Scheme, Shortcut
 from binarize.trust import trusting
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Rule:
     # None: what the scheme says.
     shortcut: Shortcut | None = None
     norm: Norm | None = None
+    downsample: Downsample | None = None
     # "auto": the scheme's nonlinearity; "keep": the model's own; "none": neither; else a part.
     activation: str = "auto"
     # Shown in the report beside every layer it decides.
@@ -98,7 +99,8 @@ class Rule:
             "use": self.use,
             "with": self.with_,
         }
-        data |= {"shortcut": self.shortcut, "norm": self.norm, "why": self.why, "optional": self.optional}
+        data |= {"shortcut": self.shortcut, "norm": self.norm, "downsample": self.downsample}
+        data |= {"why": self.why, "optional": self.optional}
         data["activation"] = None if self.activation == "auto" else self.activation
         return {
             key: value for key, value in data.items() if key == "match" or value not in (None, "", {}, False)
@@ -168,7 +170,7 @@ class RuleSet:
         return next((rule.use for rule in self.rules if rule.use != "keep" and rule.function is None), None)
 
     def scheme(self, rule: Rule) -> Scheme:
-        """The scheme as this rule uses it: with its `with`, `shortcut`, `norm` and `activation` applied.
+        """The scheme as this rule uses it: with its `with`, `shortcut`, `norm`, `downsample` and `activation` applied.
 
         A scheme whose parts the rule changes has the rule's id in its name, so that names stay unique.
         """
@@ -186,7 +188,12 @@ class RuleSet:
             scheme = replace(scheme, nonlinearity=part)
         if rule.with_ or rule.activation not in ("auto", "keep"):
             scheme = replace(scheme, name=f"{scheme.name} ({rule.id})")
-        return replace(scheme, shortcut=rule.shortcut or scheme.shortcut, norm=rule.norm or scheme.norm)
+        return replace(
+            scheme,
+            shortcut=rule.shortcut or scheme.shortcut,
+            norm=rule.norm or scheme.norm,
+            downsample=rule.downsample or scheme.downsample,
+        )
 
     def unmatched(self, layers: Sequence[Layer]) -> list[Unmatched]:
         """The names and class names in rules that fit no layer, unless the rule is optional."""
@@ -245,7 +252,7 @@ class RuleSet:
 def _given(scheme: Scheme) -> dict[str, Any]:
     """The fields of a scheme that are not the default."""
     default = Scheme(scheme.name).to_json()
-    return {key: value for key, value in scheme.to_json().items() if value != default[key]}
+    return {key: value for key, value in scheme.to_json().items() if value != default.get(key)}
 
 
 def _short(match: Mapping[str, Any]) -> dict[str, Any]:

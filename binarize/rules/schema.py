@@ -41,7 +41,7 @@ from binarize.rules.values import (
     words,
 )
 from binarize.schemes.recipe import CHOICES
-from binarize.schemes.scheme import Norm, Shortcut
+from binarize.schemes.scheme import Downsample, Norm, Shortcut
 
 __all__ = [
     "RECIPE",
@@ -62,6 +62,8 @@ _MOST_FAULTS = 5
 
 SHORTCUT = words(*get_args(Shortcut))
 _NORM = words(*get_args(Norm))
+_DOWNSAMPLE = words(*get_args(Downsample))
+_SAYS_DOWNSAMPLE = "1x1 convolutions on a block's shortcut: strided as they are, behind a pooling, or binary"
 
 
 class Keys(BaseModel):
@@ -99,7 +101,7 @@ class _RuleKeys(Keys):
     @classmethod
     def _keeps_or_changes(cls, data: object) -> Any:
         if isinstance(data, Mapping) and data.get("use") == "keep":
-            for key in ("with", "shortcut", "norm", "activation"):
+            for key in ("with", "shortcut", "norm", "downsample", "activation"):
                 if key in data:
                     raise fault(f'a rule that keeps its layers has no "{key}"', (key,), "key")
         return data
@@ -224,6 +226,19 @@ _Scheme: Any = mapping(
             words("none", "channel"),
             "learned factor per channel on each shortcut around one layer",
         ),
+        "downsample": (_DOWNSAMPLE, _SAYS_DOWNSAMPLE),
+        "first_activation": (
+            words("replace", "drop"),
+            "the ReLU behind the first, float, layer: it gives way like the others, or to nothing",
+        ),
+        "last_activation": (
+            words("keep", "replace"),
+            "the ReLU behind the last binary layer, which float layers alone read: it stays, or gives way too",
+        ),
+        "head_norm": (
+            words("never", "missing"),
+            "whether BatchNorm is inserted between pooled features and the linear layer that gives the output",
+        ),
         "pad_value": (PAD_VALUE, "what the binary input is padded with: 0, 1 or -1"),
         "clip": (CLIP, "range of the latent weights"),
         "schedule": (list[SCHEDULE_ENTRY], "what changes during training, and how"),
@@ -239,6 +254,7 @@ _RULE: Table = {
     "with": (_Scheme, "changes to the scheme for these layers"),
     "shortcut": (SHORTCUT, "where shortcuts are added"),
     "norm": (_NORM, "where BatchNorm is inserted"),
+    "downsample": (_DOWNSAMPLE, _SAYS_DOWNSAMPLE),
     "activation": (ACTIVATION, "auto, keep, none, hardtanh, prelu, rprelu, maxout or a part"),
     "why": (TEXT, "shown in the report"),
     "optional": (FLAG, "no warning where it matches no layer"),

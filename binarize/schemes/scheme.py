@@ -9,13 +9,16 @@ from typing import Any, Literal, cast, get_args
 from binarize.errors import RuleError, UsageError, did_you_mean, way
 from binarize.schemes.part import Part, patch_part
 
-__all__ = ["PART_SLOTS", "Norm", "Scheme", "Shortcut", "shortcut_mode"]
+__all__ = ["PART_SLOTS", "Downsample", "Norm", "Scheme", "Shortcut", "shortcut_mode"]
 
 Norm = Literal["missing", "never", "before_sign"]
-Shortcut = Literal["never", "missing", "every"]
+Shortcut = Literal["never", "missing", "every", "residual"]
+Downsample = Literal["strided", "pool", "binary"]
 
 # The fields of a scheme that hold a part.
 PART_SLOTS = ("weight", "input", "scale", "nonlinearity")
+# Fields that plans of earlier versions know nothing of.
+_LATER = frozenset({"downsample", "first_activation", "last_activation", "head_norm"})
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,21 @@ class Scheme:
     position: Literal["after_add", "before_add"] = "after_add"
     # Where to insert BatchNorm: after a layer that none follows, never, or in front of the sign.
     norm: Norm = "missing"
-    # Where to add shortcuts: nowhere, where the graph has none, or around every binary layer.
+    # Where to add shortcuts: nowhere, where the graph has none, around every binary layer, or around those of them that
+    # stand in a residual block.
     shortcut: Shortcut = "never"
     # Channels that neither repeat nor average: no shortcut, or a float 1x1 convolution on it.
     projection: Literal["none", "conv1x1"] = "none"
     # A learned factor per channel on each shortcut around one layer.
     shortcut_scale: Literal["none", "channel"] = "none"
+    # The 1x1 convolution on a block's shortcut: float with its stride, float behind an average pooling, or binary.
+    downsample: Downsample = "strided"
+    # The ReLU behind the first layer, which stays float: it gives way as all do, or nothing takes its place.
+    first_activation: Literal["replace", "drop"] = "replace"
+    # The ReLU behind the last binary layers, which float layers alone read: it stays, or gives way as well.
+    last_activation: Literal["keep", "replace"] = "keep"
+    # Whether BatchNorm is inserted between a pooled feature map and the linear layer that gives the output.
+    head_norm: Literal["never", "missing"] = "never"
     # What the binary input is padded with; 0 lies outside the two values.
     pad_value: float = 0.0
     # Latent weights are projected to this range after each step of the optimizer.
@@ -97,10 +109,15 @@ class Scheme:
         return part
 
     def to_json(self) -> dict[str, Any]:
-        """Every field but the name as JSON values, in the form of `scheme:` in a rule file."""
+        """Every field but the name as JSON values, in the form of `scheme:` in a rule file.
+
+        Fields of later versions are left out where they say nothing, so that what was saved before reads the same.
+        """
         data: dict[str, Any] = {}
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name in _LATER and value == f.default:
+                continue
             data[f.name] = _plain(value.to_json() if isinstance(value, Part) else value)
         position = data.pop("position")
         if self.nonlinearity is not None:

@@ -30,6 +30,7 @@ EDE: dict[str, Any] = {
 SCHEME: dict[str, Any] = {"weight": EDE, "input": "bireal.ApproxSign", "nonlinearity": "adabin.Maxout"}
 RULE: dict[str, Any] = {"id": "body", "match": {"kind": ["conv", "linear"]}, "use": "own"}
 ENDS: dict[str, Any] = {"id": "ends", "match": {"position": ["first", "last"]}, "use": "keep"}
+PROJECTIONS: dict[str, Any] = {"id": "projections", "match": {"downsample": True}, "use": "keep"}
 
 # What only people read.
 FOR_PEOPLE = {"paper"}
@@ -44,7 +45,7 @@ def rules(scheme: dict[str, Any], rule: dict[str, Any], **file: Any) -> dict[str
         "schema": 1,
         "name": "own",
         "scheme": {**SCHEME, **scheme},
-        "rules": [{**RULE, **rule}, ENDS],
+        "rules": [{**RULE, **rule}, PROJECTIONS, ENDS],
         **file,
     }
 
@@ -87,8 +88,14 @@ SCHEMES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
         ("norm", ("missing", "never", "before_sign"), {}),
         ("shortcut", ("never", "missing"), {}),
     ("shortcut", ("never", "missing", "every"), {"norm": "missing"}),
+    ("shortcut", ("never", "residual"), {"nonlinearity": "none"}),
+    ("shortcut", ("every", "residual"), {"pad_value": 0}),
         ("projection", ("none", "conv1x1"), {"shortcut": "missing"}),
         ("shortcut_scale", ("none", "channel"), {"shortcut": "missing"}),
+        ("downsample", ("strided", "pool", "binary"), {}),
+        ("first_activation", ("replace", "drop"), {}),
+        ("last_activation", ("keep", "replace"), {}),
+        ("head_norm", ("never", "missing"), {}),
         ("pad_value", (0, 1, -1), {}),
         ("clip", (None, [-1, 1]), {}),
         (
@@ -101,17 +108,20 @@ SCHEMES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+# Networks in which a key has something to decide, where a plain chain has not.
+NETS: dict[tuple[str, ...], Any] = {
+    ("projection",): nets.Geometry,
+    ("shortcut", "norm"): nets.Dense,
+    ("shortcut", "nonlinearity"): nets.BasicBlocks,
+    ("downsample",): nets.BasicBlocks,
+}
+
+
 @pytest.mark.parametrize("key, values, more", SCHEMES)
 def test_every_key_of_a_scheme_changes_what_is_made(
     key: str, values: tuple[Any, ...], more: dict[str, Any]
 ) -> None:
-    net: Any = (
-        nets.Geometry
-        if key == "projection"
-        else nets.Dense
-        if len(more) and key == "shortcut"
-        else nets.ConvRelu
-    )
+    net = NETS.get((key, *more), NETS.get((key,), nets.ConvRelu))
     found = [made(net, rules({**more, key: value}, {})) for value in values]
     assert all(one != other for i, one in enumerate(found) for other in found[:i])
 
@@ -127,6 +137,7 @@ RULES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "with": ({"with": {"pad_value": 1}}, {"with": {"pad_value": 0}}),
     "shortcut": ({"shortcut": "never"}, {"shortcut": "missing"}),
     "norm": ({"norm": "never"}, {"norm": "missing"}),
+    "downsample": ({"downsample": "strided"}, {"downsample": "pool"}),
     "activation": ({"activation": "auto"}, {"activation": "keep"}),
     "why": ({"why": "one"}, {"why": "two"}),
     "optional": ({}, {}),
@@ -142,7 +153,8 @@ def test_every_key_of_a_rule_changes_what_is_made(key: str) -> None:
         said = [rules({}, {}) | {"rules": [RULE, {**lost, "optional": flag}]} for flag in (True, False)]
         assert [len(load_rule_set(rules=one).unmatched(graph.layers)) for one in said] == [0, 1]
         return
-    one, other = (made(nets.ConvRelu, rules({}, rule)) for rule in RULES[key])
+    net = NETS.get((key,), nets.ConvRelu)
+    one, other = (made(net, rules({}, rule)) for rule in RULES[key])
     assert one != other
 
 

@@ -65,7 +65,7 @@ def assert_fault(marked: str, message: str) -> None:
         ),
         (
             "{match: {kernel: 1}, use: bnn, shortcut: ¦evry}",
-            'shortcut is "evry"; expected never, missing or every',
+            'shortcut is "evry"; expected never, missing, every or residual',
         ),
         ("{match: {kernel: 1}, use: bnn, activation: ¦rprlu}", '(did you mean "rprelu"?)'),
         ("{match: {kernel: 1}, use: bnn, activation: ¦adabin.Maxot}", 'there is no part "adabin.Maxot"'),

@@ -27,5 +27,5 @@ def test_the_short_form_and_the_mode_may_say_the_same_and_nothing_else(
 
 
 def test_an_unknown_mode_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(UsageError, match='expected never, missing, every; did you mean "every"'):
+    with pytest.raises(UsageError, match='expected never, missing, every, residual; did you mean "every"'):
         shortcut_mode(None, "evry")

@@ -1,6 +1,7 @@
-"""What each binary layer carries.
+"""What each binary layer carries, and what is put in front of float ones.
 
 choose.py       norm, threshold, shortcut and activation of every layer, and their words and counts
+fronts.py       pooling or BatchNorm in front of a layer that stays float
 homes.py        where new activations hang that only the graph can reach
 layer_parts.py  what the plan says of the parts of one layer
 """

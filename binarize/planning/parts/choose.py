@@ -12,6 +12,7 @@ from binarize.analysis.layer import Layer
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.edits import Edits
+from binarize.planning.parts.fronts import norm_in_front
 from binarize.planning.parts.homes import house_activations
 from binarize.planning.parts.layer_parts import LayerParts, channel_dim_of
 from binarize.planning.record.edit import NewActivation
@@ -118,22 +119,9 @@ def _choose_norm(
     if choice.scheme.norm == "missing" and (layer.norm_after is None or part.shortcut.in_place):
         part.norm = _norm_class(layer)
         part.norm_word = f"added {part.norm}"
-    elif choice.scheme.norm == "before_sign" and not _norm_in_front(flow, site, activations):
+    elif choice.scheme.norm == "before_sign" and not norm_in_front(flow, site, activations):
         part.input_norm = _norm_class(layer)
         part.norm_word = f"added {part.input_norm} before the sign"
-
-
-def _norm_in_front(flow: Flow, site: int, activations: Mapping[int, ActivationChange]) -> bool:
-    """Whether a norm makes the layer's input, looking through pooling, reshapes and activations that go away."""
-    i = site
-    while flow.data_inputs[i]:
-        i = flow.data_inputs[i][0]
-        gone = i in activations and activations[i].part is None
-        if flow.kinds[i] == "norm" or (flow.kinds[i] == "norm_act" and gone):
-            return True
-        if flow.kinds[i] not in ("identity", "pool") and not gone:
-            return False
-    return False
 
 
 def _describe_activation(

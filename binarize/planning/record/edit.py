@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from binarize.schemes.part import Part
 
-__all__ = ["Edit", "NewActivation"]
+__all__ = ["Edit", "NewActivation", "free_name"]
 
 Self = TypeVar("Self", bound="Edit")
 
@@ -59,6 +59,15 @@ class Edit:
     def parts(self) -> Iterator[Part]:
         """The parts that carrying it out builds beside those of the schemes."""
         return iter(())
+
+
+def free_name(owner: object, word: str) -> str:
+    """A name for a new child of a module that it has no attribute of: the word, or the word and a number."""
+    name, number = word, 0
+    while hasattr(owner, name):
+        number += 1
+        name = f"{word}_{number}"
+    return name
 
 
 # Flags that plans of earlier versions know nothing of.

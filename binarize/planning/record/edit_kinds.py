@@ -26,6 +26,7 @@ __all__ = [
     "GraphEdit",
     "MoveActivation",
     "Open",
+    "Precede",
     "Replace",
     "ReplaceActivation",
     "ReplaceOperand",
@@ -190,13 +191,32 @@ class MoveActivation(Edit):
     add: str | None
 
 
+@dataclass(frozen=True)
+class Precede(Edit):
+    """Let the call of a float layer read its input through a new module: average pooling, or BatchNorm1d."""
+
+    op = "precede"
+    layer: str
+    # The call of the layer, and the path of the new module.
+    node: str
+    module: str
+    # Stride of the pooling, which the layer loses; empty where the module is a norm over so many channels.
+    pool: tuple[int, ...] = ()
+    norm: int = 0
+
+    @classmethod
+    def from_arguments(cls, container: str, args: Mapping[str, Any]) -> Precede:
+        """The edit whose `arguments` are these."""
+        return cls(container, **{**args, "pool": tuple(args["pool"])})
+
+
 # Edits in the graph of a container that was opened.
-GraphEdit = AddShortcut | AddValue | ReplaceOperand | ReplaceActivation | MoveActivation
+GraphEdit = AddShortcut | AddValue | ReplaceOperand | ReplaceActivation | MoveActivation | Precede
 
 EDIT_KINDS: Mapping[str, type[Edit]] = {
     kind.op: kind
     for kind in (Explicit, Open, Swap, Replace, Attach, AddShortcut, AddValue, ReplaceOperand, ReplaceActivation,
-                 MoveActivation)
+                 MoveActivation, Precede)
 }  # fmt: skip
 
 

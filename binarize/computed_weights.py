@@ -41,7 +41,7 @@ def computes_weight(layer: nn.Module) -> bool:
 
 
 def computed_weight(layer: nn.Module) -> Tensor | None:
-    """The weight as it is made now; None where it is the layer's own parameter."""
+    """The weight as it is made now; None where it is the layer's own parameter. Shapes: the layer's own, (O, ...)."""
     if "weight" in layer._parameters:
         return None
     parametrizations: Any = layer._modules.get("parametrizations")

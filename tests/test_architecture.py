@@ -122,7 +122,7 @@ def test_the_nonlinearity_of_the_page_starts_as_relu() -> None:
 def test_the_layer_class_of_the_page_takes_the_place_of_its_layer() -> None:
     scope: dict[str, object] = {}
     exec(
-        "from binarize.layers.foreign import *\nfrom binarize.layers.foreign import BinaryConv2d, Tensor, Any, cast",
+        "from binarize.layers.foreign import *\nfrom binarize.layers.foreign import BinaryConv2d, Tensor",
         scope,
     )
     exec(compile(blocks("A layer class", "python")[0], "docs/architecture.md", "exec"), scope)

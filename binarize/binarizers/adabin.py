@@ -48,7 +48,10 @@ class AdaptiveWeight(WeightBinarizer):
         self.axis = axis
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
-        """(beta + alpha sign(w - beta), no scale): the centre beta cannot be moved behind the convolution."""
+        """(beta + alpha sign(w - beta), no scale): the centre beta cannot be moved behind the convolution.
+
+        Shapes: w (O, ...) -> the same.
+        """
         return adaptive_weight(w, self.estimator, self.axis), None
 
     def split_as(self, w: Tensor, levels: FilterLevels) -> tuple[Tensor, None]:

@@ -32,7 +32,10 @@ SMALLEST_SLOPE = 1e-3
 
 
 def mean_and_deviation(w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """(mean, biased deviation but at least 1e-8) per filter in float32 at least, all axes kept."""
+    """(mean, biased deviation but at least 1e-8) per filter in float32 at least, all axes kept.
+
+    Shapes: w (O, ...) -> (O, 1, ...) each.
+    """
     native = elementwise.deviations(w, elementwise.filter_rows(w, axis))
     if native is not None:
         shape = (-1, *[1] * (w.dim() - 1))
@@ -49,7 +52,10 @@ def mean_and_deviation(w: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 def adaptive_weight(
     w: Tensor, estimator: Estimator, axis: int, known: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
-    """`two_values` about mean and deviation of each filter, those `known` or taken now, with `filter_gradient`."""
+    """`two_values` about mean and deviation of each filter, those `known` or taken now, with `filter_gradient`.
+
+    Shapes: w (O, ...) -> the same.
+    """
     values: Tensor = _AdaptiveWeight.apply(w, estimator, axis, known)
     return values
 
@@ -158,7 +164,7 @@ def _level_gradients(
 
 
 def guarded(alpha: Tensor, floor: float) -> Tensor:
-    """`scale_at_least` with the derivative of |alpha|, also below the floor, and +1 at 0."""
+    """`scale_at_least` with the derivative of |alpha|, also below the floor, and +1 at 0. Shapes: any -> the same."""
     scale: Tensor = _Guarded.apply(alpha, floor)
     return scale
 

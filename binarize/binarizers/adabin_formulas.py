@@ -15,7 +15,7 @@ __all__ = ["bent", "bent_gradients", "filter_gradient", "level_gradients", "scal
 
 
 def two_values(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-    """beta + alpha sign(x - beta)."""
+    """beta + alpha sign(x - beta). Shapes: beta and alpha broadcast against x -> like x."""
     return sign_(x - beta).mul_(alpha).add_(beta)
 
 
@@ -47,6 +47,8 @@ def level_gradients(
     """(dx, dalpha, dbeta) of `two_values` with learned alpha and beta, one number each for all of x.
 
     With z = (x - beta) / alpha, s = sign(z), h = h(z):  dx = g h,  dalpha = sum g (s - h z),  dbeta = sum g (1 - h).
+
+    Shapes: g and x alike -> like x, and two numbers.
     """
     wider = torch.promote_types(x.dtype, torch.float32)
     z = (x - beta) / alpha
@@ -57,7 +59,7 @@ def level_gradients(
 
 
 def bent(x: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
-    """pos max(x, 0) + neg min(x, 0)."""
+    """pos max(x, 0) + neg min(x, 0). Shapes: pos and neg broadcast against x -> like x."""
     return x.clamp_min(0).mul_(pos).addcmul_(x.clamp_max(0), neg)
 
 
@@ -65,11 +67,13 @@ def bent_gradients(x: Tensor, g: Tensor, pos: Tensor, neg: Tensor, dim: int) -> 
     """(dx, dpos, dneg) of `bent`; at x = 0 all are 0. The channels of x lie on the axis `dim`.
 
     dx = g pos where x > 0, g neg where x < 0;  dpos = sum of g x where x > 0;  dneg = sum of g x where x < 0.
+
+    Shapes: g and x alike -> like x, (C,), (C,).
     """
     upper, lower = g * (x > 0), g * (x < 0)
     return upper * pos + lower * neg, channel_sum(upper * x, dim), channel_sum(lower * x, dim)
 
 
 def scale_at_least(alpha: Tensor, floor: float) -> Tensor:
-    """max(|alpha|, floor)."""
+    """max(|alpha|, floor). Shapes: any -> the same."""
     return alpha.abs().clamp_min(floor)

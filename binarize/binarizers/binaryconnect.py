@@ -67,7 +67,7 @@ class StochasticSign(nn.Module):
 
     @torch.no_grad()
     def start(self, w: Tensor) -> None:
-        """Scale the float weights of a layer, in place; zeros stay as they are."""
+        """Scale the float weights of a layer, in place; zeros stay as they are. Shapes: w (O, ...)."""
         wide_w = wide(w)
         size = wide_w.square().mean().sqrt()
         w.copy_(wide_w * torch.where(size > 0, self.START_SIZE / size, 1.0))
@@ -77,17 +77,17 @@ class StochasticSign(nn.Module):
         self.start(w)
 
     def p(self, w: Tensor) -> Tensor:
-        """Probability of +1."""
+        """Probability of +1. Shapes: any -> the same."""
         w = wide(w.detach())
         return torch.sigmoid(w) if self.probability == "logistic" else w.add(1).mul_(0.5).clamp_(0, 1)
 
     def draw(self, w: Tensor, u: Tensor) -> Tensor:
-        """+1 where the uniform numbers u lie below p(w)."""
+        """+1 where the uniform numbers u lie below p(w). Shapes: w and u alike -> the same."""
         out: Tensor = _Draw.apply(w, self.p(w), u)
         return out
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
-        """(signs, no scale)."""
+        """(signs, no scale). Shapes: w (O, ...) -> the same."""
         return self(w), None
 
     def forward(self, w: Tensor) -> Tensor:

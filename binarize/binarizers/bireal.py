@@ -49,7 +49,7 @@ class ScaledSign(WeightBinarizer):
         self.axis = axis
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """(sign(w), alpha)."""
+        """(sign(w), alpha). Shapes: w (O, ...) -> the same, (O, 1, ...)."""
         return self._split(w, mean_abs(w.detach(), self.axis))
 
     def split_as(self, w: Tensor, levels: FilterLevels) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ class LayerScaledSign(WeightBinarizer):
         self.estimator = IdentitySign() if estimator is None else estimator
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """(sign(w), E); E has no axes."""
+        """(sign(w), E); E has no axes. Shapes: w (O, ...) -> the same, ()."""
         size = wide(w.detach()).abs().mean()
         scale = size.clamp_min(smallest_divisor(w.dtype)).to(w.dtype)
         values: Tensor = UnscaledSign.apply(w, scale, self.estimator)

@@ -47,7 +47,7 @@ class StandardSign(WeightBinarizer):
         self.axis = axis
 
     def split(self, w: Tensor) -> tuple[Tensor, None]:
-        """(signs, no scale)."""
+        """(signs, no scale). Shapes: w (O, ...) -> the same."""
         values: Tensor = StandardizedSign.apply(w, self.estimator, self.axis, VARIANCE_EPS)
         return values, None
 

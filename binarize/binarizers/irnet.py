@@ -121,12 +121,12 @@ class LibraWeight(WeightBinarizer):
 
     @torch.no_grad()
     def shift(self, w: Tensor) -> Tensor:
-        """2^e per filter, in the type of w."""
+        """2^e per filter, in the type of w. Shapes: u (O, ...) -> (O, 1, ...)."""
         mean, r = standardization(w, self.axis, eps=0.0)
         size = (wide(w) - mean).abs_().mean(filter_axes(w, self.axis), keepdim=True).div_(r)
         return size.clamp_min_(smallest_divisor(w.dtype)).log2_().round_().exp2_().to(w.dtype)
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """(sign(u), 2^e)."""
+        """(sign(u), 2^e). Shapes: w (O, ...) -> the same, (O, 1, ...)."""
         values: Tensor = StandardizedSign.apply(w, self.estimator, self.axis, 0.0)
         return values, self.shift(w)

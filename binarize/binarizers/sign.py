@@ -19,6 +19,8 @@ def sign(x: Tensor) -> Tensor:
 
     Without the kernels three vectorised operations, two of them in place; comparing and casting takes three times
     as long on a CPU.
+
+    Shapes: any -> the same.
     """
     native = elementwise.split(x, elementwise.whole(x))
     if native is not None:
@@ -30,7 +32,7 @@ def sign(x: Tensor) -> Tensor:
 
 
 def sign_(x: Tensor) -> Tensor:
-    """`sign` in place."""
+    """`sign` in place. Shapes: any -> the same."""
     return x.sign_().add_(0.5).sign_()
 
 
@@ -98,7 +100,10 @@ class WeightBinarizer(Pure):
     stored = (1, 0)
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(two-valued tensor the convolution is run with, scale to be applied after it or None)."""
+        """(two-valued tensor the convolution is run with, scale to be applied after it or None).
+
+        Shapes: w (O, ...) -> the same, (O, 1, ...).
+        """
         raise NotImplementedError
 
     def filter_levels(self, w: Tensor) -> FilterLevels | None:

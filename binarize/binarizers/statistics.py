@@ -33,7 +33,7 @@ EPS = 1e-8
 
 
 def wide(x: Tensor) -> Tensor:
-    """x itself in float32 and float64, a float32 copy of float16 and bfloat16."""
+    """x itself in float32 and float64, a float32 copy of float16 and bfloat16. Shapes: any -> the same."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -64,7 +64,10 @@ class _MeanAbs(torch.autograd.Function):
 
 
 def mean_abs(w: Tensor, axis: int) -> Tensor:
-    """mean |w| per filter in the type of w, all axes kept; never so small that dividing by it overflows."""
+    """mean |w| per filter in the type of w, all axes kept; never so small that dividing by it overflows.
+
+    Shapes: w (O, ...) -> (O, 1, ...).
+    """
     rows = elementwise.filter_rows(w, axis)
     size = wide(w).abs().mean(filter_axes(w, axis), keepdim=True) if rows is None else _MeanAbs.apply(w, rows)
     return size.clamp_min(smallest_divisor(w.dtype)).to(w.dtype)
@@ -76,7 +79,10 @@ def smallest_divisor(dtype: torch.dtype) -> float:
 
 
 def mean_and_variance(w: Tensor, axis: int, correction: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance per filter, divided by n - correction. One weight alone has variance 0."""
+    """Mean and variance per filter, divided by n - correction. One weight alone has variance 0.
+
+    Shapes: w (O, ...) -> (O, 1, ...) each.
+    """
     if filter_size(w, axis) <= correction:
         correction = 0
     axes = filter_axes(w, axis)
@@ -89,13 +95,13 @@ def mean_and_variance(w: Tensor, axis: int, correction: int) -> tuple[Tensor, Te
 
 
 def channel_mean(x: Tensor, channel_dim: int) -> Tensor:
-    """The mean of each channel, accumulated in float32 at least."""
+    """The mean of each channel, accumulated in float32 at least. Shapes: x (N, C, ...) or (..., C) -> (C,)."""
     others = [i for i in range(x.dim()) if i != channel_dim % x.dim()]
     return x.mean(others, dtype=torch.promote_types(x.dtype, torch.float32))
 
 
 def channel_sum(x: Tensor, channel_dim: int) -> Tensor:
-    """The sum of each channel, accumulated in float32 at least."""
+    """The sum of each channel, accumulated in float32 at least. Shapes: x (N, C, ...) or (..., C) -> (C,)."""
     others = [i for i in range(x.dim()) if i != channel_dim % x.dim()]
     return x.sum(others, dtype=torch.promote_types(x.dtype, torch.float32))
 

@@ -92,7 +92,7 @@ class ScaledSign(WeightBinarizer):
         self.axis = axis
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """(sign(w), alpha)."""
+        """(sign(w), alpha). Shapes: w (O, ...) -> the same, (O, 1, ...)."""
         inputs = 1 - self.axis
         if self.centre and w.shape[inputs] > 1:
             w = w - w.mean(inputs, keepdim=True)

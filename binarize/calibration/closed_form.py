@@ -134,7 +134,7 @@ def fit_with_shortcut(norm: nn.Module, z: Tensor, shortcut: ChannelScale, v: Ten
     """Fit the norm's scale and shift and the shortcut's factor, so that their sum comes nearest to `wanted`.
 
     `z` is what the norm reads, `v` what the factor multiplies. A channel in which one of both is constant, or each
-    follows from the other, keeps its factor.
+    follows from the other, keeps its factor. Shapes: z, v and wanted alike, (N, C, ...) or (..., C).
     """
     u = normalized(norm, z)
     dim = channel_dim(norm, u)
@@ -192,6 +192,7 @@ def fit_layer(layer: nn.Module, y: Tensor, wanted: Tensor, fit: Fit) -> bool:
     """Fit a layer without a norm through its weight and bias, as far as it has a scale; whether anything was fitted.
 
     The weight scales the output where its binarizer keeps a positive factor of a filter: B(s w) = s B(w).
+    Shapes: y and wanted alike, (N, O, ...) or (..., O).
     """
     bias: Any = layer.bias
     out_dim = channel_dim(layer, y)

@@ -45,7 +45,10 @@ def batch_norms(model: nn.Module) -> list[tuple[str, nn.modules.batchnorm._Batch
 
 
 def renew_statistics(bn: nn.modules.batchnorm._BatchNorm, z: Tensor) -> None:
-    """Take the statistics of what a BatchNorm reads now, changing scale and shift so that its output stays the same."""
+    """Take the statistics of what a BatchNorm reads now, changing scale and shift so that its output stays the same.
+
+    Shapes: z (N, C, ...).
+    """
     assert bn.running_mean is not None and bn.running_var is not None
     mean, deviation = bn.running_mean.clone(), (bn.running_var + bn.eps).sqrt()
     take_statistics(bn, z)

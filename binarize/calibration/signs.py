@@ -43,6 +43,8 @@ def search_signs(layer: BinaryLayer, x: Tensor, wanted: Tensor, damping: float =
 
     Returns how many signs changed; None where the layer is of a kind, or too large for the images, to be searched.
     `damping`, as a share of the mean variance, is added to the diagonal of G: it keeps few images from deciding too much.
+
+    Shapes: x (N, C, ...) or (..., C), wanted (N, O, ...) or (..., O).
     """
     weight = layer.weight
     groups = int(getattr(layer, "groups", 1))

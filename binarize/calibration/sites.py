@@ -52,7 +52,10 @@ class Site:
         return isinstance(self.layer, BinaryLayer)
 
     def value_for(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
-        """(what the norm reads, the site's value) where the layer reads `x`."""
+        """(what the norm reads, the site's value) where the layer reads `x`.
+
+        Shapes: x as the layer takes it -> (N, O, ...) or (..., O) each.
+        """
         assert self.layer is not None
         if self.norm is None:
             value: Tensor = self.layer(x)

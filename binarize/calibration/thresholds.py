@@ -67,6 +67,8 @@ def set_input(layer: BinaryLayer, x: Tensor, split: float = 0.0) -> bool:
     """Set the threshold and the levels of a layer that reads `x`; whether there was anything to set.
 
     A threshold is put at the mean, moved by the share `split` of the way to `split_point`.
+
+    Shapes: x (N, C, ...) or (..., C).
     """
     found = False
     for part in (layer.threshold, layer.input_binarizer):

@@ -16,7 +16,10 @@ EPOCHS, BATCH, RATE = 15, 64, 3e-3
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is the label's, in evaluation mode."""
+    """Share of images whose largest logit is the label's, in evaluation mode.
+
+    Shapes: images (N, C, H, W), labels (N,).
+    """
     import torch
 
     with torch.no_grad():

@@ -73,7 +73,10 @@ def unpack_bits(bits: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def lower_of(bits: Tensor, shape: Sequence[int]) -> Tensor:
-    """`unpack_bits` of a stream that was checked before: asks for no number of the tensor, so that it can be traced."""
+    """`unpack_bits` of a stream that was checked before: asks for no number of the tensor, so that it can be traced.
+
+    Shapes: (O, bytes) -> as unpacked.
+    """
     return _to_mask(bits)[:, : math.prod(shape[1:])].reshape(tuple(shape))
 
 

@@ -31,7 +31,10 @@ def bound_gradient(y: Tensor) -> Tensor:
 
 
 def bounded(g: Tensor) -> Tensor:
-    """g, or a multiple of it whose largest number is `BOUND`; infinities stay, which tell a loss scaler of its own."""
+    """g, or a multiple of it whose largest number is `BOUND`; infinities stay, which tell a loss scaler of its own.
+
+    Shapes: any -> the same.
+    """
     if not g.numel() or torch.finfo(g.dtype).max < BOUND:
         return g
     if g.device.type == "cpu":
@@ -63,7 +66,10 @@ class _Refused(torch.autograd.Function):
 
 
 def refuse_gradient(y: Tensor, *inputs: Tensor | None) -> Tensor:
-    """y, computed of inputs in a way that has no gradient: whoever asks for one is told so, and gets no part of it."""
+    """y, computed of inputs in a way that has no gradient: whoever asks for one is told so, and gets no part of it.
+
+    Shapes: any -> that of y.
+    """
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         for x in inputs:
             if x is not None and x.requires_grad:

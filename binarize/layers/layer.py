@@ -211,13 +211,19 @@ class BinaryLayer(nn.Module):
         self.register_parameter("bias", None)
 
     def binarized_input(self, x: Tensor) -> Tensor:
-        """What the convolution reads: two-valued, or x itself for a layer with binary weights only."""
+        """What the convolution reads: two-valued, or x itself for a layer with binary weights only.
+
+        Shapes: (N, C, ...) or (..., C) -> the same.
+        """
         if self.threshold is not None:
             x = self.threshold(x)
         return x if self.input_binarizer is None else self.input_binarizer(x)
 
     def real_weight(self) -> Tensor:
-        """The real-valued weight that is binarized: the latent weight, or what the float layer makes of it."""
+        """The real-valued weight that is binarized: the latent weight, or what the float layer makes of it.
+
+        Shapes: (O, ...), of transposed convolutions (I, O / groups, ...).
+        """
         made = computed_weight(self)
         return self.weight if made is None else made
 
@@ -227,6 +233,8 @@ class BinaryLayer(nn.Module):
         """(two-valued weight, scale per output channel to be applied afterwards, or None), or some rows of them.
 
         `levels` is what the binarizer has told of them already.
+
+        Shapes: that of the weight, (O, 1, ...).
         """
         weight = self.real_weight() if weight is None else weight
         binarizer: Any = self.weight_binarizer
@@ -237,7 +245,10 @@ class BinaryLayer(nn.Module):
         return values, self.scale_of(scale)
 
     def scale_of(self, scale: Tensor | None) -> Tensor | None:
-        """A scale per filter as it multiplies the output."""
+        """A scale per filter as it multiplies the output.
+
+        Shapes: (O, 1, ...) -> (O, 1, 1) of a 2d convolution, (O,) of a linear layer.
+        """
         return None if scale is None else self._per_channel(scale)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -258,11 +269,17 @@ class BinaryLayer(nn.Module):
         return bound_gradient(run_parts(self, x, y))
 
     def operand(self, x: Tensor) -> Tensor:
-        """The binary input, padded where the convolution itself cannot pad like that."""
+        """The binary input, padded where the convolution itself cannot pad like that.
+
+        Shapes: (N, C, ...) or (..., C) -> the same, larger by its padding.
+        """
         return self.binarized_input(x)
 
     def multiply(self, a: Tensor, values: Tensor, size: list[int] | None) -> Tensor:
-        """The convolution or matrix product of an operand and a binary weight, or rows of it."""
+        """The convolution or matrix product of an operand and a binary weight, or rows of it.
+
+        Shapes: a (N, C, ...) or (..., C), values that of the weight -> (N, O, ...) or (..., O).
+        """
         raise NotImplementedError
 
     def multiply_backward(

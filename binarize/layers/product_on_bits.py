@@ -95,6 +95,8 @@ def packed_product(
     """(product, what the weight's filters are); None where plain torch computes it.
 
     `exact` asks for a result that is torch's to the bit.
+
+    Shapes: x (N, C, ...) or (..., C) -> (N, O, ...) or (..., O).
     """
     mode = layer.packed_forward or _default_mode()
     if mode == "off" or x.dtype != torch.float32 or weight.dtype != torch.float32 or not x.is_cpu:

@@ -78,6 +78,8 @@ def logits_of(output: object) -> Tensor:
     """The tensor of an output that holds class scores: itself, "logits" or "out" of a mapping, the first of a tuple.
 
     Raises: UsageError for anything else.
+
+    Shapes: -> (N, classes, ...).
     """
     scores = class_scores(output)
     if scores is not None:

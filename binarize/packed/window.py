@@ -149,7 +149,7 @@ class Window:
         return apart.reshape(self.weight_shape)
 
     def layer_order(self, weight: Tensor) -> Tensor:
-        """Filters back in the order of the layer's weight."""
+        """Filters back in the order of the layer's weight. Shapes: (O, C / groups, *kernel) -> the layer's."""
         if self.kind != "conv_transpose":
             return weight
         return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -167,7 +167,10 @@ class Window:
         return sides
 
     def mirrored(self, x: Tensor) -> Tensor:
-        """x with the padding that repeats its own values; padding with a constant comes later."""
+        """x with the padding that repeats its own values; padding with a constant comes later.
+
+        Shapes: (N, C, ...) -> (N, C, larger).
+        """
         if self.padding_mode in ("zeros", "same") or self.kind != "conv":
             return x
         return F.pad(x, self.sides(x), mode=self.padding_mode)
@@ -194,7 +197,10 @@ class Window:
     def slide(
         self, x: Tensor, weight: Tensor, pad_value: float = 0.0, size: list[int] | None = None
     ) -> Tensor:
-        """The product in float: x with `mirrored` padding, filters first; `size` is a transposed layer's output."""
+        """The product in float: x with `mirrored` padding, filters first; `size` is a transposed layer's output.
+
+        Shapes: x (N, C, ...) or (..., C), weight (O, C / groups, *kernel) -> (N, O, ...) or (..., O).
+        """
         if self.kind == "linear":
             return F.linear(x, weight)
         axes = len(self.kernel)
@@ -227,7 +233,7 @@ class Window:
         return found
 
     def group_ones(self, like: Tensor) -> Tensor:
-        """A filter of ones a group: its product is the sum over the window."""
+        """A filter of ones a group: its product is the sum over the window. Shapes: -> (groups, C / groups, *kernel)."""
         return torch.ones(self.groups, *self.weight_shape[1:], dtype=like.dtype, device=like.device)
 
 

@@ -49,7 +49,7 @@ class in_order(TorchFunctionMode):
 def norm_affine(
     mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor]:
-    """(a, b) of a BatchNorm in evaluation mode, per channel, rounded once."""
+    """(a, b) of a BatchNorm in evaluation mode, per channel, rounded once. Shapes: (C,) each."""
     factor = (var.double() + eps).rsqrt()
     if weight is not None:
         factor = factor * weight.double()

@@ -118,7 +118,10 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def latent_ranges(model: nn.Module) -> Iterator[tuple[Tensor, float, float]]:
-    """(latent weight, low, high) of every layer whose scheme clips its weights and which binarizes them now."""
+    """(latent weight, low, high) of every layer whose scheme clips its weights and which binarizes them now.
+
+    Shapes: latent weight (O, ...), low and high as they broadcast against it.
+    """
     conversion = conversion_of(model)
     for decision in conversion.plan.binarized if conversion is not None else ():
         assert conversion is not None and decision.scheme is not None

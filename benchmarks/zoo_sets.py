@@ -10,7 +10,7 @@ from pathlib import Path
 
 from zoo_cases import HF, SMP
 
-from binarize.sources.architectures import known_names
+from binarize.sources.libraries.known import known_names
 
 __all__ = ["CHECKS", "ENDS", "NEEDS", "SETS", "Set"]
 

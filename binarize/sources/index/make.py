@@ -22,6 +22,7 @@ from binarize.sources import architectures
 from binarize.sources.index.fingerprints import Shapes, body_hash, names_hash, shapes_of, sketch
 from binarize.sources.index.table import SHIPPED, Entry, Index, write_index
 from binarize.sources.index.twins import compute_the_same
+from binarize.sources.libraries.known import known_names
 
 __all__ = ["default_classes", "heads_of", "main", "make_index"]
 
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("architectures.jsonl"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    names = [f"{library}:{name}" for library in LIBRARIES for name in architectures.known_names(library)]
+    names = [f"{library}:{name}" for library in LIBRARIES for name in known_names(library)]
     index = make_index([*names, *VARIANTS], given.work)
     write_index(index, given.out)
     print(f"wrote {given.out}: {len(index.entries)} architectures, {given.out.stat().st_size} bytes")

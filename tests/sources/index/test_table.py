@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from binarize.sources.architectures import known_names
 from binarize.sources.index.fingerprints import body_hash, names_hash, sketch
 from binarize.sources.index.table import SHIPPED, Entry, Index, read_index, write_index
+from binarize.sources.libraries.known import known_names
 
 BODY = {"conv.weight": (8, 3, 3, 3)}
 HEADS = ("fc.weight", "fc.bias")

@@ -19,7 +19,7 @@ _NAMES = ("model.safetensors", "pytorch_model.bin")
 
 def require_torchvision(spec: str, url: str) -> None:
     """Raises: SourceError, where the weights at this address were never downloaded."""
-    if _downloaded(url) is None:
+    if downloaded(url) is None:
         raise _missing(spec)
 
 
@@ -33,13 +33,13 @@ def timm_file(spec: str, configuration: Any) -> str:
         found = try_to_load_from_cache(repository, name)
         if isinstance(found, str):
             return found
-    path = _downloaded(url) if url else None
+    path = downloaded(url) if url else None
     if path is None:
         raise _missing(spec)
     return str(path)
 
 
-def _downloaded(url: str) -> Path | None:
+def downloaded(url: str) -> Path | None:
     path = Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
     return path if path.is_file() else None
 

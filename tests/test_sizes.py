@@ -78,7 +78,6 @@ LONG_FILES = {
     "sources/files/kinds.py",
     "sources/files/pickle_scan.py",
     "sources/files/plain_makers.py",
-    "sources/state_dicts.py",
     "training/data/loaders.py",
     "training/data/named.py",
     "training/fit.py",

@@ -2,12 +2,13 @@
 
 architectures.py  named builders: `torchvision:NAME` and `timm:NAME`
 calls.py          a name with literal arguments, as in `Net(10, pretrained=False)`: read, never evaluated
+fill.py           weights put into an architecture
 from_file.py      the float model in a file
 guess.py          which architecture a state dict is of, where it was not given
 load.py           the one call: `load(spec) -> Source`
 prefixes.py       names that wrappers put around a model's own
 source.py         a float model and where it came from: `Source`
-state_dicts.py    checkpoints: finding the weights in them, and putting the weights into an architecture
+state_dicts.py    checkpoints: finding the weights in them
 user_code.py      models made by the user's own code
 libraries/        models that torchvision and timm build by name
 files/            files of weights and models, read without running code from them

@@ -12,6 +12,7 @@ from binarize.disk.file_name import is_file, is_folder
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.sources import architectures, prefixes, state_dicts
 from binarize.sources.files import kinds, safe_pickle
+from binarize.sources.fill import fill, mismatch, new_head
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.libraries.built import Built, replace_head
 from binarize.sources.libraries.known import known_names
@@ -113,10 +114,10 @@ def _filled(path: Path, checkpoint: Checkpoint, arch: str, num_classes: int | No
     built = make(None, True)
     state, outer = prefixes.unwrapped(checkpoint.state, built.module)
     notes = [*checkpoint.notes, *([f"stripped {outer!r} from the names"] if outer else [])]
-    classes = state_dicts.new_head(state_dicts.mismatch(built.module, state), default_classes(arch))
+    classes = new_head(mismatch(built.module, state), default_classes(arch))
     if classes is not None:
         notes.append(f"the head gives {classes} classes, as in the file")
-    module = state_dicts.fill(lambda meta: make(classes, meta).module, state, str(path), arch)
+    module = fill(lambda meta: make(classes, meta).module, state, str(path), arch)
     if num_classes is not None:
         replaced = replace_head(module, make(num_classes, False).module)
         notes += [f"new random head of {num_classes} classes: {', '.join(replaced)}"] if replaced else []

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from binarize.errors import SourceError, UsageError
 from binarize.sources import architectures, prefixes, state_dicts
+from binarize.sources.fill import Mismatch, mismatch, new_head, x
 from binarize.sources.index import Index, read_index
 from binarize.sources.index.fingerprints import Shapes, shapes_of
-from binarize.sources.state_dicts import Checkpoint, Mismatch
+from binarize.sources.state_dicts import Checkpoint
 
 __all__ = ["Guess", "default_classes", "guess"]
 
@@ -127,14 +128,14 @@ def _difference(arch: str, state: Mapping[str, Tensor]) -> Mismatch | None:
         module = architectures.build(arch, meta=True).module
     except (SourceError, UsageError):
         return None
-    return state_dicts.mismatch(module, prefixes.unwrapped(dict(state), module)[0])
+    return mismatch(module, prefixes.unwrapped(dict(state), module)[0])
 
 
 def _fits(arch: str, state: Mapping[str, Tensor]) -> bool:
     difference = _difference(arch, state)
     if difference is None:
         return False
-    return not difference or state_dicts.new_head(difference, default_classes(arch)) is not None
+    return not difference or new_head(difference, default_classes(arch)) is not None
 
 
 def _possible(group: list[str], modules: frozenset[str]) -> bool:
@@ -192,5 +193,5 @@ def _in_common(common: int, shapes: Shapes, difference: Mismatch) -> str:
         text += f", and {len(difference.missing)} more ({difference.missing[0]}{', ...' * (len(difference.missing) > 1)})"
     if difference.shapes:
         key, wanted, found = difference.shapes[0]
-        text += f"; {key} is {state_dicts.x(found)} here and {state_dicts.x(wanted)} there"
+        text += f"; {key} is {x(found)} here and {x(wanted)} there"
     return text

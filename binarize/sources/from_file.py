@@ -12,6 +12,7 @@ from binarize.disk.file_name import is_file, is_folder
 from binarize.errors import SourceError, UntrustedSourceError, UsageError
 from binarize.sources import architectures, prefixes, state_dicts
 from binarize.sources.files import kinds, safe_pickle
+from binarize.sources.files.checksums import damaged_record, sha256
 from binarize.sources.fill import fill, mismatch, new_head
 from binarize.sources.guess import default_classes, guess
 from binarize.sources.libraries.built import Built, replace_head
@@ -50,8 +51,8 @@ def from_file(path: Path, arch: str | None, num_classes: int | None, trust_pickl
         raise SourceError(kinds.missing_file(path) + _meant_builder(str(path)))
     kind = kinds.kind_of(path, trust_pickle=trust_pickle)
     background = ThreadPoolExecutor(1)
-    damaged = background.submit(kinds.damaged_record, path) if not meta else None
-    digest = background.submit(kinds.sha256, path.open("rb")).result if not meta else None
+    damaged = background.submit(damaged_record, path) if not meta else None
+    digest = background.submit(sha256, path.open("rb")).result if not meta else None
     background.shutdown(wait=False)
     checkpoint = _read(path, kind, arch, trust_pickle, meta)
     _refuse_shapes(checkpoint, path)

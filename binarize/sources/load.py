@@ -14,7 +14,7 @@ from binarize.inputs import shapes
 from binarize.inputs.arguments import Arguments, TensorKind
 from binarize.modules import float_check
 from binarize.sources import architectures
-from binarize.sources.files import kinds
+from binarize.sources.files import checksums
 from binarize.sources.from_file import Found, from_file, refuse, written
 from binarize.sources.libraries.built import Built
 from binarize.sources.libraries.known import known_shape
@@ -106,7 +106,7 @@ def load_file(
         check_builder(arch, "source.arch of the saved model", _SAY_TEACHER)
     _check_classes(num_classes)
     trusted = pickles_trusted() and sha256 is not None
-    if trusted and kinds.sha256(path.open("rb")) != sha256:
+    if trusted and checksums.sha256(path.open("rb")) != sha256:
         raise SourceError(
             f"{path}: is another file than the one that was converted (sha256 differs)\n  {_SAY_TEACHER}"
         )

@@ -1,4 +1,4 @@
-"""What a file is, read from its bytes and never from its suffix; and its checksums.
+"""What a file is, read from its bytes and never from its suffix.
 
 Nothing is unpickled here.
 """
@@ -6,35 +6,23 @@ Nothing is unpickled here.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import stat
 import struct
 import zipfile
-import zlib
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from binarize.disk.file_name import why_no_name
 from binarize.errors import SourceError, UntrustedSourceError
 
-__all__ = [
-    "FileKind",
-    "damaged_record",
-    "is_archive",
-    "kind_of",
-    "missing_file",
-    "refuse_directory",
-    "refuse_irregular",
-    "sha256",
-]
+__all__ = ["FileKind", "is_archive", "kind_of", "missing_file", "refuse_directory", "refuse_irregular"]
 
 FileKind = Literal["torch", "legacy torch", "safetensors", "plain pickle"]
 
 ARCHIVE_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # LONG1 0x1950a86a20f9469cfc6c, STOP
 SAFETENSORS_HEADER_LIMIT = 100_000_000
-BLOCK = 1 << 22
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".safetensors", ".pt2", ".py")
 
 FOREIGN = (
@@ -157,44 +145,6 @@ def _checked_safetensors(path: Path, size: int, header: int) -> FileKind:
     if 8 + header + max(ends, default=0) != size:
         raise SourceError(f"{damaged}: expected {8 + header + max(ends, default=0)} bytes, found {size}")
     return "safetensors"
-
-
-def sha256(file: IO[bytes]) -> str:
-    """The sha256 of an open file, which is closed; read in blocks with the interpreter lock released."""
-    digest = hashlib.sha256()
-    with file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def damaged_record(path: Path) -> str | None:
-    """The first record of a torch.save archive whose own checksum is wrong; torch does not look at them."""
-    if not is_archive(path):
-        return None
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
-        for entry in archive.infolist():
-            # 0: torch.save was told not to compute checksums.
-            if entry.CRC != 0 and entry.compress_type == zipfile.ZIP_STORED and not _is_whole(file, entry):
-                return entry.filename
-    return None
-
-
-def _is_whole(file: IO[bytes], entry: zipfile.ZipInfo) -> bool:
-    file.seek(record_start(file, entry))
-    checksum, left = 0, entry.file_size
-    while left > 0 and (block := file.read(min(BLOCK, left))):
-        checksum = zlib.crc32(block, checksum)
-        left -= len(block)
-    return left == 0 and checksum == entry.CRC
-
-
-def record_start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:
-    """Where the content of an uncompressed record begins."""
-    # A local header is 30 bytes; the last four are the lengths of the name and the extra field that follow it.
-    file.seek(entry.header_offset + 26)
-    name, extra = int.from_bytes(file.read(2), "little"), int.from_bytes(file.read(2), "little")
-    return entry.header_offset + 30 + name + extra
 
 
 def missing_file(path: Path) -> str:

@@ -23,14 +23,14 @@ import torch
 
 from binarize.errors import SourceError, UntrustedSourceError
 from binarize.modules.float_check import quantizer_of
-from binarize.sources.files import allow_list
-from binarize.sources.files.instance_dicts import HostileObject
 from binarize.sources.files.kinds import LEGACY_MAGIC, is_archive, refuse_irregular
-from binarize.sources.files.pickle_scan import Scan, scan
-from binarize.sources.files.plain_makers import PLAIN, constant
-from binarize.sources.files.rebuild import Rebuild
-from binarize.sources.files.records import STORAGES, Records
-from binarize.sources.files.stored_tensors import MAKERS, QUANTIZED
+from binarize.sources.files.pickles import allow_list
+from binarize.sources.files.pickles.instance_dicts import HostileObject
+from binarize.sources.files.pickles.pickle_scan import Scan, scan
+from binarize.sources.files.pickles.plain_makers import PLAIN, constant
+from binarize.sources.files.pickles.rebuild import Rebuild
+from binarize.sources.files.pickles.records import STORAGES, Records
+from binarize.sources.files.pickles.stored_tensors import MAKERS, QUANTIZED
 
 __all__ = [
     "DAMAGE",

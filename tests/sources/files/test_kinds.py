@@ -14,7 +14,7 @@ from torch import nn
 
 from binarize.errors import SourceError, UntrustedSourceError
 from binarize.sources import load
-from binarize.sources.files import kinds
+from binarize.sources.files.checksums import damaged_record
 
 MODEL = nn.Sequential(nn.Linear(3, 2))
 
@@ -129,6 +129,6 @@ def test_python_file_asks_for_the_function(tmp_path: Path) -> None:
 
 def test_checksums_find_the_damaged_record(tmp_path: Path) -> None:
     write_flipped_weight(tmp_path / "net.pt")
-    assert kinds.damaged_record(tmp_path / "net.pt") == "net/data/0"
+    assert damaged_record(tmp_path / "net.pt") == "net/data/0"
     torch.save(MODEL, tmp_path / "net.pt")
-    assert kinds.damaged_record(tmp_path / "net.pt") is None
+    assert damaged_record(tmp_path / "net.pt") is None

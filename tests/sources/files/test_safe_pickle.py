@@ -16,8 +16,8 @@ from torch import nn
 
 from binarize.errors import SourceError, UntrustedSourceError
 from binarize.sources import allowed_globals, load, load_pickle_safely
-from binarize.sources.files.inert import Made
-from binarize.sources.files.pickle_scan import scan
+from binarize.sources.files.pickles.inert import Made
+from binarize.sources.files.pickles.pickle_scan import scan
 
 
 class Calls:

@@ -15,18 +15,18 @@ from typing import Any
 
 from torch import nn
 
-from binarize.sources.files.allow_list import StandIn
-from binarize.sources.files.inert import Made, Members, Named, Pairs, Stored
-from binarize.sources.files.instance_dicts import (
+from binarize.sources.files.pickles.allow_list import StandIn
+from binarize.sources.files.pickles.inert import Made, Members, Named, Pairs, Stored
+from binarize.sources.files.pickles.instance_dicts import (
     HOOK_FIELDS,
     HostileObject,
     check_attributes,
     check_hook_object,
     check_module,
 )
-from binarize.sources.files.plain_makers import PLAIN, STATEFUL, checked_keys, constant, enumerated
-from binarize.sources.files.records import Records, reference_of
-from binarize.sources.files.stored_tensors import Tensors
+from binarize.sources.files.pickles.plain_makers import PLAIN, STATEFUL, checked_keys, constant, enumerated
+from binarize.sources.files.pickles.records import Records, reference_of
+from binarize.sources.files.pickles.stored_tensors import Tensors
 
 __all__ = ["Rebuild"]
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from binarize.kernels.buffers.memory import span
-from binarize.sources.files.inert import Named
-from binarize.sources.files.instance_dicts import HostileObject, is_name
-from binarize.sources.files.records import Records, Reference
+from binarize.sources.files.pickles.inert import Named
+from binarize.sources.files.pickles.instance_dicts import HostileObject, is_name
+from binarize.sources.files.pickles.records import Records, Reference
 
 __all__ = ["MAKERS", "QUANTIZED", "Tensors"]
 
@@ -61,11 +61,10 @@ class Tensors:
         size: object,
         stride: object,
         requires_grad: object = False,
-        hooks: object = None,
-        metadata: object = None,
+        *extras: object,
     ) -> Tensor:
-        """A tensor of a typed storage."""
-        _refuse_extras(hooks, metadata)
+        """A tensor of a typed storage; `extras` are its hooks and its metadata."""
+        _refuse_extras(*extras)
         return self._made(reference, offset, size, stride).requires_grad_(_flag(requires_grad))
 
     def typed(
@@ -74,13 +73,11 @@ class Tensors:
         offset: object,
         size: object,
         stride: object,
-        requires_grad: object,
-        hooks: object,
-        dtype: object,
-        metadata: object = None,
+        *rest: object,
     ) -> Tensor:
-        """A tensor of bytes that says its own type."""
-        _refuse_extras(hooks, metadata)
+        """A tensor of bytes that says its own type; `rest` are requires_grad, its hooks, that type and its metadata."""
+        requires_grad, hooks, dtype, *metadata = rest
+        _refuse_extras(hooks, *metadata)
         if not isinstance(dtype, torch.dtype):
             raise ValueError("a tensor without a type")
         made = self._made(reference, offset, size, stride, dtype)
@@ -105,7 +102,7 @@ class Tensors:
         self, data: object, requires_grad: object, hooks: object = None, state: object = None
     ) -> nn.Parameter:
         """A parameter, with the attributes it had."""
-        _refuse_extras(hooks, None)
+        _refuse_extras(hooks)
         if type(data) is not Tensor:
             raise ValueError("a parameter without a tensor")
         if not data.is_meta and data.numel() > span(data.shape, data.stride()):
@@ -167,7 +164,7 @@ def _flag(found: object) -> bool:
     return found
 
 
-def _refuse_extras(hooks: object, metadata: object) -> None:
+def _refuse_extras(hooks: object = None, metadata: object = None) -> None:
     if hooks is not None and (type(hooks) is not OrderedDict or hooks):
         raise HostileObject("a tensor in it has hooks")
     if metadata:

@@ -18,9 +18,10 @@ from typing import IO, cast
 
 import torch
 
-from binarize.sources.files.inert import Named, Pairs, Stored
-from binarize.sources.files.kinds import is_archive, record_start
-from binarize.sources.files.pickle_scan import Scan, scan
+from binarize.sources.files.checksums import record_start
+from binarize.sources.files.kinds import is_archive
+from binarize.sources.files.pickles.inert import Named, Pairs, Stored
+from binarize.sources.files.pickles.pickle_scan import Scan, scan
 
 __all__ = ["Records", "Reference", "reference_of"]
 

@@ -205,7 +205,7 @@ def show(screen: Screen, found: Calibration) -> None:
         screen.warn(f"{len(found.unreadable)} images could not be read, the first: {found.unreadable[0]}")
     if found.reference is None:
         screen.note(f"without the float model: {found.why_none}; --float names one")
-    screen.show(f"set      {found}")
+    screen.show(f"set      {_what_was_set(found)}")
     if found.reference is not None:
         screen.show(f"float    {found.reference}")
     if found.settled_on and found.settled_on < found.images:
@@ -218,3 +218,16 @@ def show(screen: Screen, found: Calibration) -> None:
             f"agrees   with the float model on {100 * found.agreement:.1f} % of the {found.settled_on:,} images that it was "
             "fitted to; on others it is less: eval"
         )
+
+
+def _what_was_set(found: Calibration) -> str:
+    """One line: what was set, from which images, in how many steps."""
+    parts = ["thresholds", "BatchNorm statistics"]
+    if found.flipped:
+        parts.append("signs of weights")
+    if found.fitted:
+        parts.append(f"scales and shifts by {(found.fit or '').replace('-', ' ')}")
+    images = f"{found.images} images" + (f" of {found.data}" if found.data else "")
+    steps = f", {found.steps} steps a layer" if found.steps else ""
+    joint = f", {found.joint_steps} steps of all layers" if found.joint_steps else ""
+    return f"{', '.join(parts[:-1])} and {parts[-1]} from {images}{steps}{joint}"

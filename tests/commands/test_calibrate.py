@@ -48,6 +48,20 @@ def accuracy(folder: Path) -> float:
         return float((model(digits.held_out_images).argmax(1) == digits.held_out_labels).float().mean())
 
 
+def test_what_was_set_is_said_in_words(network: str, tmp_path: Path) -> None:
+    converted(network, tmp_path / "net")
+    code, out, error = invoke(
+        "calibrate", str(tmp_path / "net"), "--data", "digits", "--limit", "64", "--no-signs"
+    )
+    assert code == 0, error
+    told = " ".join(out.split())
+    assert (
+        "set thresholds, BatchNorm statistics and scales and shifts by least squares from 64 images of digits"
+        in told
+    )
+    assert "Calibration(" not in told
+
+
 def test_a_folder_is_calibrated_in_place(network: str, tmp_path: Path) -> None:
     folder = tmp_path / "net"
     converted(network, folder)

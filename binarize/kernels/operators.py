@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from binarize.errors import UsageError
 from binarize.kernels import native, reference, variants
 from binarize.kernels.bits import WORD, pack_words
 from binarize.kernels.buffers.arguments import (
@@ -254,6 +255,24 @@ def _given_by(names: list[str]) -> Callable[..., Given]:
     return lambda *arguments, **options: Given(**dict(zip(names, arguments)), **options)
 
 
+def _of_views(name: str) -> Callable[..., Any]:
+    """An operator that writes, given views that torch negates or conjugates when they are read: torch has no way for it."""
+
+    def plain(value: Any) -> Any:
+        return value.resolve_neg().resolve_conj() if isinstance(value, Tensor) else value
+
+    def run(*arguments: Any, residual: Any = None, **options: Any) -> Any:
+        *read, residual = arguments if residual is None else (*arguments, residual)
+        if residual.is_neg() or residual.is_conj():
+            raise UsageError(
+                "residual is written to, and is a view with its sign held back; give a copy of it"
+            )
+        call = getattr(torch.ops.binarize, name)
+        return call(*map(plain, read), residual=residual, **{key: plain(one) for key, one in options.items()})
+
+    return run
+
+
 def _register(schema: str, operator: _Operator) -> None:
     name = schema.partition("(")[0]
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
@@ -282,6 +301,9 @@ def _register(schema: str, operator: _Operator) -> None:
         return run
 
     _library.impl(name, on_cpu, "CPU")
+    if "(a!)" in schema:
+        _library.impl(name, _of_views(name), "Negative")
+        _library.impl(name, _of_views(name), "Conjugate")
     _library.impl(name, checked(operator.reference), "CompositeExplicitAutograd")
     torch.library.register_fake(f"binarize::{name}", checked(operator.shape), lib=_library)
 

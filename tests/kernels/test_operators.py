@@ -90,6 +90,24 @@ def test_result_over_the_residual_is_that_beside_it(last: bool, variants: object
     assert torch.equal(residual, y)
 
 
+@pytest.mark.parametrize("given", ["positional", "named"])
+def test_views_that_torch_negates_later_are_read_as_what_they_stand_for(given: str, variants: object) -> None:
+    positional, options = arguments("conv_and_bits_")
+    *head, residual = positional
+    x, other = head[0], residual.clone()
+    call = torch.ops.binarize.conv_and_bits_
+    words = call(*head, residual, **options)
+    view = torch._neg_view(-x)
+    again = (
+        call(view, *head[1:], other, **options)
+        if given == "positional"
+        else call(view, *head[1:], residual=other, **options)
+    )
+    assert torch.equal(words, again) and torch.equal(residual, other)
+    with pytest.raises(UsageError, match="residual is written to"):
+        call(*head, torch._neg_view(other), **options)
+
+
 def test_parameters_written_to_or_replaced_are_seen(variants: object) -> None:
     block, x = Block(), randn(2, 40, 9, 7)
     for _ in range(2):

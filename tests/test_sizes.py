@@ -55,7 +55,6 @@ LONG_FILES = {
     "capture/expressions.py",
     "capture/tape.py",
     "capture/tracer.py",
-    "checkpoint/load.py",
     "commands/convert.py",
     "commands/finetune.py",
     "conversion/planned.py",

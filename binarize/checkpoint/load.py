@@ -11,8 +11,6 @@ Reloading rebuilds the float model, replays the plan's edits and loads the tenso
 
 from __future__ import annotations
 
-import shlex
-import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +22,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from binarize.checkpoint.fingerprint import machine, output_digest
+from binarize.checkpoint.float_model import STRUCTURE, WEIGHTS, float_model
 from binarize.checkpoint.record import RECORD, read_json, read_record
-from binarize.checkpoint.structure import load_structure
 from binarize.conversion.conversion import Conversion, remember
 from binarize.conversion.source_record import SourceRecord
 from binarize.errors import (
-    BinarizeWarning,
     CheckError,
     RewriteError,
     RuleError,
@@ -37,10 +34,8 @@ from binarize.errors import (
     UntrustedSourceError,
     UsageError,
     did_you_mean,
-    way,
 )
 from binarize.inputs.seen import Seen
-from binarize.modules.copies import copy_model
 from binarize.modules.float_check import bare
 from binarize.modules.tensors import is_permuted, set_as_saved, tensor_digest, tensors_of
 from binarize.passes.rewrite import rewrite
@@ -49,22 +44,17 @@ from binarize.report.report import Report
 from binarize.rules.rule_set import RuleSet
 from binarize.schemes.part import may_be_named
 from binarize.schemes.scheme import PART_SLOTS
-from binarize.sources import build
-from binarize.sources import load as load_source
 from binarize.sources.user_code import code_digest
 from binarize.trust import Word, quoted, trusting
 
-__all__ = ["float_model_of", "load", "named_float", "read_record", "read_report", "rebuild"]
+__all__ = ["load", "read_record", "read_report", "rebuild"]
 
 
-_WEIGHTS, _STRUCTURE = "model.safetensors", "structure.pt"
 # What the commands write under names of their own about one model: gone where another takes its place.
 _REPLACED = (
-    RECORD, _WEIGHTS, _STRUCTURE, "rules.yaml", "report.json", "report.md", "report.html", "packed.safetensors",
+    RECORD, WEIGHTS, STRUCTURE, "rules.yaml", "report.json", "report.md", "report.html", "packed.safetensors",
     "finetune.json", "metrics.csv", "unreadable.txt", "checkpoints",
 )  # fmt: skip
-# The float weights take no more than so many times the file of weights, and this much.
-_TIMES, _MORE = 4, 1 << 26
 
 
 def load(
@@ -90,7 +80,7 @@ def load(
         rules = RuleSet.from_json(record["rules"])
         report = read_report(path)
     origin = SourceRecord.from_json(record["source"])
-    _load_tensors(rebuilt, path / _WEIGHTS, record)
+    _load_tensors(rebuilt, path / WEIGHTS, record)
     _set_flags(rebuilt, path / RECORD, record)
     if source is not None:
         origin = origin.named_anew(source, code_digest(source))
@@ -127,22 +117,10 @@ def rebuild(
     _refuse_foreign_parts(plan, path)
     origin = SourceRecord.from_json(record["source"])
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-        rebuilt = _float_model(path, origin, model, source)
+        rebuilt = float_model(path, origin, model, source)
         skeleton = Conversion.skeleton_of(rebuilt, origin.builder)
         _replay(rebuilt, plan)
     return rebuilt, plan, skeleton
-
-
-def float_model_of(
-    folder: str | Path, *, model: nn.Module | None = None, source: str | None = None
-) -> tuple[nn.Module, SourceRecord]:
-    """(the float model that a saved one was made from, whatever its weights are; where it came from).
-
-    Raises: what `load` does.
-    """
-    path = Path(folder)
-    origin = SourceRecord.from_json(read_record(path)["source"])
-    return _float_model(path, origin, model, source), origin
 
 
 def read_report(folder: str | Path) -> Report:
@@ -180,59 +158,6 @@ def _replay(model: nn.Module, plan: Plan) -> None:
             f"the saved plan does not fit {type(model).__name__}: {error}\n"
             "  it has to be the float model that was converted, in the versions that binarize.json names"
         ) from error
-
-
-def _float_model(
-    folder: Path, origin: SourceRecord, model: nn.Module | None, source: str | None
-) -> nn.Module:
-    """The float model to replay the edits on; its weights are about to be replaced."""
-    if model is not None:
-        return copy_model(bare(model))
-    if source is not None:
-        return named_float(origin, source)
-    if origin.builder is not None:
-        if "(" in origin.builder or origin.num_classes is not None:
-            _check_size(folder, build(origin.builder, num_classes=origin.num_classes, meta=True))
-        return build(origin.builder, num_classes=origin.num_classes)
-    if (folder / _STRUCTURE).is_file():
-        weights = folder / _WEIGHTS
-        held = weights.stat().st_size if weights.is_file() else 0
-        return load_structure(folder / _STRUCTURE, limit=_TIMES * held + _MORE)
-    code = origin.code or "file.py:factory"
-    raise SourceError(
-        f"{folder}: the float model's class is your own ({origin.class_path}), which no file here can make\n"
-        f"  give it: {way(f'--source {shlex.quote(code)}', f'load({str(folder)!r}, model=float_model), or source={code!r}')}"
-    )
-
-
-def named_float(origin: SourceRecord, named: str) -> nn.Module:
-    """The float model that the user names in this call, with the number of classes that it was converted with.
-
-    Whether its file is still the one of the conversion is said; whether the model fits is checked by who goes on.
-    """
-    same_call = origin.code is not None and origin.code.rpartition(":")[2] == named.rpartition(":")[2]
-    loaded = load_source(named, num_classes=origin.num_classes if same_call else None)
-    digests = origin.code_sha256, loaded.code_sha256
-    if None not in digests and digests[0] != digests[1]:
-        warnings.warn(
-            f"{named.rpartition(':')[0]} has changed since the conversion (sha256 differs); what it makes is taken as long "
-            "as it fits, and may be another float model",
-            BinarizeWarning,
-            stacklevel=2,
-        )
-    return loaded.module
-
-
-def _check_size(folder: Path, empty: nn.Module) -> None:
-    """Raises: SourceError, where a model without data would take much more memory than the weights beside it."""
-    path = folder / _WEIGHTS
-    held = path.stat().st_size if path.is_file() else 0
-    made = sum(p.numel() for p in empty.parameters())
-    more = sum(buffer.numel() for buffer in empty.buffers())
-    if made > held or more > held + _MORE:
-        raise SourceError(
-            f"{path}: damaged: its {held:,} bytes cannot hold the {made + more:,} numbers of the model that the record names"
-        )
 
 
 def _load_tensors(model: nn.Module, path: Path, record: Mapping[str, Any]) -> None:

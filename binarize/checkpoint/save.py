@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import nn
 
 from binarize.calibration.result import is_fitted
-from binarize.checkpoint.load import _REPLACED, _STRUCTURE, _WEIGHTS
+from binarize.checkpoint.float_model import STRUCTURE, WEIGHTS
+from binarize.checkpoint.load import _REPLACED
 from binarize.checkpoint.migrations import FORMAT
 from binarize.checkpoint.record import RECORD, make_record
 from binarize.checkpoint.structure import save_structure
@@ -84,9 +85,9 @@ def _conversion_to_save(model: nn.Module) -> Conversion:
 
 def _write(model: nn.Module, conversion: Conversion, folder: Path) -> None:
     texts = {"format": "pt", "binarize": str(FORMAT)}
-    save_tensors(unique_tensors(model), folder / _WEIGHTS, texts)
+    save_tensors(unique_tensors(model), folder / WEIGHTS, texts)
     if conversion.skeleton is not None:
-        save_structure(conversion.skeleton, folder / _STRUCTURE)
+        save_structure(conversion.skeleton, folder / STRUCTURE)
     (folder / RECORD).write_text(json.dumps(make_record(model, conversion), indent=1), "utf-8")
     (folder / "rules.yaml").write_text(conversion.rules.to_yaml(), "utf-8")
 

@@ -44,7 +44,8 @@ def bench(
         import torch
 
         from binarize.bench.bench import bench as measure
-        from binarize.checkpoint.load import float_model_of, load
+        from binarize.checkpoint.float_model import float_model_of
+        from binarize.checkpoint.load import load
         from binarize.conversion.float_names import fill_float_model
     with screen.stage("loading"):
         model = load(folder, source=source)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.checkpoint.load import load, named_float
+from binarize.checkpoint.float_model import named_float
+from binarize.checkpoint.load import load
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.float_twin import float_mark
 from binarize.conversion.source_record import SourceRecord

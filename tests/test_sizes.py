@@ -63,7 +63,6 @@ LONG_FILES = {
     "kernels/native.py",
     "kernels/operators.py",
     "layers/layer.py",
-    "packed/fused/fuse.py",
     "packed/graph/build.py",
     "packed/layers.py",
     "rules/files.py",

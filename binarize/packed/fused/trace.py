@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import torch
+import torch.fx
 from torch import Tensor, nn
-from torch.fx import Graph
+from torch.fx import Graph, Node
+from torch.fx.passes.shape_prop import ShapeProp
 
 from binarize.binarizers.nonlinearity import Nonlinearity
 from binarize.capture import TraceError
+from binarize.capture.graph_model import GraphModel
 from binarize.capture.valued import ValuedTracer, trace_on
 from binarize.errors import CaptureError
+from binarize.modules.outputs import tensors_in
+from binarize.packed.agreement import OTHER_INPUTS, are_equal
+from binarize.packed.graph.bounds import GUARD
 from binarize.packed.layers import PackedLayer
 
-__all__ = ["CLOSED", "graph_of_steps"]
+__all__ = ["CLOSED", "graph_of_steps", "traced_steps"]
 
 Closed = Literal["nothing", "childless", "all"]
 # Which modules of the user's own stay closed, from the form with most to fuse on.
@@ -84,3 +93,38 @@ class _Tracer(ValuedTracer):
             self.module_stack.clear()
             self.module_stack.update(stack)
             return self.create_proxy("call_module", path, args, kwargs)
+
+
+class _Shapes(ShapeProp):
+    """Runs a graph on numbers step by step, as guarded as its forward."""
+
+    def run_node(self, n: Node) -> Any:
+        if GUARD.concerns(n):
+            GUARD.check(n.target, *self.fetch_args_kwargs_from_env(n))
+        return super().run_node(n)
+
+
+class _Fused(GraphModel):
+    """The graph may be that of a file."""
+
+    guard = GUARD
+
+
+def traced_steps(model: nn.Module, example: tuple[Tensor, ...]) -> _Fused:
+    """The model as steps that know their shapes; as many of its modules opened as the model's own results allow."""
+    with torch.no_grad():
+        # A forward may write into what it is given.
+        expected = tensors_in(model(*(one.clone() for one in example)))
+        for closed in CLOSED:
+            traced = _Fused(model, graph_of_steps(model, closed, example))
+            try:
+                # Where a step fails, torch prints it.
+                with contextlib.redirect_stderr(io.StringIO()):
+                    found = tensors_in(_Shapes(traced).propagate(*(one.clone() for one in example)))
+            except OTHER_INPUTS:
+                continue  # a forward that takes another way where tensors only stand for themselves
+            if are_equal(found, expected):
+                return traced
+    raise CaptureError(
+        f"{type(model).__name__} cannot be traced: its steps compute something else than it does"
+    )

@@ -48,7 +48,7 @@ def analyse(graph: Graph) -> Analysis:
     for name, sites in nodes.items():
         calls = len(sites) if name in called_in_evaluation else 0
         layers.append(_layer(flow, name, sites, len(layers), calls, signs, reasons))
-    layers += _never_called(graph, set(nodes), len(layers))
+    layers += _never_called(graph, flow, set(nodes), len(layers))
     return Analysis(tuple(layers), flow, graph, nodes)
 
 
@@ -173,13 +173,18 @@ def _paths_around(name: str) -> list[str]:
     return ["", *(".".join(names[: k + 1]) for k in range(len(names)))]
 
 
-def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
+def _never_called(graph: Graph, flow: Flow, seen: set[str], order: int) -> list[Layer]:
     """Convolutions and linear layers that the example did not reach, or that hold a fixed constant."""
     from torch import nn
 
     from binarize.analysis.facts import module_facts
     from binarize.capture.leaves import CONVOLUTIONS, is_leaf
 
+    readers = {
+        path.rpartition(".")[0]: flow.label(site)
+        for site in flow.sites
+        for path in flow.functional_weights(site)
+    }
     layers: list[Layer] = []
     for path, module in graph.shadow.named_modules():
         if path in seen or not isinstance(module, (*CONVOLUTIONS, nn.Linear)):
@@ -190,6 +195,8 @@ def _never_called(graph: Graph, seen: set[str], order: int) -> list[Layer]:
         if isinstance(parent, nn.MultiheadAttention):
             continue
         reason = "not reached by the forward pass on the example"
+        if path in readers:
+            reason = f"the model reads its weight itself ({readers[path]})"
         if calls:
             trains = any(parameter.requires_grad for parameter in module.parameters())
             reason = "its input does not depend on the model's" if trains else "frozen constant of the model"

@@ -108,7 +108,7 @@ def functional_facts(flow: Flow, site: int) -> dict[str, Any]:
     if op.startswith("conv"):
         kind = "conv_transpose" if "transpose" in op else "conv"
     parameters = [flow.parameters[path] for path in flow.functional_weights(site)]
-    shape = tuple(parameters[0].shape)
+    shape = _weight_shape(flow, site) or tuple(parameters[0].shape)
     first, second = (shape[0], shape[1]) if len(shape) > 1 else (math.prod(shape), 1)
     facts: dict[str, Any] = {"kernel": (), "in_channels": first, "out_channels": second}
     if kind == "linear":
@@ -132,6 +132,13 @@ def functional_facts(flow: Flow, site: int) -> dict[str, Any]:
     }
 
 
+def _weight_shape(flow: Flow, site: int) -> tuple[int, ...]:
+    """Shape of the weight that a functional convolution or linear layer multiplies by, which may be made of several."""
+    op, read = flow.op(site).strip("_"), flow.inputs[site]
+    weights = [i for i in read[1:] if len(flow.shape(i)) > 1]
+    return flow.shape(weights[0]) if weights and op.startswith(("conv", "linear")) else ()
+
+
 def functional_obstacle(flow: Flow, site: int, name: str) -> str:
     """Why a functional layer stays as it is."""
     if not name:
@@ -142,6 +149,8 @@ def functional_obstacle(flow: Flow, site: int, name: str) -> str:
         return "queries, keys and values are made of different tensors, each with a part of its weight"
     if functional_facts(flow, site)["kind"] == "custom":
         return f"a product with a parameter ({paths[0]}), not a layer"
+    if any(flow.is_data[i] for i in flow.inputs[site][1:]):
+        return f"its weight is mixed from {' and '.join(paths[:2])} anew for each input"
     if len(paths) > 1:
         return f"its weight is computed from {' and '.join(paths[:2])}"
     return "a functional call uses its weight, which no swap of modules reaches"

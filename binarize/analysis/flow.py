@@ -14,6 +14,9 @@ __all__ = ["Flow"]
 # Values behind these have both signs, whatever stands in front.
 _CENTRED = frozenset({"placeholder", "get_attr", "output", "site", "norm", "norm_act", "activation"})
 
+# What yields values of its first argument, or of either factor, at places or in shares that the other one says.
+_MOVING = frozenset({"matmul", "mm", "bmm", "grid_sample", "grid_sampler", "getitem", "gather", "index_select"})
+
 
 class Flow(Operations):
     """Data flow of one recording."""
@@ -22,14 +25,34 @@ class Flow(Operations):
 
     @cached_property
     def first_sites(self) -> set[int]:
-        """Per input: the sites it reaches without crossing a site, less those that have another such site before them."""
-        found: set[int] = set()
+        """Per input: the sites it reaches without crossing a site, less those that have another such site before them.
+
+        These too count where they read the input itself, which values of the network moved or scaled (behind a
+        spatial transformer or a gate).
+        """
+        found = {s for s in self.sites if self.data_inputs[s] and self._raw[self.data_inputs[s][0]]}
         for i, node in enumerate(self.nodes):
             if node.op == "placeholder":
                 near = self._nearest_sites([i], self.users)
                 mask = sum(1 << s for s in near)
                 found |= {s for s in near if not self.ancestors[s] & mask}
         return found
+
+    @cached_property
+    def _raw(self) -> list[bool]:
+        """Of each node, whether it yields values of an input, no layer's: moved, scaled or combined with each other."""
+        raw: list[bool] = []
+        for i, kind in enumerate(self.kinds):
+            read = [raw[j] for j in self.data_inputs[i]]
+            if self._moves(i):
+                raw.append(any(read) if kind == "gate" or "mm" in self.op(i) or "mul" in self.op(i) else read[0])
+            else:
+                raw.append(kind == "placeholder" or (kind != "site" and bool(read) and all(read)))
+        return raw
+
+    def _moves(self, i: int) -> bool:
+        """Whether a node puts values of one tensor to other places, or scales them, by those of another."""
+        return len(self.data_inputs[i]) > 1 and (self.kinds[i] == "gate" or self.op(i).strip("_") in _MOVING)
 
     @cached_property
     def last_sites(self) -> set[int]:
@@ -77,8 +100,14 @@ class Flow(Operations):
 
     @cached_property
     def gates(self) -> set[int]:
-        """Sites of a squeeze-and-excitation branch: what they compute only multiplies another tensor."""
-        return gate_sites(self)
+        """Sites whose values only multiply another tensor, or say where the values of an input go."""
+        found = gate_sites(self)
+        for i in range(len(self.nodes)):
+            if self.kinds[i] != "gate" and self._moves(i) and self._raw[i]:
+                for operand in self.data_inputs[i]:
+                    if not self._raw[operand]:
+                        found |= self._nearest_sites([operand], self.inputs)
+        return found
 
     # --- value ranges
 

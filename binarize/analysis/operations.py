@@ -90,6 +90,7 @@ class Operations:
         placeholders = sum(1 << i for i, node in enumerate(self.nodes) if node.op == "placeholder")
         # Nodes that depend on the input; the rest computes with parameters alone.
         self.is_data = [bool((self.ancestors[i] | 1 << i) & placeholders) for i in range(len(self.nodes))]
+        self._weights: dict[int, list[str]] = {}
         self.kinds: list[NodeKind] = [self._kind(i) for i in range(len(self.nodes))]
         self.sites = [i for i, kind in enumerate(self.kinds) if kind == "site"]
         self.data_inputs = [[j for j in inputs if self.is_data[j]] for inputs in self.inputs]
@@ -231,6 +232,11 @@ class Operations:
 
         Empty if node `i` is none: a product with a constant or a buffer has nothing to be learned.
         """
+        if i not in self._weights:
+            self._weights[i] = self._functional_weights(i)
+        return self._weights[i]
+
+    def _functional_weights(self, i: int) -> list[str]:
         node, op = self.nodes[i], self.op(i).rstrip("_")
         if node.op != "call_function" or not self.is_data[i]:
             return []
@@ -243,15 +249,34 @@ class Operations:
             return []
         found: list[str] = []
         for weight in weights:
-            if isinstance(weight, torch.fx.Node) and not self.is_data[self.index[weight]]:
-                found += self._parameters_of(self.index[weight])
-        return list(dict.fromkeys(found))
+            if isinstance(weight, torch.fx.Node):
+                j = self.index[weight]
+                if not self.is_data[j]:
+                    found += self._parameters_of(j)
+                elif op in _CONV_CALLS or op == "linear":
+                    found += self._mixed(j)
+        # A matrix comes before the biases that are read with it.
+        return sorted(dict.fromkeys(found), key=lambda path: self.parameters[path].dim() < 2)
 
     def _parameters_of(self, i: int) -> list[str]:
         """The parameters that a data-free value is made from."""
         sources = [j for j in range(i + 1) if (self.ancestors[i] | 1 << i) >> j & 1]
         paths = [str(self.nodes[j].target) for j in sources if self.nodes[j].op == "get_attr"]
         return [path for path in paths if path in self.parameters]
+
+    def _mixed(self, i: int) -> list[str]:
+        """The banks of filters that a weight is mixed from anew for each input: its parameters, up to the next layer."""
+        seen, stack, found = {i}, [i], []
+        while stack:
+            j = stack.pop()
+            node = self.nodes[j]
+            if node.op == "get_attr":
+                found.append(str(node.target))
+            if node.op == "call_module" or self.functional_weights(j):
+                continue
+            stack += [k for k in self.inputs[j] if k not in seen]
+            seen.update(self.inputs[j])
+        return [path for path in found if path in self.parameters and self.parameters[path].dim() > 2]
 
     @cached_property
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -13,6 +13,9 @@ __all__ = ["Block", "block_of_each_site", "find_blocks", "gate_sites", "projecti
 
 # A residual block's bypass may hold these, and at most one site (the projection).
 _CLEAN = frozenset({"identity", "norm", "norm_act", "activation", "pool", "scale", "gate"})
+# What repeats a tensor's numbers, and what gives as many as it is given.
+_SPREADING = frozenset({"expand", "expand_as", "repeat", "tile", "broadcast_to", "repeat_interleave"})
+_ELEMENTWISE = frozenset({"identity", "activation", "scale", "gate", "add", "norm"})
 # Beyond this many layers an add or a concatenation joins branches of a network (FPN, U-Net): no shortcut around a layer.
 _LONGEST_BLOCK = 8
 
@@ -117,16 +120,41 @@ def projection_sites(flow: Operations, blocks: Iterable[Block]) -> set[int]:
 
 
 def gate_sites(flow: Operations) -> set[int]:
-    """Sites of a squeeze-and-excitation branch: what they compute only multiplies another tensor."""
+    """Sites of a squeeze-and-excitation branch, whose values only multiply another tensor, or mix a layer's filters."""
     found = set()
     for gate, kind in enumerate(flow.kinds):
-        if kind != "gate" or len(flow.data_inputs[gate]) < 2:
+        operands = flow.data_inputs[gate]
+        if kind == "site":
+            # Of a functional layer: the second is its weight.
+            mixes = flow.op(gate).startswith(("conv", "linear")) and flow.functional_weights(gate)
+            for operand in operands[1:] if mixes else ():
+                found |= _branch_sites(flow, operand)
+        if kind != "gate" or len(operands) < 2:
             continue
-        for operand in flow.data_inputs[gate]:
-            smaller = math.prod(flow.shape(operand)) < math.prod(flow.shape(gate))
-            if smaller:
+        spread: dict[int, bool] = {}
+        for operand in operands:
+            if _numbers(flow, operand) < _numbers(flow, gate) or _is_spread(flow, operand, spread):
                 found |= _branch_sites(flow, operand)
     return found
+
+
+def _numbers(flow: Operations, i: int) -> int:
+    return math.prod(flow.shape(i))
+
+
+def _is_spread(flow: Operations, i: int, known: dict[int, bool]) -> bool:
+    """Whether a tensor repeats fewer numbers over its places (`expand_as`), or is made of such tensors alone."""
+    if i not in known:
+        known[i] = False
+        inputs = flow.data_inputs[i]
+        fewer = [_numbers(flow, j) < _numbers(flow, i) for j in inputs]
+        if flow.op(i).strip("_") in _SPREADING:
+            known[i] = any(fewer[:1]) or any(_is_spread(flow, j, known) for j in inputs[:1])
+        elif flow.kinds[i] in _ELEMENTWISE:
+            known[i] = bool(inputs) and all(
+                less or _is_spread(flow, j, known) for j, less in zip(inputs, fewer)
+            )
+    return known[i]
 
 
 def _branch_sites(flow: Operations, end: int) -> set[int]:

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 # From the bottom up. A room is a folder or a file right below `binarize`; its sub-folders belong to it.
 ROOMS = (
     "shown_text", "errors", "failures", "former_names", "version", "disk", "trust", "demo", "kernels", "binarizers",
-    "computed_weights",
+    "computed_weights", "plain_forward",
     "attention", "layers", "bernoulli", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning",
     "passes", "report", "calibration", "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
     "__init__", "commands", "cli", "__main__",

@@ -197,7 +197,9 @@ def _never_called(graph: Graph, flow: Flow, seen: set[str], order: int) -> list[
         reason = "not reached by the forward pass on the example"
         if path in readers:
             reason = f"the model reads its weight itself ({readers[path]})"
-        if calls:
+        elif calls and not is_leaf(module):
+            reason = "its own weight is not used: its forward runs the layers inside it"
+        elif calls:
             trains = any(parameter.requires_grad for parameter in module.parameters())
             reason = "its input does not depend on the model's" if trains else "frozen constant of the model"
         for around in _paths_around(path):

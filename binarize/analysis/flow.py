@@ -15,7 +15,9 @@ __all__ = ["Flow"]
 _CENTRED = frozenset({"placeholder", "get_attr", "output", "site", "norm", "norm_act", "activation"})
 
 # What yields values of its first argument, or of either factor, at places or in shares that the other one says.
-_MOVING = frozenset({"matmul", "mm", "bmm", "grid_sample", "grid_sampler", "getitem", "gather", "index_select"})
+_MOVING = frozenset(
+    {"matmul", "mm", "bmm", "grid_sample", "grid_sampler", "getitem", "gather", "index_select"}
+)
 
 
 class Flow(Operations):
@@ -45,7 +47,9 @@ class Flow(Operations):
         for i, kind in enumerate(self.kinds):
             read = [raw[j] for j in self.data_inputs[i]]
             if self._moves(i):
-                raw.append(any(read) if kind == "gate" or "mm" in self.op(i) or "mul" in self.op(i) else read[0])
+                raw.append(
+                    any(read) if kind == "gate" or "mm" in self.op(i) or "mul" in self.op(i) else read[0]
+                )
             else:
                 raw.append(kind == "placeholder" or (kind != "site" and bool(read) and all(read)))
         return raw

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from binarize.attention.explicit import explicit_attentions, why_not_explicit
-from binarize.capture.tape import Recording, record
-from binarize.errors import CaptureError, way
+from binarize.capture.tape import Recording, UncopiedError, record
+from binarize.errors import CaptureError, SourceError, way
 from binarize.modules.copies import meta_like, shadow
 
 __all__ = ["Graph", "capture"]
@@ -46,23 +46,46 @@ class Graph:
 def capture(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Graph:
     """Record the model on an example, without data on the meta device first, else with real tensors.
 
-    Raises: CaptureError with the exception and the line of the model's code, if it runs on neither.
+    Raises: CaptureError with the exception and the line of the model's code, if it runs on neither; SourceError, where
+    a copy of the model computes with weights of the original.
     """
-    keywords = dict(kwargs or {})
     try:
-        return _on_meta(_explicit(shadow(module)), args, keywords)
+        return _captured(module, args, dict(kwargs or {}), _originals(module))
+    except UncopiedError as error:
+        raise SourceError(
+            f"a copy of the model still computes with its {error}: an object of its code holds the module, and no "
+            "copy reaches into that\n  call the layer as a child of the module (self.layer(x)), or hold it in a list, "
+            "a dictionary or a function among the module's attributes"
+        ) from None
+
+
+def _originals(module: nn.Module) -> dict[int, str]:
+    """id of each parameter and buffer -> its path."""
+    held = (*module.named_parameters(), *module.named_buffers())
+    return {id(tensor): path for path, tensor in held}
+
+
+def _captured(
+    module: nn.Module, args: tuple[Any, ...], keywords: dict[str, Any], originals: Mapping[int, str]
+) -> Graph:
+    try:
+        return _on_meta(_explicit(shadow(module)), args, keywords, originals)
+    except UncopiedError:
+        raise
     except Exception as meta_error:  # data-dependent code fails on meta tensors in any way it likes
         note = f"not recordable without data ({_line(meta_error)})"
     try:
-        return _on_device(_explicit(shadow(module, meta=False)), args, keywords, note)
+        return _on_device(_explicit(shadow(module, meta=False)), args, keywords, originals, note)
+    except UncopiedError:
+        raise
     except Exception as error:
         failure = error
     # What reads the weights of an attention itself runs only while they lie where torch puts them.
     if any(path and why_not_explicit(part) is None for path, part in module.named_modules()):
         with contextlib.suppress(Exception):
-            return _on_meta(shadow(module), args, keywords)
+            return _on_meta(shadow(module), args, keywords, originals)
         with contextlib.suppress(Exception):
-            return _on_device(shadow(module, meta=False), args, keywords, note)
+            return _on_device(shadow(module, meta=False), args, keywords, originals, note)
     raise CaptureError(
         f"the model does not run on the example input {_shapes(args, keywords)}: {_line(failure)}\n"
         f"  give an example that it accepts: {way('--input-shape', 'example_input=...')}"
@@ -75,29 +98,36 @@ def _explicit(copy: nn.Module) -> nn.Module:
     return copy
 
 
-def _on_meta(copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Graph:
-    return _capture(copy, *_to_meta(args, kwargs), level="meta", notes=())
+def _on_meta(
+    copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], originals: Mapping[int, str]
+) -> Graph:
+    return _capture(copy, *_to_meta(args, kwargs), originals, level="meta", notes=())
 
 
-def _on_device(copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], note: str) -> Graph:
-    return _capture(copy, *_clone(args, kwargs), level="device", notes=(note,))
+def _on_device(
+    copy: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], originals: Mapping[int, str], note: str
+) -> Graph:
+    return _capture(copy, *_clone(args, kwargs), originals, level="device", notes=(note,))
 
 
 def _capture(
     copy: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    originals: Mapping[int, str],
     *,
     level: Literal["meta", "device"],
     notes: tuple[str, ...],
 ) -> Graph:
     copy.eval()
-    evaluation = record(copy, args, kwargs)
+    evaluation = record(copy, args, kwargs, originals)
     copy.train()
     training: Recording | None = None
     try:
         # BatchNorm needs more than one value a channel in training mode; a batch of two has it.
-        training = record(copy, *_doubled(args, kwargs))
+        training = record(copy, *_doubled(args, kwargs), originals)
+    except UncopiedError:
+        raise
     except Exception as error:
         notes = (*notes, f"not recordable in training mode ({_line(error)})")
     copy.eval()

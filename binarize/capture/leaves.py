@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from binarize.attention.multihead import ExplicitAttention
+from binarize.computed_weights import class_before
 
 __all__ = ["CONVOLUTIONS", "is_leaf", "is_opaque"]
 
@@ -54,7 +55,20 @@ def _is_operation(module: nn.Module) -> bool:
         return False
     # Lazily rewritten layers are subclasses as well, so isinstance comes first.
     if isinstance(module, _OPERATIONS):
-        return True
+        return not _is_container(module)
     # Torch's own containers (nn.TransformerEncoderLayer) call their parts while they are looked at; see attention/
     childless = next(module.children(), None) is None
     return childless and type(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
+
+
+def _is_container(module: nn.Module) -> bool:
+    """Whether a layer's class was only borrowed: its forward runs layers of its own, and not what it inherits."""
+    base = next((kind for kind in (*CONVOLUTIONS, nn.Linear) if isinstance(module, kind)), None)
+    forward = class_before(module).forward
+    if base is None or forward is base.forward or not hasattr(forward, "__code__"):
+        return False
+    code = forward.__code__
+    if {"weight", "forward", "_conv_forward", "super"} & {*code.co_names} or "__class__" in code.co_freevars:
+        return False
+    held = [child for name, child in module.named_children() if name != "parametrizations"]
+    return any(True for child in held for _ in child.parameters())

@@ -30,7 +30,7 @@ from torch.utils import _pytree as pytree
 from binarize.capture.leaves import is_leaf
 from binarize.modules.outputs import opened
 
-__all__ = ["Recording", "record", "setitem", "written"]
+__all__ = ["Recording", "UncopiedError", "record", "setitem", "written"]
 
 Frame = tuple[str, int]
 Frames = tuple[Frame, ...]
@@ -66,12 +66,24 @@ class Recording:
         return found
 
 
-def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = None) -> Recording:
+class UncopiedError(Exception):
+    """A copy of a model computes with a tensor of the original; the message is its path."""
+
+
+def record(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any] | None = None,
+    originals: Mapping[int, str] | None = None,
+) -> Recording:
     """Run `module(*args, **kwargs)` once without gradients and record it.
 
-    The module runs as it is, in its present mode: pass a copy (see shadow.py) if its buffers matter.
+    The module runs as it is, in its present mode: pass a copy (see shadow.py) if its buffers matter. `originals` are
+    then the tensors of the model that it is a copy of, id -> path.
+
+    Raises: UncopiedError, where it computes with one of them.
     """
-    recorder = _Recorder(module)
+    recorder = _Recorder(module, originals)
     keywords = dict(kwargs or {})
     for tensor in pytree.tree_leaves((args, keywords)):
         if isinstance(tensor, torch.Tensor):
@@ -102,9 +114,10 @@ _NOT_RECORDED = frozenset({"requires_grad_", "__set__", "retain_grad", "register
 class _Recorder(TorchFunctionMode):
     """Turns tensor operations and module calls into nodes. Tensors are known by identity and kept alive for it."""
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, root: nn.Module, originals: Mapping[int, str] | None = None) -> None:
         super().__init__()
         self.root = root
+        self.originals = originals or {}
         self.graph = torch.fx.Graph()
         self.node_by_tensor: dict[int, torch.fx.Node] = {}
         self.kept_alive: list[torch.Tensor] = []
@@ -144,6 +157,8 @@ class _Recorder(TorchFunctionMode):
         if node is not None:
             return node
         path = self.path_by_parameter.get(id(tensor))
+        if path is None and id(tensor) in self.originals:
+            raise UncopiedError(self.originals[id(tensor)])
         if path is None:
             path = f"_constant_{self.constants}"
             self.constants += 1

@@ -29,7 +29,7 @@ class EndToEnd:
         self.difference = max(
             self.difference, *(largest_difference(a, b) for a, b in zip(ours, theirs, strict=True))
         )
-        self.inputs += len(ours[0])
+        self.inputs += len(ours[0]) if ours[0].dim() else 1
         if ours[0].dim() != 2 or ours[0].shape[1] < 2:
             self.same_class = None
         if self.same_class is not None:

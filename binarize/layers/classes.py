@@ -34,7 +34,7 @@ BINARY_CLASSES: tuple[type[BinaryLayer], ...] = (
     foreign.BinaryConv1D,
 )
 # torch's own classes, whose places they take.
-FLOAT_CLASSES = tuple(cls.replaces for cls in BINARY_CLASSES if cls.replaces is not None)
+FLOAT_CLASSES = tuple(dict.fromkeys(cls.replaces for cls in BINARY_CLASSES if cls.replaces is not None))
 
 
 def binary_class(layer: nn.Module) -> type[BinaryLayer] | None:

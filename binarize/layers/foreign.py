@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from binarize.layers.conv import BinaryConv2d
 from binarize.layers.linear import BinaryLinear
+from binarize.plain_forward import Plain
 
 __all__ = ["BinaryConv1D", "BinaryConv2dSame", "BinaryStdConv2d", "BinaryStdConv2dSame"]
 
@@ -46,9 +47,12 @@ class BinaryStdConv2d(BinaryConv2d):
 class BinaryConv2dSame(BinaryConv2d):
     """`timm.layers.Conv2dSame`: as much padding as keeps ceil(size / stride) positions, more after than before."""
 
-    replaces: ClassVar[type[nn.Module] | None] = None
     others = frozenset({("timm", "Conv2dSame")})
     kind = "conv"
+
+    @classmethod
+    def fits(cls, plain: Plain | None) -> bool:
+        return plain is not None and plain.sides is None
 
     @property
     def pads_by_size(self) -> bool:

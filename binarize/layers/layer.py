@@ -25,6 +25,7 @@ from binarize.kernels.tracing import as_one_node
 from binarize.layers.gradient_bound import bound_gradient
 from binarize.layers.pointwise import is_pointwise, pointwise_backward
 from binarize.layers.product import binary_product
+from binarize.plain_forward import Plain, plain_forward
 
 __all__ = ["BinaryLayer", "Kind", "Threshold", "is_binary", "run_parts"]
 
@@ -108,9 +109,8 @@ class BinaryLayer(nn.Module):
     def accepts(cls, layer: nn.Module) -> bool:
         """Whether this class can take the place of that layer.
 
-        Not of a subclass that computes in its own way (`forward` or `_conv_forward` overridden), of a layer whose
-        weight is neither its own parameter (not yet initialised) nor computed in a known way, of one that is binary
-        already.
+        Of a subclass with a `forward` of its own where that only pads or casts its input. Not of a layer whose weight
+        is neither its own parameter (not yet initialised) nor computed in a known way, of one that is binary already.
         """
         own = isinstance(layer._parameters.get("weight"), nn.Parameter)
         if is_binary(layer) or not (own or computes_weight(layer)):
@@ -122,8 +122,12 @@ class BinaryLayer(nn.Module):
             return True
         if base is None or not isinstance(layer, base):
             return False
-        methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
-        return all(getattr(kind, name) is getattr(base, name) for name in methods)
+        return cls.fits(_plain(layer, base))
+
+    @classmethod
+    def fits(cls, plain: Plain | None) -> bool:
+        """Whether this class computes what a layer with a forward of its own was found to compute."""
+        return plain is not None and plain.sides is not None
 
     @classmethod
     def channels_of(cls, layer: nn.Module) -> tuple[int, int]:
@@ -195,11 +199,22 @@ class BinaryLayer(nn.Module):
         if start is not None:
             start(new.real_weight(), getattr(weight_binarizer, "axis", 0))
         new.pad_value = float(pad_value)
-        if getattr(layer, "padding_mode", None) == "zeros":
-            new._reversed_padding_repeated_twice = _sides(layer)
+        new._take_padding(layer)
         new.shortcut_inside = new.activation_inside = True
         new._move_bias_into_norm()
         return cast(Self, new)
+
+    def _take_padding(self, layer: nn.Module) -> None:
+        """Pad as the float layer does, in its forward if that is its own."""
+        new, base = cast(Any, self), type(self).replaces
+        new.__dict__.pop("forward", None)
+        own = base is not None and not _is_torchs(layer, base)
+        plain = plain_forward(layer) if own else None
+        if plain is not None and plain.sides:
+            new._reversed_padding_repeated_twice = list(plain.sides)
+            new.padding_mode = "zeros" if plain.mode == "constant" else plain.mode
+        elif getattr(layer, "padding_mode", None) == "zeros":
+            new._reversed_padding_repeated_twice = _sides(layer)
 
     def _move_bias_into_norm(self) -> None:
         target = getattr(self.norm, "bias", None)
@@ -337,6 +352,20 @@ class BinaryLayer(nn.Module):
     def extra_repr(self) -> str:
         text = super().extra_repr()
         return text if self.pad_value == 0 else f"{text}, pad_value={self.pad_value:g}"
+
+
+def _plain(layer: nn.Module, base: type[nn.Module]) -> Plain | None:
+    """What a layer of torch's class computes, or of a class of somebody's own that is based on it."""
+    return Plain() if _is_torchs(layer, base) else plain_forward(layer)
+
+
+def _is_torchs(layer: nn.Module, base: type[nn.Module]) -> bool:
+    """Whether a layer computes as torch's class does, since its own class overrides nothing of that."""
+    kind = class_before(layer)
+    methods = [name for name in ("forward", "_conv_forward") if hasattr(base, name)]
+    return all(getattr(kind, name) is getattr(base, name) for name in methods) and "forward" not in vars(
+        layer
+    )
 
 
 def _parametrized(layer: nn.Module) -> Iterable[str]:

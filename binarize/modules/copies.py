@@ -12,10 +12,17 @@ from torch import Tensor, nn
 
 from binarize.errors import REFUSALS
 from binarize.modules.hooks import HOOK_TABLES, part_of_model
+from binarize.modules.places import rebind
 
-__all__ = ["computed_tensors", "copy_model", "meta_like", "shadow", "without_data"]
+__all__ = ["computed_tensors", "copy_model", "meta_like", "shadow", "spread_sizes", "without_data"]
 
 
+_SIZED: dict[int, tuple[type[nn.Module], ...]] = {
+    1: (nn.Conv1d, nn.ConvTranspose1d, nn.MaxPool1d, nn.AvgPool1d),
+    2: (nn.Conv2d, nn.ConvTranspose2d, nn.MaxPool2d, nn.AvgPool2d),
+    3: (nn.Conv3d, nn.ConvTranspose3d, nn.MaxPool3d, nn.AvgPool3d),
+}
+_SIZES = ("kernel_size", "stride", "padding", "dilation", "output_padding")
 # What a module holds of tensors, modules and hooks; these are copied.
 _TABLES = frozenset(vars(nn.Module()))
 
@@ -95,13 +102,32 @@ def _deepcopy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 
     Dictionaries with attributes for keys (`args.hidden`) often answer any name that they are asked for with a KeyError.
     """
+    copies = dict(memo)
     try:
-        return copy.deepcopy(module, dict(memo))
+        copied = copy.deepcopy(module, copies)
     except REFUSALS as error:
         more = _uncopyable(module, memo)
         if not more:
             raise error
-        return copy.deepcopy(module, {**memo, **more})
+        copies = {**memo, **more}
+        copied = copy.deepcopy(module, copies)
+    # Functions are never copied; what they hold of the model would be that of the original.
+    rebind(copied, copies)
+    spread_sizes(copied)
+    return copied
+
+
+def spread_sizes(module: nn.Module) -> None:
+    """Let layers name a size for each axis where they name one for all (`nn.Conv2d(8, 8, 3, stride=[2])`)."""
+    for part in module.modules():
+        axes = next((n for n, kinds in _SIZED.items() if isinstance(part, kinds)), 0)
+        for name in _SIZES if axes else ():
+            size = getattr(part, name, None)
+            if isinstance(size, (list, tuple)) and (len(size) < axes or not isinstance(size, tuple)):
+                setattr(part, name, tuple(size) * (axes if len(size) == 1 else 1))
+                if name == "padding" and hasattr(part, "_reversed_padding_repeated_twice"):
+                    sides = [side for side in reversed(tuple(part.padding)) for _ in range(2)]
+                    part._reversed_padding_repeated_twice = sides
 
 
 def _uncopyable(module: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:

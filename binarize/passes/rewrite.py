@@ -13,6 +13,7 @@ from binarize.attention.explicit import make_explicit, why_not_explicit
 from binarize.capture import TraceError, trace_container
 from binarize.capture.methods import hold_methods, take_methods
 from binarize.errors import REFUSALS, CheckError, RewriteError
+from binarize.modules.copies import spread_sizes
 from binarize.modules.hooks import silenced_hooks
 from binarize.passes.front import put_in_front
 from binarize.passes.generated import give_forward, printed_hash, source_hash
@@ -51,6 +52,7 @@ def rewrite(module: nn.Module, plan: Plan) -> dict[str, str]:
 
     Raises: RewriteError, where the module is not the one that was planned for; CheckError, where a hash differs.
     """
+    spread_sizes(module)
     for edit in plan.edits:
         if isinstance(edit, Explicit):
             with _fitting(edit.op, edit.container):

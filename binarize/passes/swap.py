@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections import OrderedDict
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from binarize.attention.explicit import leave_fast_path
-from binarize.errors import RewriteError
+from binarize.errors import CheckError, RewriteError
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold
+from binarize.modules.hooks import HOOK_TABLES
 from binarize.modules.places import set_everywhere
 from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
@@ -55,6 +59,21 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
         _start_threshold(root, new, in_channels, edit.threshold)
     for place in set_everywhere(root, edit.container, new):
         leave_fast_path(root, place)
+    # The new layer has its hooks; where anybody still runs the old one, that is all it says.
+    old.__dict__.update({name: OrderedDict() for name in HOOK_TABLES}, forward=_refusal(edit.container))
+
+
+def _refusal(path: str) -> Callable[..., Tensor]:
+    """A forward for a layer that was replaced: who still calls it would compute with float weights, without a word."""
+
+    def forward(*_: object, **__: object) -> Tensor:
+        raise CheckError(
+            f"{path} is binary now, and an object of the model's code still runs the float layer that it was\n  call it as "
+            "a child of its module (self.layer(x)), or hold it in a list, a dictionary or a function among the module's "
+            "attributes"
+        )
+
+    return forward
 
 
 def add_thresholds(root: nn.Module, before: Plan, after: Plan) -> None:

@@ -136,7 +136,7 @@ def _sides(conv: Any, shapes: list[tuple[int, ...]]) -> tuple[int, ...] | None:
     """The padding before and after each axis, the last axis first, that fits all sizes; None where none does."""
     weight, bias = conv.weight.clone(), None if conv.bias is None else conv.bias.clone()
     conv.weight.zero_()
-    conv.weight[(slice(None), 0, *[0] * len(conv.kernel_size))] = 1
+    conv.weight[:, 0].flatten(1)[:, 0] = 1
     if bias is not None:
         conv.bias.zero_()
     # Of each axis: what is padded in front, and the least and the most that may be padded behind.

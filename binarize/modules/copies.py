@@ -122,12 +122,14 @@ def spread_sizes(module: nn.Module) -> None:
     for part in module.modules():
         axes = next((n for n, kinds in _SIZED.items() if isinstance(part, kinds)), 0)
         for name in _SIZES if axes else ():
-            size = getattr(part, name, None)
-            if isinstance(size, (list, tuple)) and (len(size) < axes or not isinstance(size, tuple)):
-                setattr(part, name, tuple(size) * (axes if len(size) == 1 else 1))
-                if name == "padding" and hasattr(part, "_reversed_padding_repeated_twice"):
-                    sides = [side for side in reversed(tuple(part.padding)) for _ in range(2)]
-                    part._reversed_padding_repeated_twice = sides
+            size = vars(part).get(name)
+            if not isinstance(size, (list, tuple)) or (len(size) >= axes and isinstance(size, tuple)):
+                continue
+            each = tuple(size) * (axes if len(size) == 1 else 1)
+            setattr(part, name, each)
+            if name == "padding" and "_reversed_padding_repeated_twice" in vars(part):
+                sides = [side for side in reversed(each) for _ in range(2)]
+                part.__dict__["_reversed_padding_repeated_twice"] = sides
 
 
 def _uncopyable(module: nn.Module, memo: Mapping[int, Any]) -> dict[int, Any]:

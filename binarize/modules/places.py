@@ -93,7 +93,8 @@ def _function(function: types.FunctionType, others: Mapping[int, Any], depth: in
     code, names = function.__code__, function.__globals__
     made = types.FunctionType(code, names, function.__name__, defaults, tuple(cells) or None)
     made.__kwdefaults__ = keywords
-    return functools.update_wrapper(made, function)
+    functools.update_wrapper(made, function)
+    return made
 
 
 def _cell(cell: types.CellType, others: Mapping[int, Any], depth: int) -> types.CellType:

@@ -18,6 +18,7 @@ from binarize.version import __version__
 
 if TYPE_CHECKING:
     from binarize import errors
+    from binarize.bernoulli.hardening import harden as harden
     from binarize.checkpoint.load import load as load
     from binarize.checkpoint.save import save as save
     from binarize.conversion.convert import convert as convert
@@ -64,6 +65,7 @@ _HOME = {
     "finetune": "binarize.training.finetune",
     "freeze": "binarize.packed.packing",
     "fuse": "binarize.packed.packing",
+    "harden": "binarize.bernoulli.hardening",
     "load": "binarize.checkpoint.load",
     "load_float_state_dict": "binarize.conversion.float_names",
     "load_packed": "binarize.packed.packing",
@@ -96,6 +98,7 @@ __all__ = [
     "finetune",
     "freeze",
     "fuse",
+    "harden",
     "load",
     "load_float_state_dict",
     "load_packed",

@@ -28,6 +28,7 @@ PUBLIC = [
     "finetune",
     "freeze",
     "fuse",
+    "harden",
     "load",
     "load_float_state_dict",
     "load_packed",

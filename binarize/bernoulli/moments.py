@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Moments", "clt", "edge4", "middle", "moments_of"]
+__all__ = ["Moments", "clt", "edge4", "middle", "moments_of", "spread_of"]
 
 # A sum of one value that is nearly certain has no variance left; the series diverges long before.
 _LEAST_VARIANCE = 0.05
@@ -48,14 +48,14 @@ def moments_of(x: Tensor, theta: Tensor, product: Product, orders: int) -> Momen
 
 def clt(moments: Moments, count: int, cut: Tensor | float) -> Tensor:
     """The central limit with the lattice's correction, an output's probability of +1. Shapes: as the moments."""
-    spread = _spread(moments, count)
+    spread = spread_of(moments[1], count)
     return torch.special.ndtr((moments[0] - cut) / spread)
 
 
 def edge4(moments: Moments, count: int, cut: Tensor | float) -> Tensor:
     """The Edgeworth series to kappa_4. Shapes: as the moments."""
     mean, squares, cubes, fourths = moments
-    spread = _spread(moments, count)
+    spread = spread_of(moments[1], count)
     z = (mean - cut) / spread
     skew = (2 * cubes - 2 * mean) / spread**3
     excess = (8 * squares - 2 * count - 6 * fourths + 2 / 15) / spread**4
@@ -68,5 +68,6 @@ def edge4(moments: Moments, count: int, cut: Tensor | float) -> Tensor:
     return (torch.special.ndtr(z) - density * terms).clamp(0, 1)
 
 
-def _spread(moments: Moments, count: int) -> Tensor:
-    return (count - moments[1] - 1 / 3).clamp_min(_LEAST_VARIANCE).sqrt()
+def spread_of(squares: Tensor, count: int) -> Tensor:
+    """The deviation of the smooth law, from the sums of a^2."""
+    return (count - squares - 1 / 3).clamp_min(_LEAST_VARIANCE).sqrt()

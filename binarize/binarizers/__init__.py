@@ -17,6 +17,7 @@ itself), `statistics.py` (numbers per filter and per channel).
 adabin.py         AdaBin: two values per filter and two per layer of activations
 adabin_autograd.py  how AdaBin's formulas are run: by a kernel, else block by block
 adabin_formulas.py  AdaBin's formulas and their gradients in plain torch
+bernoulli.py      naive Bernoulli networks: signs with probabilities
 binaryconnect.py  BinaryConnect: binary weights and real-valued inputs
 bireal.py         Bi-Real Net: a triangular estimator for inputs
 bnn.py            BNN: signs with the straight-through estimator that stops outside the unit interval

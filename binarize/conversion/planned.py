@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from binarize.analysis.analyse import Analysis
+from binarize.binarizers.bernoulli import Probabilities
 from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.thresholds import set_starts
@@ -166,7 +167,7 @@ class PlannedConversion:
     @staticmethod
     def _mark(model: nn.Module, names: Sequence[str]) -> str | None:
         """By what the plan knows the float weights again, where conversion left them as they were."""
-        if any(isinstance(module, StochasticSign) for module in model.modules()):
+        if any(isinstance(module, (StochasticSign, Probabilities)) for module in model.modules()):
             return None
         moved = float_names(model)
         return float_mark(model, [moved.get(name, name) for name in names])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from binarize.bernoulli.layers import is_soft
 from binarize.layers.layer import BinaryLayer
 
 __all__ = ["watched_values"]
@@ -25,7 +26,8 @@ def watched_values(model: nn.Module) -> Iterator[list[str]]:
     found: list[str] = []
     handles = []
     for name, layer in model.named_modules():
-        if isinstance(layer, BinaryLayer):
+        # Means of signs are two-valued once they are hardened.
+        if isinstance(layer, BinaryLayer) and not is_soft(layer):
             found += _of_weight(name, layer)
             if layer.input_binarizer is not None:
                 handles.append(layer.register_forward_pre_hook(_watch(name, found)))

@@ -26,6 +26,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+from binarize.bernoulli.layers import HARDENED_CLASSES
 from binarize.computed_weights import class_without
 from binarize.layers.classes import BINARY_CLASSES
 from binarize.layers.layer import BinaryLayer
@@ -51,7 +52,7 @@ def freeze_layer(layer: BinaryLayer, norm: nn.Module | None = None) -> FrozenLay
     `norm` is a BatchNorm that reads its output and nothing else, to be part of the frozen layer. What stays float
     is shared with `layer`.
     """
-    if class_without(layer) not in BINARY_CLASSES:
+    if class_without(layer) not in (*BINARY_CLASSES, *HARDENED_CLASSES):
         return f"{type(layer).__name__} has a forward of its own"
     if layer.product_kind() is None:
         return f"{type(layer).__name__} {NO_WINDOW}"

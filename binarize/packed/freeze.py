@@ -17,8 +17,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from binarize.bernoulli.layers import is_soft
 from binarize.capture import capture
-from binarize.errors import CaptureError, UsageError
+from binarize.errors import CaptureError, UsageError, way
 from binarize.inputs.arguments import Images
 from binarize.layers.layer import BinaryLayer
 from binarize.modules.copies import computed_tensors
@@ -64,11 +65,17 @@ def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:
     `example` holds the arguments of one forward call, of which only shapes and types count. The model is recorded on
     it, to fold each BatchNorm that alone reads a layer's output. Without it those stay what they are.
 
-    Raises: UsageError, where the model has no binary layer.
+    Raises: UsageError, where the model has no binary layer, or its signs are still random.
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)}
     if not layers:
         raise UsageError("freeze: the model has no binary layer; expected one that binarize.convert made")
+    random = [name for name, layer in layers.items() if is_soft(layer)]
+    if random:
+        raise UsageError(
+            f"freeze: the signs of {', '.join(random[:3])}{' and more' if len(random) > 3 else ''} are still random\n"
+            f"  {way('binarize finetune --stage full', 'binarize.harden(model)')} gives each its likelier value"
+        )
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -92,6 +99,10 @@ def freeze(model: nn.Module, example: Example | None = None) -> nn.Module:
             if norm is not None:
                 set_everywhere(frozen, behind[path], without_norm(frozen.get_submodule(behind[path])))
                 folded[path] = behind[path]
+        for path, module in list(frozen.named_modules()):
+            plain = getattr(module, "hardened", None)
+            if plain is not None:
+                set_everywhere(frozen, path, plain())
     finally:
         for module, training in modes.items():
             module.training = training

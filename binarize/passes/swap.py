@@ -8,6 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from binarize.attention.explicit import leave_fast_path
+from binarize.bernoulli.layers import bernoulli_class
 from binarize.errors import CheckError, RewriteError
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold
@@ -34,6 +35,7 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
     dim = edit.channel_dim
     in_channels, out_channels = cls.channels_of(old)
     weight = _build(scheme.weight, channels=out_channels, axis=int(cls.kind == "conv_transpose"))
+    cls = bernoulli_class(cls, weight)
     binarizer = _build(scheme.input, channels=in_channels, channel_dim=dim)
     norm = new_norm(edit.norm, out_channels) if edit.norm else None
     new: BinaryLayer = cls.from_float(

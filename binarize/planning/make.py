@@ -19,6 +19,7 @@ from binarize.planning.edits import Edits, open_containers
 from binarize.planning.parts.choose import choose_parts
 from binarize.planning.parts.fronts import binary_projections, find_fronts, with_front
 from binarize.planning.parts.layer_parts import LayerParts
+from binarize.planning.parts.random_signs import express_random_signs
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.positions import move_activations
 from binarize.planning.record.capture import Capture, Level, Refusal
@@ -45,10 +46,11 @@ def make_plan(
     kept, choices = _decide(analysis.layers, rules)
     choices = binary_projections(analysis, rules, kept, choices)
     _keep_together(analysis, kept, choices)
+    around = express_random_signs(analysis, kept, choices)
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))
     activations, shortcuts, edits = _resolve(analysis, kept, choices)
-    parts = choose_parts(analysis, choices, activations, shortcuts, edits, one_sided)
+    parts = choose_parts(analysis, choices, activations, shortcuts, edits, one_sided, around)
     decisions = tuple(
         with_front(kept[layer.name], edits.fronts.get(layer.name))
         if layer.name in kept
@@ -65,6 +67,7 @@ def make_plan(
             *_explicit(analysis, choices),
             *edits.opened(),
             *edits.swaps(parts, choices),
+            *around.edits,
             *edits.graph_edits(),
         ),
         schemes=schemes,

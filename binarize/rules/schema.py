@@ -183,6 +183,10 @@ RECIPE: Table = {
     "match_weight": (NUMBER, "factor of that in the loss"),
     "regularizer": (words(*CHOICES["regularizer"]), "term on latent weights"),
     "regularizer_weight": (NUMBER, "factor of that in the loss"),
+    "regularizer_growth": (
+        words(*CHOICES["regularizer_growth"]),
+        "whether that factor grows from 0 during training",
+    ),
     "augment": (TEXT, "what is done to images: usual, none, shift+flip, crop+flip+rand-m9"),
     "mixup": (NUMBER, "strength of mixup"),
     "cutmix": (NUMBER, "strength of cutmix"),

@@ -49,9 +49,11 @@ class Recipe:
     # What is compared with the teacher on the way: "none", "attention", "features"; and its factor in the loss.
     match: Literal["none", "attention", "features"] = "none"
     match_weight: float = 1.0
-    # A term on latent weights: "none", "manhattan", "euclidean", "bipolar"; and its factor in the loss.
-    regularizer: Literal["none", "manhattan", "euclidean", "bipolar"] = "none"
+    # A term on latent weights: "none", "manhattan", "euclidean", "bipolar", "uncertainty"; and its factor in the loss.
+    regularizer: Literal["none", "manhattan", "euclidean", "bipolar", "uncertainty"] = "none"
     regularizer_weight: float = 0.0
+    # Whether the factor is that from the first step, or grows to it from 0.
+    regularizer_growth: Literal["none", "linear"] = "none"
     # What is done to training images, as "shift+flip"; "usual": by their size and colours.
     augment: str = "usual"
     # Strength of timm's mixup and cutmix, 0: none.

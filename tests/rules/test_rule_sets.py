@@ -14,6 +14,8 @@ from binarize.rules.text import RuleText
 from binarize.schemes.part import Part
 
 NAMES = builtin_rule_sets()
+# Trained by a recipe of its own, all layers of it binary.
+RANDOM = "naive-bernoulli"
 CONV = Layer(
     name="layer1.0.conv1",
     type="Conv2d",
@@ -40,6 +42,7 @@ def test_all_schemes_are_there() -> None:
         "ienet",
         "irnet",
         "irnet_paper",
+        "naive-bernoulli",
         "reactnet",
         "reactnet_paper",
         "xnor",
@@ -55,6 +58,9 @@ def test_file_defines_the_scheme_of_its_name_with_paper_and_recipes(name: str) -
     assert "https://" in rules.paper
     assert scheme.paper == rules.paper
     assert scheme.description == rules.description != ""
+    if name == RANDOM:
+        assert scheme.training["batch_size"] == scheme.training_paper["batch_size"] == 100
+        return
     recipe = {"optimizer": "adam", "lr": 3e-3, "schedule": "cosine", "warmup": 0.05, "epochs": 30}
     # Measured for these alone.
     tuned = {"batch_size": 64, "norm_images": 10000} if name.startswith("reactnet") else {}
@@ -114,6 +120,11 @@ def test_schedules_aim_at_parts_that_are_there(name: str) -> None:
 )
 def test_common_rules(name: str, facts: dict[str, object], expected: str | None) -> None:
     rule = load_rule_set(name).decide(replace(CONV, **facts))
+    if name == RANDOM and "position" in facts:
+        # Its first layer signs pixels, and its last yields expectations.
+        assert rule is not None
+        assert (rule.id, rule.use) == ("body" if facts["position"] == "first" else "last", name)
+        return
     assert (rule.id if rule else None) == expected
     if rule is not None:
         assert rule.use == (name if expected == "body" else "keep")

@@ -4,4 +4,5 @@ choose.py       norm, threshold, shortcut and activation of every layer, and the
 fronts.py       pooling or BatchNorm in front of a layer that stays float
 homes.py        where new activations hang that only the graph can reach
 layer_parts.py  what the plan says of the parts of one layer
+random_signs.py which layers can hand on means of random signs, and what gives way around them
 """

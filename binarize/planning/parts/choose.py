@@ -15,6 +15,7 @@ from binarize.planning.edits import Edits
 from binarize.planning.parts.fronts import norm_in_front
 from binarize.planning.parts.homes import house_activations
 from binarize.planning.parts.layer_parts import LayerParts, channel_dim_of
+from binarize.planning.parts.random_signs import NOT_RANDOM, RandomSigns, reads_means
 from binarize.planning.record.edit import NewActivation
 from binarize.planning.shortcuts import ShortcutChange
 from binarize.planning.thresholds import Origins, choose_threshold, unknown_threshold
@@ -30,6 +31,7 @@ def choose_parts(
     shortcuts: Mapping[str, ShortcutChange],
     edits: Edits,
     one_sided: Collection[str] = (),
+    around: RandomSigns = NOT_RANDOM,
 ) -> dict[str, LayerParts]:
     """The parts of every binarized layer; also finds a home for the activations that only the graph can reach.
 
@@ -53,7 +55,12 @@ def choose_parts(
         if part.norm is not None:
             norms |= dict.fromkeys(analysis.nodes[layer.name], f"{layer.name}.norm")
         inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
-        if choice.signed and part.input_norm is None:
+        if layer.name in around.norms:
+            part.norm_word = f"its own centring for {around.norms[layer.name]}"
+        if layer.name in around.signed:
+            part.activation = NewActivation(Part("bernoulli.OutputSign"), 0, channel_dim_of(layer))
+            part.activation_inside = True
+        if choice.signed and part.input_norm is None and not reads_means(choice):
             same_sign = layer.name in one_sided or any(sign != "any" for sign in inputs)
             threshold = choose_threshold(origins, site, choice.scheme.input, same_sign)
             if threshold is not None:

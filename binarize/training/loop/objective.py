@@ -93,6 +93,9 @@ class Objective:
         >>> losses, output = objective(model, images, labels)             # doctest: +SKIP
     """
 
+    # Share of the stage's steps that are done, which a factor may grow with.
+    done = 1.0
+
     def __init__(
         self,
         recipe: Recipe,
@@ -168,7 +171,8 @@ class Objective:
         regular = None
         if recipe.regularizer != "none":
             regular = regularization(model, recipe.regularizer)
-            total = total + recipe.regularizer_weight * regular
+            grown = self.done if recipe.regularizer_growth == "linear" else 1.0
+            total = total + recipe.regularizer_weight * grown * regular
         return Losses(total, label, teacher, matched, regular)
 
     def _label(self, output: Any, labels: Any) -> Tensor:

@@ -4,8 +4,10 @@
     euclidean   sum (alpha - |w|)^2     https://arxiv.org/abs/1812.11800 (R1 and R2)
     bipolar     sum (1 - w^2)           Tang, Hua, Wang, AAAI 2017, https://doi.org/10.1609/aaai.v31i1.10862
 
-Sums over all weights, as published: the factors that go with them are tiny (1e-7, 1e-6, 5e-7). `bipolar` has no minimum; it
-is for weights that are clipped to [-1, 1].
+    uncertainty mean p (1 - p), p = sigmoid(w)   least where a weight's sign is certain; for random signs
+
+The others are sums over all weights, as published: the factors that go with them are tiny (1e-7, 1e-6, 5e-7). `bipolar`
+has no minimum; it is for weights that are clipped to [-1, 1].
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 
-__all__ = ["REGULARIZERS", "bipolar", "euclidean", "manhattan", "regularization"]
+__all__ = ["REGULARIZERS", "bipolar", "euclidean", "manhattan", "regularization", "uncertainty"]
 
 
 def manhattan(w: Tensor, alpha: Tensor) -> Tensor:
@@ -54,10 +56,17 @@ def _euclidean(w: Tensor) -> Tensor:
     return euclidean(w, w.detach().abs().flatten(1).mean(1))
 
 
+def uncertainty(w: Tensor) -> Tensor:
+    """mean p (1 - p) with p = sigmoid(w), of latents whose signs are random. Shapes: w any -> ()."""
+    p = torch.sigmoid(w)
+    return (p * (1 - p)).mean()
+
+
 REGULARIZERS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "manhattan": _manhattan,
     "euclidean": _euclidean,
     "bipolar": bipolar,
+    "uncertainty": uncertainty,
 }
 
 

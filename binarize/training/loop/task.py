@@ -124,7 +124,8 @@ class FineTuning(lightning.LightningModule):
         self.has_begun = True
         # Each process draws its own noise; with one process the rank adds nothing.
         seed_all(self.seed, self.stage.number, batch_idx, self.trainer.global_step, self.global_rank)
-        self.schedules.set(self.trainer.global_step / self.steps)
+        self.objective.done = self.trainer.global_step / self.steps
+        self.schedules.set(self.objective.done)
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -75,7 +75,6 @@ LONG_FILES = {
     "training/data/named.py",
     "training/fit.py",
     "training/loop/task.py",
-    "trust.py",
 }
 
 

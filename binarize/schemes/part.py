@@ -1,7 +1,7 @@
 """Parts: a class and its arguments as data, built when a layer needs it.
 
 A part is named `file.Class` and resolved inside `binarize.binarizers`; `torch.nn.Class` is one of torch. A full dotted path
-reaches a user's own module where the user's word covers that (see trust.py): no file makes it imported. Nothing here
+reaches a user's own module where the user's word covers that (see `binarize.trust`): no file makes it imported. Nothing here
 imports torch until a part is built: what there is to name is read from the source files.
 """
 

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from binarize.rules.files import builtin_rule_sets
+
 __all__ = ["ALL", "Net", "conv", "example", "pictures", "seeded"]
 
 
@@ -743,3 +745,7 @@ ALL: dict[str, type[Net]] = {
         FunctionalConv, TwoHeads, AuxiliaryHead, Keywords, Features, Structured, DataDependent, ShapeDependent,
     )
 }  # fmt: skip
+
+# Schemes whose layers have a packed form. The inputs of the others depend on their sample; random signs are hardened first.
+_UNPACKED = ("bitnet", "naive-bernoulli", "realtobinary", "tang")
+PACKABLE = [name for name in builtin_rule_sets() if name not in _UNPACKED]

@@ -98,6 +98,8 @@ class WeightBinarizer(Pure):
     trains_scale = False
     # Floats that its two values need beside the signs, once trained: per filter, and per layer. What it trains is not here.
     stored = (1, 0)
+    # Whether what it trains is of use once it is trained; else it is not stored in the packed form.
+    keeps_parameters = True
 
     def split(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """(two-valued tensor the convolution is run with, scale to be applied after it or None).

@@ -25,6 +25,7 @@ __all__ = [
     "mean_and_variance",
     "per_channel",
     "smallest_divisor",
+    "standardized",
     "wide",
 ]
 
@@ -92,6 +93,17 @@ def mean_and_variance(w: Tensor, axis: int, correction: int) -> tuple[Tensor, Te
     for at in index_blocks(w, axis):
         variance[at] = (wide(w[at]) - mean[at]).square_().sum(axes, keepdim=True)
     return mean, variance.div_(filter_size(w, axis) - correction)
+
+
+def standardized(w: Tensor, axis: int, eps: float = 0.0) -> Tensor:
+    """(w - mean) / sqrt(var + eps) per filter, var divided by n - 1, in float32 at least; autograd runs through both.
+
+    A filter without spread is divided by 1.
+    """
+    axes, rest = filter_axes(w, axis), max(filter_size(w, axis) - 1, 1)
+    moved = wide(w) - wide(w).mean(axes, keepdim=True)
+    variance = moved.square().sum(axes, keepdim=True) / rest + eps
+    return moved / torch.where(variance < EPS * EPS, 1.0, variance).sqrt()
 
 
 def channel_mean(x: Tensor, channel_dim: int) -> Tensor:

@@ -43,7 +43,7 @@ def _watch(name: str, found: list[str]) -> Any:
         assert isinstance(layer, BinaryLayer)
         binarizer = layer.input_binarizer
         assert binarizer is not None
-        if hasattr(binarizer, "planes") and hasattr(binarizer, "factors"):
+        if int(getattr(binarizer, "bitplanes", 1)) > 1:
             return
         with torch.no_grad():
             values = layer.binarized_input(args[0])

@@ -36,7 +36,7 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
     in_channels, out_channels = cls.channels_of(old)
     weight = _build(scheme.weight, channels=out_channels, axis=int(cls.kind == "conv_transpose"))
     cls = bernoulli_class(cls, weight)
-    binarizer = _build(scheme.input, channels=in_channels, channel_dim=dim)
+    binarizer = _build(scheme.input, channels=in_channels, out_channels=out_channels, channel_dim=dim)
     norm = new_norm(edit.norm, out_channels) if edit.norm else None
     new: BinaryLayer = cls.from_float(
         old,

@@ -13,23 +13,38 @@ from torch import nn
 
 import binarize.binarizers
 from binarize.binarizers import (
+    abbnn,
     adabin,
+    adabin_seed002,
     bernoulli,
     binaryconnect,
+    biper,
     bireal,
+    bit,
+    bitnet,
     bnn,
     bnnplus,
     dorefa,
     fda,
     ienet,
+    insta,
     irnet,
+    pokebnn,
+    proxybnn,
     rbnn,
     reactnet,
+    realtobinary,
+    rebnn,
+    recu,
+    reste,
+    sibnn,
+    tang,
     xnor,
     xnorpp,
 )
 
 ESTIMATORS = {
+    "abbnn.SigmoidSign": abbnn.SigmoidSign,
     "bnn.SteSign": bnn.SteSign,
     "binaryconnect.IdentitySign": binaryconnect.IdentitySign,
     "bireal.ApproxSign": bireal.ApproxSign,
@@ -43,20 +58,43 @@ ESTIMATORS = {
     "rbnn.InputTriangle": rbnn.InputTriangle,
     "rbnn.Triangle": rbnn.Triangle,
     "rbnn.Triangle at the end of its schedule": lambda: rbnn.Triangle(10.0, 1.0),
+    "reste.PowerSign": reste.PowerSign,
+    "reste.PowerSign at the end of its schedule": lambda: reste.PowerSign(3.0),
     "xnor.MappedSign": xnor.MappedSign,
 }
 INPUTS = {
     **ESTIMATORS,
     "adabin.AdaptiveInput": adabin.AdaptiveInput,
     "adabin.AdaptiveInput, code": lambda: adabin.AdaptiveInput(form="code"),
+    "bit.ElasticSign": lambda: bit.ElasticSign(1),
+    "bit.ElasticStep": lambda: bit.ElasticStep(1),
     "dorefa.ZeroOne": dorefa.ZeroOne,
     "bernoulli.InputSign": lambda: bernoulli.InputSign(1, threshold=0.0),
+    "insta.InstanceSign": lambda: insta.InstanceSign(1),
+    "realtobinary.GatedSign": lambda: realtobinary.GatedSign(1),
+    "sibnn.SparseInput": sibnn.SparseInput,
     "reactnet.RSign": lambda: reactnet.RSign(1),
     "ienet.MultiSign of one threshold": lambda: ienet.MultiSign(1, thresholds=1),
 }
+# Several planes: more than two values.
+MANY_VALUED = {
+    "bitnet.AbsMaxInput": bitnet.AbsMaxInput,
+    "tang.ResidualSign": tang.ResidualSign,
+}
+# Whose threshold is a half, and whose values are 0 and 1.
+ZERO_ONE = ("dorefa.ZeroOne", "bit.ElasticStep", "sibnn.SparseInput")
 WEIGHTS = {
     **ESTIMATORS,
     "adabin.AdaptiveWeight": adabin.AdaptiveWeight,
+    "adabin_seed002.LearnedWeight": adabin_seed002.LearnedWeight,
+    "adabin_seed002.LearnedWeight, full": lambda: adabin_seed002.LearnedWeight(gradient="full"),
+    "adabin_seed002.LearnedWeight, layer": lambda: adabin_seed002.LearnedWeight(granularity="layer"),
+    "biper.PeriodicSign": biper.PeriodicSign,
+    "bitnet.CentredSign": bitnet.CentredSign,
+    "proxybnn.BasisWeight": proxybnn.BasisWeight,
+    "rbnn.RotatedWeight": rbnn.RotatedWeight,
+    "rebnn.ResilientWeight": rebnn.ResilientWeight,
+    "recu.RectifiedWeight": recu.RectifiedWeight,
     "binaryconnect.StochasticSign": binaryconnect.StochasticSign,
     "bireal.ScaledSign": bireal.ScaledSign,
     "bireal.ScaledSign, paper": lambda: bireal.ScaledSign(gradient="paper"),
@@ -69,8 +107,11 @@ WEIGHTS = {
     "xnor.ScaledSign, centred": lambda: xnor.ScaledSign(centre=True),
 }
 REAL_VALUED = {
+    "abbnn.QuantizedRPReLU": lambda: abbnn.QuantizedRPReLU(1),
     "adabin.Maxout": lambda: adabin.Maxout(1),
     "bernoulli.LogitScale": bernoulli.LogitScale,
+    "pokebnn.DPReLU": lambda: pokebnn.DPReLU(1),
+    "recu.RandomScale": lambda: recu.RandomScale(1),
     "reactnet.RPReLU": lambda: reactnet.RPReLU(1),
     "xnorpp.ChannelScale": lambda: xnorpp.ChannelScale(1),
     "ienet.OutputScale": lambda: ienet.OutputScale(1),
@@ -93,7 +134,7 @@ def public_modules() -> set[str]:
 
 
 def test_no_module_is_left_out_of_these_laws():
-    covered = {key.split(" ")[0].rstrip(",") for key in {**INPUTS, **WEIGHTS, **REAL_VALUED}}
+    covered = {key.split(" ")[0].rstrip(",") for key in {**INPUTS, **MANY_VALUED, **WEIGHTS, **REAL_VALUED}}
     # Signs once they are hardened: tests/bernoulli.
     random = {f"bernoulli.{name}" for name in ("Averages", "Means", "MaxPool", "OutputSign", "Probabilities")}
     assert covered | random == public_modules()
@@ -102,6 +143,14 @@ def test_no_module_is_left_out_of_these_laws():
 def build(table, name, dtype):
     torch.manual_seed(0)
     return table[name]().to(dtype)
+
+
+def build_for(name, w):
+    """A weight binarizer as a conversion makes it for this weight."""
+    module = build(WEIGHTS, name, w.dtype)
+    if hasattr(module, "start_from_weight"):
+        module.start_from_weight(w.clone(), getattr(module, "axis", 0))
+    return module
 
 
 def numbers(dtype: torch.dtype) -> torch.Tensor:
@@ -119,11 +168,12 @@ def test_input_binarizer_gives_two_values_and_finite_gradients(name, dtype):
     assert y.dtype == dtype
     lower, upper = y.unique().tolist()
     # Below its threshold (0, for {0, 1} a half) x gives the lower value, from it on the upper one.
-    threshold = 0.5 if name == "dorefa.ZeroOne" else 0.0
+    threshold = 0.5 if name in ZERO_ONE else 0.0
     assert torch.equal(y.detach() == upper, x.detach() >= threshold)
-    assert (lower, upper) == ((0, 1) if name == "dorefa.ZeroOne" else (-1, 1))
+    assert (lower, upper) == ((0, 1) if name in ZERO_ONE else (-1, 1))
     y.backward(torch.ones_like(y))
-    for tensor in (x, *module.parameters()):
+    own = [] if name == "realtobinary.GatedSign" else list(module.parameters())  # those are of its gate
+    for tensor in (x, *own):
         if tensor.numel():
             assert tensor.grad.dtype == dtype
             assert torch.isfinite(tensor.grad).all()
@@ -146,8 +196,9 @@ FILTERS = {
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.sampled(250)
 def test_weight_binarizer_gives_at_most_two_finite_values_a_filter(name, kind, dtype):
-    module = build(WEIGHTS, name, dtype)
-    w = FILTERS[kind]().to(dtype).requires_grad_()
+    w = FILTERS[kind]().to(dtype)
+    module = build_for(name, w)
+    w.requires_grad_()
     values, scale = module.split(w)
     wb = values if scale is None else values * scale
     assert wb.dtype == values.dtype == dtype
@@ -155,17 +206,21 @@ def test_weight_binarizer_gives_at_most_two_finite_values_a_filter(name, kind, d
     assert torch.isfinite(wb).all()
     for one in wb.detach().flatten(1):
         assert len(one.unique()) <= 2
-    if name != "adabin.AdaptiveWeight":
+    if not name.startswith(("adabin", "rebnn")):  # whose values have a size in one tensor
         assert set(values.unique().tolist()) <= {-1, 1}
     wb.backward(torch.linspace(-1, 1, w.numel(), dtype=dtype).view_as(w))
     assert w.grad.dtype == dtype
     assert torch.isfinite(w.grad).all()
+    for parameter in module.parameters():
+        assert parameter.grad.dtype == dtype
+        assert torch.isfinite(parameter.grad).all()
 
 
 @pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
 def test_split_times_scale_is_the_binary_weight(name):
-    module = build(WEIGHTS, name, torch.float32)
-    w = FILTERS["random"]().requires_grad_()
+    w = FILTERS["random"]()
+    module = build_for(name, w)
+    w.requires_grad_()
     g = torch.linspace(-1, 1, w.numel()).view_as(w)
     values, scale = module.split(w)
     product = values if scale is None else values * scale
@@ -176,23 +231,38 @@ def test_split_times_scale_is_the_binary_weight(name):
 
 @pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
 def test_what_a_weight_binarizer_says_of_itself_is_so(name):
-    module = build(WEIGHTS, name, torch.float64)
-    w = FILTERS["random"]().double().requires_grad_()
+    w = FILTERS["random"]().double()
+    module = build_for(name, w)
+    w.requires_grad_()
     _, scale = module.split(w)
     assert module.trains_scale == (scale is not None and scale.requires_grad)
+    if any(parameter.numel() == len(w) for parameter in module.parameters()):
+        assert not module.per_filter  # a row of w alone would meet numbers of all rows
+        return
     torch.testing.assert_close(module(w)[1:] if module.per_filter else module(w[1:]), module(w[1:]))
-    if not module.per_filter:
+    # A basis is the identity at the start, and what a layer's mean clips changes gradients alone.
+    if not module.per_filter and not name.startswith(("proxybnn", "recu")):
         assert not torch.equal(module(w)[1:], module(w[1:]))
 
 
 @pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
 def test_other_output_axis_is_the_transposed_weight(name):
-    module = build(WEIGHTS, name, torch.float64)
+    w = FILTERS["random"]().double()
+    module = build_for(name, w)
     turned = copy.deepcopy(module)
     if hasattr(turned, "axis"):
         turned.axis = 1
-    w = FILTERS["random"]().double()
     torch.testing.assert_close(turned(w.transpose(0, 1)).transpose(0, 1), module(w), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", MANY_VALUED)
+def test_an_input_of_several_planes_keeps_the_type_and_finite_gradients(name, dtype):
+    x = numbers(dtype).requires_grad_()
+    y = build(MANY_VALUED, name, dtype)(x)
+    assert y.dtype == dtype and torch.isfinite(y).all()
+    y.backward(torch.ones_like(y))
+    assert x.grad.dtype == dtype and torch.isfinite(x.grad).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -209,9 +279,9 @@ def test_nonlinearity_and_scale_keep_the_type_and_finite_gradients(name, dtype):
         assert torch.isfinite(tensor.grad).all()
 
 
-@pytest.mark.parametrize("name", {**INPUTS, **WEIGHTS, **REAL_VALUED})
+@pytest.mark.parametrize("name", {**INPUTS, **MANY_VALUED, **WEIGHTS, **REAL_VALUED})
 def test_deepcopy_and_state_dict_round_trip(name):
-    module = build({**INPUTS, **WEIGHTS, **REAL_VALUED}, name, torch.float32)
+    module = build({**INPUTS, **MANY_VALUED, **WEIGHTS, **REAL_VALUED}, name, torch.float32)
     twin = copy.deepcopy(module)
     twin.load_state_dict(module.state_dict(), strict=True)
     assert repr(twin) == repr(module)

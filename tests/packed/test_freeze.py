@@ -233,11 +233,23 @@ def test_every_network_freezes(name: str, converted: Converted) -> None:
     check_network(converted(name))
 
 
-@pytest.mark.parametrize("name", ["ConvRelu", "BasicBlocks"])
-# Random signs are hardened first: tests/bernoulli.
 @pytest.mark.parametrize(
-    "scheme", [name for name in binarize.builtin_rule_sets() if name != "naive-bernoulli"]
+    "scheme, why",
+    [
+        ("bitnet", "AbsMaxInput is no comparison with one threshold a channel"),
+        ("realtobinary", "GatedSign multiplies by a map of its input"),
+        ("tang", "ResidualSign is no comparison with one threshold a channel"),
+    ],
 )
+def test_inputs_that_depend_on_their_sample_are_refused_by_name(
+    scheme: str, why: str, converted: Converted
+) -> None:
+    record = frozen_record(frozen_of(converted("BasicBlocks", scheme)))
+    assert record is not None and set(record.kept.values()) == {why}
+
+
+@pytest.mark.parametrize("name", ["ConvRelu", "BasicBlocks"])
+@pytest.mark.parametrize("scheme", nets.PACKABLE)
 @pytest.mark.sampled
 def test_every_scheme_freezes(scheme: str, name: str, converted: Converted) -> None:
     check_network(converted(name, scheme))

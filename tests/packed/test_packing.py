@@ -61,10 +61,7 @@ def test_packed_and_loaded_is_bit_equal(name: str, converted: Converted, tmp_pat
     assert all(type(loaded.get_submodule(path)) is PackedLayer for path in binary)
 
 
-# Random signs are hardened first: tests/bernoulli.
-@pytest.mark.parametrize(
-    "scheme", [name for name in binarize.builtin_rule_sets() if name != "naive-bernoulli"]
-)
+@pytest.mark.parametrize("scheme", nets.PACKABLE)
 @pytest.mark.sampled(8)
 def test_every_scheme_is_packed(scheme: str, converted: Converted, tmp_path: Path) -> None:
     model = converted("BasicBlocks", scheme)

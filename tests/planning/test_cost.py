@@ -13,6 +13,8 @@ from torch import nn
 
 import binarize
 from binarize.analysis.layer import Layer
+from binarize.binarizers.binaryconnect import StochasticSign
+from binarize.binarizers.sign import WeightBinarizer
 from binarize.layers.layer import BinaryLayer
 from binarize.packed.freeze import pack_layers
 from binarize.packed.layers import PackedLayer
@@ -20,7 +22,6 @@ from binarize.packed.levels import read_weight
 from binarize.packed.window import Window
 from binarize.planning.cost import layer_cost, totals
 from binarize.planning.plan import Decision
-from binarize.rules.files import builtin_rule_sets
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
 
@@ -178,8 +179,8 @@ def values_of(layer: BinaryLayer) -> int:
     return per_filter + (len(levels.centre) if bool(levels.centre.any()) else 0)
 
 
-# Random signs are hardened first: tests/bernoulli.
-@pytest.mark.parametrize("scheme", [name for name in builtin_rule_sets() if name != "naive-bernoulli"])
+@pytest.mark.parametrize("scheme", nets.PACKABLE)
+@pytest.mark.sampled(12)
 def test_the_bytes_of_a_layer_are_those_that_its_packed_form_needs(scheme: str) -> None:
     """One bit a weight, the filter in whole bytes; its two values; and every parameter of its parts."""
     model = binarize.convert(nets.seeded(nets.ConvRelu), scheme, example_input=nets.pictures())
@@ -189,12 +190,23 @@ def test_the_bytes_of_a_layer_are_those_that_its_packed_form_needs(scheme: str) 
         layer, bits = model.get_submodule(name), packed.get_submodule(name)
         assert isinstance(layer, BinaryLayer) and isinstance(bits, PackedLayer)
         behind = decision.activation.partition(" -> ")[2]
-        parts = sum(p.numel() for key, p in layer.named_parameters() if key != "weight")
+        own, kept = {}, layer.weight_binarizer
+        assert isinstance(kept, (WeightBinarizer, StochasticSign))
+        if getattr(kept, "keeps_parameters", True):
+            own = {f"weight_binarizer.{key}": p.numel() for key, p in kept.named_parameters()}
+        parts = sum(p.numel() for key, p in layer.named_parameters() if key != "weight" and key not in own)
         if behind:
             parts += sum(p.numel() for p in model.get_submodule(before(name)).parameters())
         cost = layer_cost(decision, model._binarize.plan.schemes[scheme])  # type: ignore[union-attr]
-        assert cost.scale_values == values_of(layer), name
-        assert cost.packed_bytes == bits.bits.numel() + 4 * (cost.scale_values + parts), name
+        if not own or cost.scale_values:
+            assert cost.scale_values == values_of(layer), name
+        else:  # its two values are what it trains
+            assert sum(own.values()) == values_of(layer), name
+        if not getattr(kept, "keeps_parameters", True):
+            parts -= sum(p.numel() for p in kept.parameters())
+        assert cost.packed_bytes == bits.bits.numel() + 4 * (cost.scale_values + sum(own.values()) + parts), (
+            name
+        )
 
 
 def before(name: str) -> str:

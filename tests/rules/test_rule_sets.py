@@ -12,6 +12,7 @@ from binarize.rules.files import builtin_rule_sets, rule_file
 from binarize.rules.load import load_rule_set
 from binarize.rules.text import RuleText
 from binarize.schemes.part import Part
+from binarize.training.loop.schedules import KINDS
 
 NAMES = builtin_rule_sets()
 # Trained by a recipe of its own, all layers of it binary.
@@ -30,21 +31,37 @@ CONV = Layer(
 
 def test_all_schemes_are_there() -> None:
     assert NAMES == [
+        "abbnn",
         "adabin",
         "adabin_paper",
+        "adabin_seed002",
+        "adambnn",
         "binaryconnect",
         "binaryconnect_stochastic",
+        "biper",
         "bireal",
         "bireal_paper",
+        "bit",
+        "bitnet",
         "bnn",
         "bnnplus",
         "dorefa",
         "ienet",
+        "insta",
         "irnet",
         "irnet_paper",
         "naive-bernoulli",
+        "pokebnn",
+        "proxybnn",
+        "rbnn",
         "reactnet",
         "reactnet_paper",
+        "realtobinary",
+        "rebnn",
+        "recu",
+        "reste",
+        "sibnn",
+        "tang",
         "xnor",
         "xnorpp",
     ]
@@ -63,10 +80,11 @@ def test_file_defines_the_scheme_of_its_name_with_paper_and_recipes(name: str) -
         return
     recipe = {"optimizer": "adam", "lr": 3e-3, "schedule": "cosine", "warmup": 0.05, "epochs": 30}
     # Measured for these alone.
-    tuned = {"batch_size": 64, "norm_images": 10000} if name.startswith("reactnet") else {}
+    tuned = {"batch_size": 64, "norm_images": 10000} if name.startswith(("reactnet", "adambnn")) else {}
     tuned = {"norm_images": 10000} if name == "binaryconnect_stochastic" else tuned
     assert scheme.training == {**recipe, "weight_decay": 0, "teacher": "source", **tuned}
-    assert scheme.training_paper["optimizer"] in ("adam", "sgd")
+    # Where no published recipe is known, there is no optimizer either.
+    assert scheme.training_paper.get("optimizer", "adam") in ("adam", "adamw", "sgd")
     assert all(rule.optional and rule.where.endswith(tuple("0123456789")) for rule in rules.rules)
 
 
@@ -75,7 +93,7 @@ def test_parts_are_built_and_give_finite_values(name: str) -> None:
     torch.manual_seed(0)
     scheme = load_rule_set(name).schemes[name]
     context = {"channels": 4, "channel_dim": 1, "axis": 0}
-    w, x = torch.randn(6, 4, 3, 3), torch.randn(2, 4, 5, 5)
+    w, x = torch.randn(4, 4, 3, 3), torch.randn(2, 4, 5, 5)
     assert scheme.weight is not None
     values, scale = scheme.weight.build(**context).split(w)
     assert torch.isfinite(values if scale is None else values * scale).all()
@@ -95,7 +113,10 @@ def test_schedules_aim_at_parts_that_are_there(name: str) -> None:
         module = part.build(channels=4, channel_dim=1, axis=0)
         for attribute in inner:
             module = getattr(module, attribute)
-        assert {"t", "k"} <= dict(module.named_buffers()).keys()
+        assert (
+            KINDS[entry["kind"]].values(0.5, **KINDS[entry["kind"]].options).keys()
+            <= dict(module.named_buffers()).keys()
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)

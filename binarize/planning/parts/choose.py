@@ -207,12 +207,13 @@ def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: La
     extra = 0
     with torch.device("meta"):
         if scheme.input is not None:
-            binarizer = scheme.input.build(channels=layer.in_channels, channel_dim=dim)
+            sizes = {"channels": layer.in_channels, "out_channels": layer.out_channels}
+            binarizer = scheme.input.build(**sizes, channel_dim=dim)
             extra += _parameters(binarizer)
             part.bitplanes = int(getattr(binarizer, "bitplanes", 1))
         if scheme.weight is not None:
             weights = scheme.weight.build(channels=layer.out_channels, axis=0)
-            extra += _parameters(weights)
+            extra += _parameters(weights) if getattr(weights, "keeps_parameters", True) else 0
             # Of a binarizer that does not say it: nearly all of them scale each filter.
             per_filter, per_layer = getattr(weights, "stored", (1, 0))
             part.scale_values = per_filter * layer.out_channels + per_layer

@@ -4,6 +4,7 @@
     ede, iee, rbnn      t, k      t = t_min (t_max / t_min)^p,  k = max(1 / t, 1)
     recu                tau       (tau_max - tau_min) (exp(p) - 1) / (e - 1) + tau_min
     fda                 n         n_min + floor(steps p)
+    reste               o         1 + (o_max - 1) p
 
 p counts optimizer steps where the papers count epochs: in a short training a whole epoch is a coarse step. A value depends on
 p alone and lies in a buffer, so a checkpoint holds it and a resumed training goes on with the same numbers.
@@ -11,7 +12,8 @@ p alone and lies in a buffer, so a checkpoint holds it and a resumed training go
 Sources: Qin et al., IR-Net, CVPR 2020, https://arxiv.org/abs/1909.10788; Ding et al., IE-Net, 2022,
 https://doi.org/10.3390/electronics11060937; Lin et al., RBNN, NeurIPS 2020, https://arxiv.org/abs/2009.13055;
 Xu et al., ReCU, ICCV 2021, https://arxiv.org/abs/2103.12369; Xu et al., FDA-BNN, NeurIPS 2021,
-https://arxiv.org/abs/2103.00841. Starting values are those of the authors' code.
+https://arxiv.org/abs/2103.00841; Wu et al., ReSTE, ICCV 2023, https://arxiv.org/abs/2308.06689. Starting values are those
+of the authors' code; that of ReSTE's last root is the paper's.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from binarize.conversion.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 
-__all__ = ["KINDS", "Kind", "Schedules", "fourier_terms", "sharpness", "tolerance"]
+__all__ = ["KINDS", "Kind", "Schedules", "fourier_terms", "root", "sharpness", "tolerance"]
 
 
 def sharpness(progress: float, t_min: float, t_max: float) -> dict[str, float]:
@@ -46,6 +48,11 @@ def fourier_terms(progress: float, n_min: float, steps: float) -> dict[str, floa
     return {"n": n_min + math.floor(steps * progress)}
 
 
+def root(progress: float, o_max: float) -> dict[str, float]:
+    """o of ReSTE, whose derivative is that of the o-th root, from 1 to o_max along a line."""
+    return {"o": 1 + (o_max - 1) * progress}
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of schedule: what it computes, and its options with their usual values."""
@@ -60,6 +67,7 @@ KINDS: Mapping[str, Kind] = {
     "rbnn": Kind(sharpness, {"t_min": 1e-2, "t_max": 10.0}),
     "recu": Kind(tolerance, {"tau_min": 0.85, "tau_max": 0.99}),
     "fda": Kind(fourier_terms, {"n_min": 9.0, "steps": 9.0}),
+    "reste": Kind(root, {"o_max": 3.0}),
 }
 
 # The first word of a target -> the layer's attribute.
@@ -88,6 +96,7 @@ class Schedules:
 
     def __init__(self, model: nn.Module) -> None:
         self._entries = list(_entries(model))
+        self._layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -99,6 +108,18 @@ class Schedules:
             values = entry.kind.values(progress, **entry.options)
             for name, buffer in entry.buffers.items():
                 buffer.fill_(values[name])
+
+    @torch.no_grad()
+    def look(self, *, new_epoch: bool) -> None:
+        """Let weight binarizers that ask for it look at their weights, before each step and before each epoch.
+
+        RBNN fits its rotations anew in each epoch, ReBNN counts the signs that each step turned; both into buffers.
+        """
+        for layer in self._layers:
+            binarizer = layer.weight_binarizer
+            for name in ("before_epoch", "before_step") if new_epoch else ("before_step",):
+                if hasattr(binarizer, name):
+                    getattr(binarizer, name)(layer.real_weight())
 
 
 def _entries(model: nn.Module) -> Iterator[_Entry]:

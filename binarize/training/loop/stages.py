@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -110,15 +110,20 @@ def two_stages(recipe: Recipe) -> Recipe:
 class Relaxed(Pure):
     """The clamp that stands in for an input binarizer: a line between its two values, flat beyond.
 
-    Shapes: as the binarizer's. It holds the binarizer, whose threshold and levels it uses and trains.
+    Shapes: as the binarizer's. It holds the binarizer, whose threshold and levels it uses and trains. A binarizer's own
+    `relaxed(x)` comes first, and with it what it multiplies the output by.
     """
 
     def __init__(self, binarizer: nn.Module) -> None:
         super().__init__()
         self.binarizer = binarizer
+        if hasattr(binarizer, "relaxed") and hasattr(binarizer, "scale_map"):
+            self.scale_map = binarizer.scale_map
 
     def forward(self, x: Tensor) -> Tensor:
-        b = self.binarizer
+        b: Any = self.binarizer
+        if hasattr(b, "relaxed"):
+            return cast(Tensor, b.relaxed(x))
         if isinstance(b, AdaptiveInput):
             alpha, beta = b.scale().to(x.dtype), b.beta.to(x.dtype)
             return ((x - beta) / alpha).clamp(-1, 1) * alpha + beta

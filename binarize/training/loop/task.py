@@ -126,6 +126,9 @@ class FineTuning(lightning.LightningModule):
         seed_all(self.seed, self.stage.number, batch_idx, self.trainer.global_step, self.global_rank)
         self.objective.done = self.trainer.global_step / self.steps
         self.schedules.set(self.objective.done)
+        # Of the batches that make one step, the first.
+        if batch_idx % self.stage.recipe.accumulate == 0:
+            self.schedules.look(new_epoch=self.trainer.global_step % self.steps_per_epoch == 0)
         self._rate = self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -22,6 +22,7 @@ from binarize.errors import UsageError
 from binarize.packed.file.contents import alone, contents_of
 from binarize.packed.file.format import PackedModel, read_file, write_file
 from binarize.packed.freeze import freeze, frozen_record, pack_layers
+from binarize.packed.graph.lines import with_lines
 from binarize.packed.graph.trace import graph_of
 from binarize.packed.layers import PackedLayer
 
@@ -75,12 +76,10 @@ def test_a_network_stands_alone(name: str, converted: Converted, tmp_path: Path)
     assert not any(isinstance(module, own) or "nets" in type(module).__module__ for module in built.modules())
 
 
-# Random signs are hardened first: tests/bernoulli.
-@pytest.mark.parametrize(
-    "scheme", [name for name in binarize.builtin_rule_sets() if name != "naive-bernoulli"]
-)
+@pytest.mark.parametrize("scheme", nets.PACKABLE)
+@pytest.mark.sampled(12)
 def test_every_scheme_stands_alone(scheme: str, converted: Converted, tmp_path: Path) -> None:
-    packed = packed_of(converted("BasicBlocks", scheme))
+    packed = with_lines(packed_of(converted("BasicBlocks", scheme)))
     built = check_alone(packed, tmp_path)
     assert frozen_record(built) == frozen_record(packed)
 

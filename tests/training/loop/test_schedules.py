@@ -13,7 +13,7 @@ from torch import nn
 
 import binarize
 from binarize.errors import RuleError
-from binarize.training.loop.schedules import KINDS, Schedules, fourier_terms, sharpness, tolerance
+from binarize.training.loop.schedules import KINDS, Schedules, fourier_terms, root, sharpness, tolerance
 
 # Training of 400 epochs, looked at before these.
 EPOCHS = (0, 100, 200, 300, 399)
@@ -58,6 +58,32 @@ def test_tolerance_equals_the_table() -> None:
 
 def test_fourier_terms_equal_the_table() -> None:
     assert [fourier_terms(epoch / 400, 9, 9)["n"] for epoch in EPOCHS] == [9, 11, 13, 15, 17]
+
+
+def test_the_root_grows_from_first_to_third() -> None:
+    assert [root(p, 3)["o"] for p in (0.0, 0.5, 1.0)] == [1, 2, 3]
+
+
+def test_rotations_are_fitted_in_each_epoch_and_turned_signs_counted_in_each_step(
+    converted: Callable[..., nn.Module],
+) -> None:
+    model = converted("ConvRelu", "rbnn")
+    fitted = {name: value for name, value in model.named_buffers() if name.endswith((".left", ".right"))}
+    before = {name: value.clone() for name, value in fitted.items()}
+    Schedules(model).look(new_epoch=False)
+    assert all(torch.equal(fitted[name], value) for name, value in before.items())
+    Schedules(model).look(new_epoch=True)
+    assert fitted and not any(torch.equal(fitted[name], value) for name, value in before.items())
+    model = converted("ConvRelu", "rebnn")
+    turned = [value for name, value in model.named_buffers() if name.endswith(".turned")]
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith(".weight") and value.dim() > 1:
+                value.neg_()
+    Schedules(model).look(new_epoch=False)
+    assert turned and all((value == 1).all() for value in turned)
+    Schedules(model).look(new_epoch=False)
+    assert not any(value.any() for value in turned)
 
 
 @pytest.mark.parametrize("kind, t_min", [("ede", 1e-3), ("iee", 1e-2), ("rbnn", 1e-2)])

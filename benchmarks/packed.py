@@ -157,7 +157,7 @@ def layer_error(trained: Any, frozen: Any, images: Any) -> tuple[float, float]:
     import copy
 
     from binarize.packed.freeze import frozen_record
-    from binarize.packed.layers import FrozenLayer
+    from binarize.packed.frozen.layer import FrozenLayer
 
     folded, errors = frozen_record(frozen).folded, [(0.0, 0.0)]
 

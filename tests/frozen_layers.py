@@ -18,7 +18,8 @@ from binarize.binarizers.reactnet import RSign
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer
 from binarize.packed.fold import freeze_layer
-from binarize.packed.layers import FrozenLayer, PackedLayer
+from binarize.packed.frozen.layer import FrozenLayer
+from binarize.packed.layers import PackedLayer
 
 __all__ = ["INPUTS", "LAYERS", "TOLERANCE", "WEIGHTS", "assert_frozen", "perturbed", "randn", "trained"]
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.frozen.form import Form
+from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
 __all__ = ["KINDS", "Made", "conv", "linear", "packed"]

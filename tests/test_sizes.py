@@ -64,7 +64,6 @@ LONG_FILES = {
     "kernels/operators.py",
     "layers/layer.py",
     "packed/graph/build.py",
-    "packed/layers.py",
     "rules/files.py",
     "rules/rule_set.py",
     "rules/schema.py",

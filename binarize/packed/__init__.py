@@ -6,11 +6,12 @@ drift.py       how far a frozen model is from the trained one
 fold.py        a trained binary layer -> its frozen form
 freeze.py      a trained model -> its inference form, on a copy
 fused_conv.py  a packed layer and what follows it as one call of a kernel
-layers.py      frozen and packed layers
+layers.py      packed layers
 levels.py      what a trained layer's binarizers do, found out by asking them
 packing.py     a saved model packed to one bit a weight, and read back
 window.py      the shape of a frozen layer
 file/          the file packed.safetensors
+frozen/        a binary layer as the numbers that inference needs
 fused/         the fast form of a packed model
 graph/         a packed model's graph as data: operators and modules of closed lists, made into a model without its class
 """

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.packed.layers import FrozenLayer
+from binarize.packed.frozen.layer import FrozenLayer
 
 __all__ = ["Drift", "measure_drift"]
 

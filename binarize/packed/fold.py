@@ -30,7 +30,8 @@ from binarize.bernoulli.layers import HARDENED_CLASSES
 from binarize.computed_weights import class_without
 from binarize.layers.classes import BINARY_CLASSES
 from binarize.layers.layer import BinaryLayer
-from binarize.packed.layers import Form, FrozenLayer
+from binarize.packed.frozen.form import Form
+from binarize.packed.frozen.layer import FrozenLayer
 from binarize.packed.levels import (
     InputLevels,
     WeightLevels,

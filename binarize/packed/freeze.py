@@ -26,7 +26,8 @@ from binarize.modules.copies import computed_tensors
 from binarize.modules.hooks import silenced_hooks
 from binarize.modules.places import set_everywhere
 from binarize.packed.fold import folds, freeze_layer, without_norm
-from binarize.packed.layers import FrozenLayer, PackedLayer
+from binarize.packed.frozen.layer import FrozenLayer
+from binarize.packed.layers import PackedLayer
 
 __all__ = ["Example", "Frozen", "MadeOf", "freeze", "frozen_record", "pack_layers", "remember_frozen"]
 

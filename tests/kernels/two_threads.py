@@ -7,8 +7,9 @@ import threading
 import torch
 from torch import nn
 
+from binarize.packed.frozen.form import Form
 from binarize.packed.fused.fuse import fuse
-from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
 

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from binarize.errors import CheckError, UsageError
 from binarize.kernels.buffers.digest import digest_of
+from binarize.packed.frozen.layer import FrozenLayer
 from binarize.packed.fused.float_conv import FloatConv
 from binarize.packed.fused.fuse import fuse
 from binarize.packed.fused_conv import FusedConv
-from binarize.packed.layers import FrozenLayer, PackedLayer
+from binarize.packed.layers import PackedLayer
 
 
 def other_bits(bits: Tensor) -> Tensor:

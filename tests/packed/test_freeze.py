@@ -22,7 +22,8 @@ from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.packed.fold import freeze_layer
 from binarize.packed.freeze import freeze, frozen_record, pack_layers
-from binarize.packed.layers import FrozenLayer, PackedLayer
+from binarize.packed.frozen.layer import FrozenLayer
+from binarize.packed.layers import PackedLayer
 
 Converted = Callable[..., nn.Module]
 

@@ -16,7 +16,8 @@ from binarize.binarizers.reactnet import RPReLU
 from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.packed.fold import freeze_layer
-from binarize.packed.layers import FrozenLayer, PackedLayer
+from binarize.packed.frozen.layer import FrozenLayer
+from binarize.packed.layers import PackedLayer
 
 SHAPE = (2, 8, 7, 6)
 

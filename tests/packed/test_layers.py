@@ -18,7 +18,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from binarize.errors import CheckError, UsageError
 from binarize.kernels import variants as kernels
 from binarize.kernels.bits import pack_bits
-from binarize.packed.layers import Form, FrozenLayer, PackedLayer
+from binarize.packed.frozen.form import Form
+from binarize.packed.frozen.layer import FrozenLayer
+from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
 

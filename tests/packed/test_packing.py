@@ -29,7 +29,8 @@ from binarize.packed.drift import measure_drift
 from binarize.packed.file.format import PackedModel, read_file, write_file
 from binarize.packed.file.packed_form import Packing
 from binarize.packed.freeze import frozen_record, pack_layers
-from binarize.packed.layers import FrozenLayer, PackedLayer
+from binarize.packed.frozen.layer import FrozenLayer
+from binarize.packed.layers import PackedLayer
 from binarize.planning.cost import totals
 
 Converted = Callable[..., nn.Module]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from binarize.errors import UsageError
 from binarize.kernels.bits import stream_bytes
-from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.frozen.form import Form
+from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
 __all__ = [

@@ -22,12 +22,13 @@ from binarize.capture.methods import check_fixed
 from binarize.errors import CheckError, RewriteError, UsageError
 from binarize.kernels.tracing import is_recorded
 from binarize.packed.freeze import frozen_record, remember_frozen
+from binarize.packed.frozen.layer import PARTS
 from binarize.packed.graph.bounds import GUARD
 from binarize.packed.graph.modules import make, may_hold, own_tensors
 from binarize.packed.graph.names import ATTRIBUTES, FUNCTIONS, METHODS, UNARY, is_path
 from binarize.packed.graph.rehearse import FOREIGN, check_memory, check_recorded
 from binarize.packed.graph.values import decode
-from binarize.packed.layers import PARTS, PackedLayer
+from binarize.packed.layers import PackedLayer
 
 __all__ = ["build", "rehearse"]
 

@@ -25,10 +25,11 @@ from torch.utils import _pytree as pytree
 from binarize.binarizers.nonlinearity import Nonlinearity, piecewise_of
 from binarize.capture.valued import ValuedTracer, trace_on
 from binarize.errors import UsageError
+from binarize.packed.frozen.layer import PARTS
 from binarize.packed.graph.modules import describe
 from binarize.packed.graph.names import ATTRIBUTES, METHODS, NAMES, is_path
 from binarize.packed.graph.values import encode
-from binarize.packed.layers import PARTS, PackedLayer
+from binarize.packed.layers import PackedLayer
 
 __all__ = ["graph_of", "loose_tensors"]
 

@@ -25,7 +25,8 @@ from binarize.packed.file import format as packed_file
 from binarize.packed.file import tables
 from binarize.packed.file.format import FORMAT, PackedModel, read_file, write_file
 from binarize.packed.file.tables import Rest, narrowed, rest_bytes
-from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.frozen.form import Form
+from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
 CONV = Window("conv", 4, 6, (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))

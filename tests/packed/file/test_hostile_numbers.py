@@ -18,7 +18,8 @@ from small_graph import CONTENTS, X
 import binarize
 from binarize.errors import CaptureError, CheckError, SourceError, UsageError
 from binarize.packed.file.format import FORMAT, _digest, read_file, write_file
-from binarize.packed.layers import Form, PackedLayer
+from binarize.packed.frozen.form import Form
+from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
 

@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := setup.cfg setup.py pyproject.toml $(wildcard binarize/kernels/c/*.[ch])
 
-.PHONY: demo help check test test-all coverage bench lint sanitize neon clean
+.PHONY: demo help check test test-all coverage docs bench lint sanitize neon clean
 .DELETE_ON_ERROR:
 
 # A .venv that was copied here from elsewhere, or whose interpreter is gone, cannot be repaired: start anew.
@@ -42,6 +42,10 @@ test-all: $(VENV)/.has-test ## whole grids, slow tests and real processes too (A
 
 coverage: $(VENV)/.has-test $(VENV)/.has-dev ## which lines the tests of test-all do not run (ARGS="-k words")
 	$(PYTEST) --all --cov=binarize --cov-report=term:skip-covered $(ARGS)
+
+docs: $(VENV)/.has-test $(VENV)/.has-docs ## the site in build/docs, warnings as errors, and every command of its pages (ARGS=...)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	$(PYTEST) -q --docs tests/test_docs.py $(ARGS)
 
 bench: $(VENV)/.has-run ## seconds and memory that a conversion takes on this machine
 	$(BIN)/python benchmarks/convert.py $(ARGS)

@@ -29,6 +29,9 @@ _SEED = 31_415
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run slow tests and whole grids too")
+    parser.addoption(
+        "--docs", action="store_true", help="run the commands and the Python of every page in docs/ too"
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -45,6 +48,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Without --all, leave out tests marked slow and what `sampled` leaves out; never one that was asked for by name."""
+    if not config.getoption("--docs"):
+        pages = [item for item in items if item.get_closest_marker("docs")]
+        config.hook.pytest_deselected(items=pages)
+        items[:] = [item for item in items if item not in pages]
     if config.getoption("--all"):
         return
     grids = defaultdict(list)

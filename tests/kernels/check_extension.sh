@@ -22,6 +22,7 @@ compile_checked "$kind" "$python"
 rm -rf "$folder/package"
 mkdir -p "$folder/package"
 cp -R "$root/binarize" "$folder/package/binarize"
+cp -R "$root/rules" "$folder/package/rules" # the schemes lie beside the package
 $compiler -shared -pthread $flags $objects -lm -o "$folder/package/binarize/kernels/_native.abi3.so"
 # With the C++ library, whose exceptions the sanitizer wraps: it must find it when it starts.
 library="$("$compiler" -print-file-name="$library") $("$compiler" -print-file-name=libstdc++.so.6)"

@@ -19,10 +19,14 @@ WIDTH = 108
 
 def main() -> None:
     torch.manual_seed(0)
-    plan = binarize.plan(torchvision.models.resnet18(), "bireal", shortcuts="every", input_shape=(1, 3, 224, 224))
+    plan = binarize.plan(
+        torchvision.models.resnet18(), "bireal", shortcuts="every", input_shape=(1, 3, 224, 224)
+    )
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
     console.print(render(plan.report, WIDTH))
-    text = console.export_svg(title="binarize plan torchvision:resnet18 -s bireal --shortcuts every", theme=MONOKAI)
+    text = console.export_svg(
+        title="binarize plan torchvision:resnet18 -s bireal --shortcuts every", theme=MONOKAI
+    )
     # The picture asks no other machine for its letters.
     text = re.sub(r"@font-face \{.*?\}\n", "", text, flags=re.DOTALL)
     text = re.sub(r"<!-- Generated with Rich.*?-->\n", "", text)

@@ -57,7 +57,6 @@ LONG_FILES = {
     "capture/tracer.py",
     "commands/convert.py",
     "commands/finetune.py",
-    "conversion/planned.py",
     "exporters/onnx/layers.py",
     "kernels/elementwise.py",
     "kernels/native.py",

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.float_names import float_names
 from binarize.modules.copies import copy_model
 from binarize.sources import build
 
-__all__ = ["float_mark", "float_twin"]
+__all__ = ["float_mark", "float_twin", "mark_of"]
 
 _PIECE = 1 << 20
 
@@ -62,3 +64,11 @@ def float_twin(model: nn.Module) -> nn.Module | None:
     copies = {name: value.clone() if isinstance(value, Tensor) else value for name, value in values}
     twin.load_state_dict(copies, assign=True)
     return twin.eval()
+
+
+def mark_of(model: nn.Module, names: Sequence[str]) -> str | None:
+    """By what the plan knows the float weights again, where conversion left them as they were; `names` are those before."""
+    if any(isinstance(module, StochasticSign) for module in model.modules()):
+        return None
+    moved = float_names(model)
+    return float_mark(model, [moved.get(name, name) for name in names])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from binarize.conversion.liveness import measure_liveness
+from binarize.conversion.checked.liveness import measure_liveness
 from binarize.inputs.arguments import Images
 from binarize.modules.hooks import silenced_hooks
 from binarize.planning.plan import Plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -12,41 +12,38 @@ import torch
 from torch import nn
 
 from binarize.analysis.analyse import Analysis
-from binarize.binarizers.bernoulli import Probabilities
-from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.calibration.result import Calibration, with_thresholds
 from binarize.calibration.thresholds import set_starts
-from binarize.conversion.checks import compare_outputs, same_top1
+from binarize.conversion.checked.checks import compare_outputs, same_top1
+from binarize.conversion.checked.hooks import unheard_hooks
+from binarize.conversion.checked.liveness import measure_liveness
+from binarize.conversion.checked.two_values import watched_values
 from binarize.conversion.conversion import Conversion, remember
-from binarize.conversion.float_names import float_names
-from binarize.conversion.float_twin import float_mark
-from binarize.conversion.liveness import measure_liveness
+from binarize.conversion.float_twin import float_mark, mark_of
 from binarize.conversion.measured import one_sided_layers
+from binarize.conversion.planned_layer import PlannedLayer
 from binarize.conversion.source_record import SourceRecord
-from binarize.conversion.two_values import watched_values
 from binarize.errors import BinarizeError, CheckError, UsageError, refuse_warnings
 from binarize.inputs.arguments import Images, call
 from binarize.inputs.batches import as_batches
 from binarize.inputs.noise import looks_like_noise
 from binarize.modules.copies import copy_model
-from binarize.modules.hooks import HOOK_TABLES, part_of_model, silenced_hooks
+from binarize.modules.hooks import silenced_hooks
 from binarize.modules.modes import evaluating, undisturbed
 from binarize.passes.rewrite import rewrite
 from binarize.passes.swap import add_thresholds
 from binarize.planning.make import make_plan
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.record.capture import Calibrated, CalibrationState, ShapesFrom
-from binarize.planning.record.edit_kinds import Open
-from binarize.report.data import Agreement, Check
+from binarize.report.data import Agreement
 from binarize.report.live import MeasuredOn
 from binarize.report.report import Report, make_report
 from binarize.rules.bind import bind
-from binarize.rules.load import load_rule_set
 from binarize.rules.rule_set import Rule, RuleSet
 from binarize.sources import Source
 from binarize.trust import Word, trusting
 
-__all__ = ["PlannedConversion", "PlannedLayer"]
+__all__ = ["PlannedConversion"]
 
 
 @dataclass(repr=False)
@@ -135,7 +132,7 @@ class PlannedConversion:
         made = None if self.source.num_classes is not None else float_mark(float_model, names)
         torch.manual_seed(self.seed)
         hashes = rewrite(model, plan)
-        marked = self._mark(model, names)
+        marked = mark_of(model, names)
         calibration = self._calibrate(model, calibration_data)
         if calibration_data is not None and (found := one_sided_layers(model, plan, calibration_data)):
             before, plan = plan, self._made(found)
@@ -144,15 +141,13 @@ class PlannedConversion:
         plan = replace(
             plan,
             capture=replace(plan.capture, float_weights=marked),
-            warnings=(*plan.warnings, *_unheard_hooks(model, plan)),
+            warnings=(*plan.warnings, *unheard_hooks(model, plan)),
         )
         plan = self._settled(model, plan, hashes, calibration, calibrate)
         report = self._report(model, plan, expected, calibration_data)
         failed = [check for check in report.checks if not check.passed]
         if failed:
-            raise CheckError(
-                "\n".join(f"self-check failed: {check.name}: {check.detail}" for check in failed)
-            )
+            raise CheckError("\n".join(f"self-check failed: {one.name}: {one.detail}" for one in failed))
         refuse_warnings(strict, report.warnings)
         record = SourceRecord.of(self.source, self.images, made)
         # A function among the rules has no file form; what it said about these layers has.
@@ -163,14 +158,6 @@ class PlannedConversion:
         )
         remember(model, conversion)
         return model
-
-    @staticmethod
-    def _mark(model: nn.Module, names: Sequence[str]) -> str | None:
-        """By what the plan knows the float weights again, where conversion left them as they were."""
-        if any(isinstance(module, (StochasticSign, Probabilities)) for module in model.modules()):
-            return None
-        moved = float_names(model)
-        return float_mark(model, [moved.get(name, name) for name in names])
 
     def _calibration_data(self, calibrate: Any) -> list[Images] | None:
         """The batches to calibrate on; None where there are none worth it."""
@@ -238,11 +225,8 @@ class PlannedConversion:
             with watched_values(model) as not_binary:
                 output = call(model, self.images)
             plan = replace(plan, warnings=(*plan.warnings, *not_binary))
-            checks: list[Check] = compare_outputs(
-                expected, output, fixed_sizes=self.analysis.graph.level == "meta"
-            )
+            checks = compare_outputs(expected, output, fixed_sizes=self.analysis.graph.level == "meta")
             agreement: Agreement | None = None
-            measured_on = self._measured_on(data)
             live = measure_liveness(model, data or [self.images])
             if self.images_given and self.noise is None:
                 agreement = same_top1(expected, output)
@@ -251,7 +235,7 @@ class PlannedConversion:
         return make_report(
             plan,
             live=live,
-            measured_on=measured_on,
+            measured_on=self._measured_on(data),
             agreement=agreement,
             checks=checks,
             command=self.command,
@@ -263,62 +247,3 @@ class PlannedConversion:
         if not self.images_given:
             return "made-up noise"
         return "example images" if self.noise is None else "noise"
-
-
-class PlannedLayer:
-    """One layer of a plan: its decision, and the two ways to change it."""
-
-    def __init__(self, planned: PlannedConversion, name: str) -> None:
-        self._planned = planned
-        self.name = name
-
-    @property
-    def decision(self) -> Decision:
-        """The decision as the rules are now."""
-        return self._planned.plan[self.name]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self.decision, name)
-
-    def keep(self, why: str) -> None:
-        """Leave this layer float."""
-        self._append(load_rule_set(None, None, keep=[self.name]), why)
-
-    def binarize(self, scheme: str | None = None, why: str = "asked for") -> None:
-        """Binarize this layer (with another scheme, if one is named)."""
-        rules = load_rule_set(scheme or self._planned.rules.name, None, binarize=[self.name])
-        missing = {
-            name: item for name, item in rules.schemes.items() if name not in self._planned.rules.schemes
-        }
-        if missing:
-            schemes = {**self._planned.rules.schemes, **missing}
-            self._planned.rules = replace(self._planned.rules, schemes=schemes)
-        self._append(rules, why)
-
-    def _append(self, rules: RuleSet, why: str) -> None:
-        self._planned.add_rule(replace(rules.rules[-1], why=why, where="the plan"))
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {self.decision.action}, {self.decision.why}>"
-
-
-def _unheard_hooks(model: nn.Module, plan: Plan) -> list[str]:
-    """A warning for the user's hooks on modules whose forward became part of the forward around them."""
-    warnings = []
-    for edit in plan.edits:
-        if not isinstance(edit, Open):
-            continue
-        prefix = f"{edit.container}." if edit.container else ""
-        silent = []
-        for path in (prefix + child for child in edit.opened):
-            tables = [getattr(model.get_submodule(path), name) for name in HOOK_TABLES]
-            if any(not part_of_model(hook) for table in tables for hook in table.values()):
-                silent.append(path)
-        if silent:
-            around = edit.container or "the model"
-            warnings.append(
-                f"{', '.join(silent)}: its hooks fire no more, since its forward is part of that of {around}"
-            )
-    return warnings

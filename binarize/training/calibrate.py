@@ -30,9 +30,9 @@ from binarize.calibration.result import Calibration, is_fitted, with_thresholds
 from binarize.calibration.steps import Fitting, Steps
 from binarize.calibration.thresholds import check_calibration, set_starts
 from binarize.checkpoint.fingerprint import machine
+from binarize.conversion.checked.liveness import measure_liveness
 from binarize.conversion.conversion import arguments_taken, conversion_of, remember
 from binarize.conversion.float_twin import float_twin
-from binarize.conversion.liveness import measure_liveness
 from binarize.errors import BinarizeError, UsageError, did_you_mean, way
 from binarize.inputs.arguments import Images
 from binarize.inputs.batches import as_batches

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch.utils.data import DataLoader, IterableDataset
 
 from binarize.calibration.thresholds import set_starts
+from binarize.conversion.checked.liveness import measure_liveness
 from binarize.conversion.conversion import conversion_of
-from binarize.conversion.liveness import measure_liveness
 from binarize.errors import UsageError
 from binarize.inputs.arguments import Images
 from binarize.inputs.noise import looks_like_noise

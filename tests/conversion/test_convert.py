@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import binarize
 from binarize.analysis.layer import Layer
-from binarize.conversion.liveness import measure_liveness
+from binarize.conversion.checked.liveness import measure_liveness
 from binarize.errors import CheckError, StrictError, UsageError
 from binarize.layers.layer import BinaryLayer, is_binary
 from binarize.planning.record.capture import Calibrated, CalibrationState

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.conversion.checks import compare_outputs, same_top1
+from binarize.conversion.checked.checks import compare_outputs, same_top1
 from binarize.modules.outputs import class_scores, opened, tensors_in
 
 A, B = torch.eye(2), torch.ones(3)

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 
 import binarize
 from binarize.binarizers.reactnet import RSign
-from binarize.conversion.liveness import measure_liveness
+from binarize.conversion.checked.liveness import measure_liveness
 from binarize.demo.digits import load_digits, trained_vgg
 from binarize.planning.record.capture import Calibrated, CalibrationState
 from binarize.report.live import complaints

@@ -15,7 +15,7 @@ from binarize.calibration.result import Calibration
 from binarize.calibration.settle import settle
 from binarize.calibration.sites import Targets
 from binarize.calibration.steps import Fitting, Steps, reconstruct_jointly
-from binarize.conversion.checks import same_top1
+from binarize.conversion.checked.checks import same_top1
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.float_names import float_names
 from binarize.errors import UsageError

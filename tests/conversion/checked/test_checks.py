@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from binarize.conversion.checks import compare_outputs, same_top1
+from binarize.conversion.checked.checks import compare_outputs, same_top1
 
 NAN = torch.tensor([[float("nan")]])
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from binarize.binarizers.adabin import AdaptiveInput
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.reactnet import RSign
-from binarize.conversion.liveness import measure_liveness, upper_values
+from binarize.conversion.checked.liveness import measure_liveness, upper_values
 from binarize.inputs.noise import looks_like_noise
 from binarize.layers.conv import BinaryConv2d
 from binarize.layers.layer import Threshold

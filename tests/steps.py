@@ -1,7 +1,7 @@
 """What a converted network, or a part of it, computes, one step a line: `conv1 = BinaryConv2d(x)`.
 
 Written so that the blocks of a published network can be put beside it by hand. A binary layer shows what it runs itself
-behind its product, in that order; modules that change nothing are left out.
+in front of its sign and behind its product, in that order; modules that change nothing are left out.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def _kind(module: Any) -> str:
         inside += [module.shortcut] if module.shortcut_inside else []
         inside += [module.activation] if module.activation_inside else []
         name = " > ".join([name, *(_kind(one) for one in inside if one is not None)])
+        if isinstance(module.threshold, nn.modules.batchnorm._BatchNorm):
+            name = f"{_kind(module.threshold)} > {name}"
     if getattr(module, "stride", 1) not in (1, (1,), (1, 1)) and hasattr(module, "kernel_size"):
         first = module.stride if isinstance(module.stride, int) else module.stride[0]
         return f"{name}/{first}"

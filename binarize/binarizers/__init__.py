@@ -8,9 +8,10 @@ output scale     y -> y * s, one learned number per channel
 
 An estimator is an input binarizer and, without a scale, a weight binarizer. Methods that only some have:
 `calibrate(x)` sets thresholds and levels from a batch of real-valued inputs, `start_from_weight(w, axis)`
-sets an output scale, or the weight itself, from the layer's weight, `start(mean, deviation)` sets thresholds
-from known moments of the input, `scale_map(x, layer)` gives a factor per output position, `relaxed(x)` stands in for an input
-binarizer while a stage of training has float inputs, `before_step(w)` and `before_epoch(w)` are called by the training.
+sets an output scale, the weight itself or what has its size from the layer's weight, `start(mean, deviation)`
+sets thresholds from known moments of the input, `scale_map(x, layer)` gives a factor per output position,
+`relaxed(x)` stands in for an input binarizer while a stage of training has float inputs, `before_step(w)` and
+`before_epoch(w)` are called by the training.
 
 Shared: `sign.py` (the exact sign and the base of estimators), `nonlinearity.py` (what a nonlinearity says of
 itself), `statistics.py` (numbers per filter and per channel).
@@ -29,7 +30,7 @@ bitnet.py         BitNet: signs around the layer's mean, inputs of eight bits
 bnn.py            BNN: signs with the straight-through estimator that stops outside the unit interval
 bnnplus.py        BNN+: the derivative of a Swish-like curve in place of the derivative of sign
 dorefa.py         DoReFa-Net with one bit: one weight scale per layer, inputs 0 or 1
-fda.py            FDA-BNN: the derivative of a truncated Fourier series of the sign
+fda.py            FDA-BNN: the derivative of a truncated Fourier series of the sign, and noise that adapts
 ienet.py          IE-Net: several thresholds per input
 insta.py          INSTA-BNN: a threshold that follows each instance's own distribution
 irnet.py          IR-Net: weights balanced before the sign, and an estimator that sharpens during training

@@ -5,7 +5,7 @@ before   x ── layer        after   x ── new module ── layer
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import torch.fx
 from torch import nn
@@ -24,7 +24,7 @@ def put_in_front(graph: torch.fx.Graph, container: nn.Module, edit: Precede) -> 
 
     Raises: RewriteError, where the module's place is taken.
     """
-    layer: Any = container.get_submodule(relative(edit.layer, edit.container))
+    layer = container.get_submodule(relative(edit.layer, edit.container))
     name = relative(edit.module, edit.container)
     if hasattr(container, name):
         raise RewriteError(f"precede: {edit.module} exists already")
@@ -36,12 +36,12 @@ def put_in_front(graph: torch.fx.Graph, container: nn.Module, edit: Precede) -> 
     node.replace_input_with(cast(torch.fx.Node, source), between)
 
 
-def _module(layer: Any, edit: Precede) -> nn.Module:
+def _module(layer: nn.Module, edit: Precede) -> nn.Module:
     if not edit.pool:
-        norm = nn.BatchNorm1d(edit.norm)
-        return norm.to(device=layer.weight.device, dtype=layer.weight.dtype).train(layer.training)
-    layer.stride = (1,) * len(edit.pool)
-    size: Any = edit.pool
+        weight = next(layer.parameters())
+        return nn.BatchNorm1d(edit.norm).to(device=weight.device, dtype=weight.dtype).train(layer.training)
+    vars(layer)["stride"] = (1,) * len(edit.pool)
     # As many positions as the stride left: ceil(size / stride).
-    new = _POOLS[len(edit.pool) - 1](size, size, ceil_mode=True, count_include_pad=False)
+    options = {"kernel_size": edit.pool, "stride": edit.pool, "ceil_mode": True, "count_include_pad": False}
+    new: nn.Module = _POOLS[len(edit.pool) - 1](**options)  # type: ignore[arg-type]
     return new.train(layer.training)

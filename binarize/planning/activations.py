@@ -99,7 +99,10 @@ def change_activations(
         if not readers or any(choices[name].rule.activation == "keep" for name in readers):
             continue
         scheme = choices[readers[0]].scheme
-        dropped = _is_preactivation(flow, i) or (scheme.first_activation == "drop" and _is_first(flow, i))
+        wanted = scheme.first_activation if _is_first(flow, i) else "replace"
+        if wanted == "keep":
+            continue
+        dropped = wanted == "drop" or _is_preactivation(flow, i)
         part = None if dropped else scheme.nonlinearity
         dim = channel_dim(flow, i)
         path = _swappable_path(flow, i, calls)

@@ -232,8 +232,8 @@ _Scheme: Any = mapping(
         ),
         "downsample": (_DOWNSAMPLE, _SAYS_DOWNSAMPLE),
         "first_activation": (
-            words("replace", "drop"),
-            "the ReLU behind the first, float, layer: it gives way like the others, or to nothing",
+            words("replace", "drop", "keep"),
+            "the ReLU behind the first, float, layer: it gives way like the others, or to nothing, or stays",
         ),
         "last_activation": (
             words("keep", "replace"),

@@ -48,8 +48,8 @@ class Scheme:
     shortcut_scale: Literal["none", "channel"] = "none"
     # The 1x1 convolution on a block's shortcut: float with its stride, float behind an average pooling, or binary.
     downsample: Downsample = "strided"
-    # The ReLU behind the first layer, which stays float: it gives way as all do, or nothing takes its place.
-    first_activation: Literal["replace", "drop"] = "replace"
+    # The ReLU behind the first layer, which stays float: it gives way as all do, nothing takes its place, or it stays.
+    first_activation: Literal["replace", "drop", "keep"] = "replace"
     # The ReLU behind the last binary layers, which float layers alone read: it stays, or gives way as well.
     last_activation: Literal["keep", "replace"] = "keep"
     # Whether BatchNorm is inserted between a pooled feature map and the linear layer that gives the output.

@@ -73,6 +73,7 @@ INPUTS = {
     "insta.InstanceSign": lambda: insta.InstanceSign(1),
     "realtobinary.GatedSign": lambda: realtobinary.GatedSign(1),
     "sibnn.SparseInput": sibnn.SparseInput,
+    "fda.NoisyInput": lambda: fda.NoisyInput(1).eval(),
     "reactnet.RSign": lambda: reactnet.RSign(1),
     "ienet.MultiSign of one threshold": lambda: ienet.MultiSign(1, thresholds=1),
 }
@@ -99,6 +100,7 @@ WEIGHTS = {
     "bireal.ScaledSign": bireal.ScaledSign,
     "bireal.ScaledSign, paper": lambda: bireal.ScaledSign(gradient="paper"),
     "dorefa.LayerScaledSign": dorefa.LayerScaledSign,
+    "fda.NoisyWeight": lambda: fda.NoisyWeight().eval(),
     "ienet.StandardSign": ienet.StandardSign,
     "irnet.LibraWeight": irnet.LibraWeight,
     "xnor.ScaledSign": xnor.ScaledSign,
@@ -112,6 +114,7 @@ REAL_VALUED = {
     "bernoulli.LogitScale": bernoulli.LogitScale,
     "pokebnn.DPReLU": lambda: pokebnn.DPReLU(1),
     "recu.RandomScale": lambda: recu.RandomScale(1),
+    "fda.NoiseAdapter": lambda: fda.NoiseAdapter(1),
     "reactnet.RPReLU": lambda: reactnet.RPReLU(1),
     "xnorpp.ChannelScale": lambda: xnorpp.ChannelScale(1),
     "ienet.OutputScale": lambda: ienet.OutputScale(1),
@@ -172,8 +175,9 @@ def test_input_binarizer_gives_two_values_and_finite_gradients(name, dtype):
     assert torch.equal(y.detach() == upper, x.detach() >= threshold)
     assert (lower, upper) == ((0, 1) if name in ZERO_ONE else (-1, 1))
     y.backward(torch.ones_like(y))
-    own = [] if name == "realtobinary.GatedSign" else list(module.parameters())  # those are of its gate
-    for tensor in (x, *own):
+    # Those of a gate, and what serves in training alone, are not read here.
+    own = {} if name == "realtobinary.GatedSign" else dict(module.named_parameters())
+    for tensor in (x, *(p for key, p in own.items() if not key.startswith("noise."))):
         if tensor.numel():
             assert tensor.grad.dtype == dtype
             assert torch.isfinite(tensor.grad).all()

@@ -17,6 +17,7 @@ from steps import steps
 from torch import nn
 
 import binarize
+from binarize.layers.layer import BinaryLayer
 
 
 class VggSmall(nn.Module):
@@ -139,10 +140,13 @@ def test_every_block_of_a_resnet18_is_that_of_the_authors(scheme: str) -> None:
     assert whole[-len(head) :] == head
 
 
-@pytest.mark.parametrize("scheme", ["adabin_paper", "irnet_paper"])
+@pytest.mark.parametrize("scheme", ["adabin_paper", "irnet_paper", "ienet_paper"])
 def test_a_vgg_has_no_shortcuts_where_the_authors_have_none(scheme: str) -> None:
-    nonlinearity = RESNETS[scheme][0]
+    nonlinearity = "Hardtanh" if scheme == "ienet_paper" else RESNETS[scheme][0]
     found = steps(converted("vgg_small", scheme), "features")
+    if scheme == "ienet_paper":  # nothing between the first norm and the first signs
+        assert found[2] == "3 = BinaryConv2d(1)"
+        found[2:3] = ["2 = Hardtanh(1)", "3 = BinaryConv2d(2)"]
     assert found == text(f"""
         0 = Conv2d(input_1)
         1 = BatchNorm2d(0)
@@ -167,6 +171,97 @@ def test_a_vgg_has_no_shortcuts_where_the_authors_have_none(scheme: str) -> None
         20 = {nonlinearity}(19)
     """)
     assert steps(converted("vgg_small", scheme))[-1] == "fc = Linear(features.20)"
+
+
+def test_ienets_resnet_is_a_plain_one_with_binary_projections() -> None:
+    model = converted("resnet18", "ienet_paper")
+    plain = text("""
+        conv1 = BinaryConv2d(x)
+        bn1 = BatchNorm2d(conv1)
+        conv1.activation = Hardtanh(bn1)
+        conv2 = BinaryConv2d(conv1.activation)
+        bn2 = BatchNorm2d(conv2)
+        add1 = bn2 + x
+        conv2.activation = Hardtanh(add1)
+    """)
+    for name in ("layer1.0", "layer1.1", "layer2.1", "layer3.1", "layer4.1"):
+        assert steps(model, name) == plain, name
+    for name in ("layer2.0", "layer3.0", "layer4.0"):
+        assert steps(model, name) == text("""
+            conv1 = BinaryConv2d/2(x)
+            bn1 = BatchNorm2d(conv1)
+            conv1.activation = Hardtanh(bn1)
+            conv2 = BinaryConv2d(conv1.activation)
+            bn2 = BatchNorm2d(conv2)
+            downsample.0 = BinaryConv2d/2(x)
+            downsample.1 = BatchNorm2d(downsample.0)
+            add1 = bn2 + downsample.1
+            conv2.activation = Hardtanh(add1)
+        """)
+    whole = steps(model)
+    assert whole[:3] == text("""
+        conv1 = Conv2d/2(x)
+        bn1 = BatchNorm2d(conv1)
+        maxpool = MaxPool2d/2(bn1)
+    """)
+    assert whole[-2:] == ["head_norm = BatchNorm1d(avgpool)", "fc = Linear(head_norm)"]
+    planes = {name: layer.input_binarizer.bitplanes for name, layer in binary_layers(model)}
+    assert set(planes.values()) == {1, 2}
+    assert all((n == 1) == ("downsample" in name) for name, n in planes.items())
+
+
+def test_a_bnn_has_no_float_layer_and_its_first_one_reads_pixels() -> None:
+    assert steps(converted("vgg_small", "bnn_paper"), "features")[:7] == text("""
+        0 = BinaryConv2d[weights](input_1)
+        1 = BatchNorm2d(0)
+        2 = Hardtanh(1)
+        3 = BinaryConv2d(2)
+        4 = MaxPool2d/2(3)
+        5 = BatchNorm2d(4)
+        6 = Hardtanh(5)
+    """)
+    assert steps(converted("vgg_small", "bnn_paper"))[-2:] == [
+        "features.20 = Hardtanh(features.19)",
+        "fc = BinaryLinear > BatchNorm1d(features.20)",
+    ]
+
+
+class AlexNet(nn.Module):
+    """The order of an AlexNet, narrow; convolution, norm, ReLU, pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(3, 2),
+            nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+def test_xnor_nets_norms_stand_in_front_of_the_signs_and_two_relus_stay() -> None:
+    images = torch.randn(2, 3, 32, 32)
+    model = binarize.convert(AlexNet().eval(), "xnor_paper", example_input=images, calibrate=False)
+    assert steps(model) == text("""
+        features.0 = Conv2d/2(x)
+        features.1 = BatchNorm2d(features.0)
+        features.2 = ReLU(features.1)
+        features.3 = MaxPool2d/2(features.2)
+        features.4 = BatchNorm2d > BinaryConv2d(features.3)
+        features.6 = MaxPool2d/2(features.4)
+        features.7 = BatchNorm2d > BinaryConv2d(features.6)
+        classifier.0 = BatchNorm1d > BinaryLinear(features.7)
+        classifier.1 = ReLU(classifier.0)
+        classifier.2 = Linear(classifier.1)
+    """)
+    for _, layer in binary_layers(model):
+        assert (layer.weight_binarizer.centre, layer.weight_binarizer.scale_grad) == (True, "paper")
+
+
+def binary_layers(model: nn.Module) -> list[tuple[str, Any]]:
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)]
 
 
 def test_reactnets_thresholds_have_no_width_beside_them() -> None:

@@ -44,9 +44,14 @@ def test_all_schemes_are_there() -> None:
         "bit",
         "bitnet",
         "bnn",
+        "bnn_paper",
         "bnnplus",
+        "bnnplus_paper",
+        "bwn",
         "dorefa",
+        "fda",
         "ienet",
+        "ienet_paper",
         "insta",
         "irnet",
         "irnet_paper",
@@ -63,6 +68,7 @@ def test_all_schemes_are_there() -> None:
         "sibnn",
         "tang",
         "xnor",
+        "xnor_paper",
         "xnorpp",
     ]
 
@@ -113,10 +119,16 @@ def test_schedules_aim_at_parts_that_are_there(name: str) -> None:
         module = part.build(channels=4, channel_dim=1, axis=0)
         for attribute in inner:
             module = getattr(module, attribute)
-        assert (
-            KINDS[entry["kind"]].values(0.5, **KINDS[entry["kind"]].options).keys()
-            <= dict(module.named_buffers()).keys()
-        )
+        written = KINDS[entry["kind"]].values(0.0, **KINDS[entry["kind"]].options)
+        assert written.keys() <= dict(module.named_buffers()).keys()
+
+
+# Layers that other schemes keep.
+BINARY_ENDS = {
+    ("bnn_paper", "first"): "weights-only:bnn_paper",
+    ("bnn_paper", "last"): "bnn_paper",
+    ("ienet_paper", "downsample"): "ienet_paper",
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,7 +160,7 @@ def test_common_rules(name: str, facts: dict[str, object], expected: str | None)
         return
     assert (rule.id if rule else None) == expected
     if rule is not None:
-        assert rule.use == (name if expected == "body" else "keep")
+        assert rule.use == BINARY_ENDS.get((name, expected), name if expected == "body" else "keep")
         assert rule.why or expected == "body"
 
 
@@ -164,6 +176,15 @@ PUBLISHED: dict[str, dict[str, object]] = {
         "shortcut": "residual", "downsample": "pool", "last_activation": "replace", "head_norm": "missing",
     },
     "bireal_paper": {"shortcut": "every", "downsample": "pool", "last_activation": "replace"},
+    "bnn_paper": {"downsample": "binary"},
+    "bnnplus_paper": {"weight": Part("bnn.SteSign"), "scale": Part("ienet.OutputScale")},
+    "ienet_paper": {
+        "input": Part("ienet.MultiSign", {"thresholds": 2}), "first_activation": "drop", "last_activation": "replace",
+        "head_norm": "missing",
+    },
+    "xnor_paper": {
+        "weight": Part("xnor.ScaledSign", {"scale_grad": "paper", "centre": True}), "first_activation": "keep",
+    },
     "irnet_paper": {"shortcut": "residual", "last_activation": "replace", "head_norm": "missing"},
     "reactnet_paper": {
         "shortcut": "every", "downsample": "pool", "first_activation": "drop", "last_activation": "replace",

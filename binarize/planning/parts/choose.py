@@ -237,4 +237,8 @@ def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: La
 
 
 def _parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    """Parameters of a module, without those that serve in training alone."""
+    if getattr(module, "training_only", False):
+        return 0
+    own = sum(p.numel() for p in module.parameters(recurse=False))
+    return own + sum(map(_parameters, module.children()))

@@ -7,7 +7,8 @@
     uncertainty mean p (1 - p), p = sigmoid(w)   least where a weight's sign is certain; for random signs
 
 The others are sums over all weights, as published: the factors that go with them are tiny (1e-7, 1e-6, 5e-7). `bipolar`
-has no minimum; it is for weights that are clipped to [-1, 1].
+has no minimum; it is for weights that are clipped to [-1, 1]. alpha is what a layer learns as the scale of its filters
+(`ienet.OutputScale`), so that term and loss train it together; where it learns none, alpha lies where the term is least.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from binarize.binarizers.ienet import OutputScale
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 
@@ -47,13 +49,13 @@ def _per_filter(alpha: Tensor, w: Tensor) -> Tensor:
     return alpha.reshape(-1, *[1] * (w.dim() - 1))
 
 
-# Each alpha is where its own term is least, so that training it too would change nothing.
-def _manhattan(w: Tensor) -> Tensor:
-    return manhattan(w, w.detach().abs().flatten(1).median(1).values)
+# Where a layer has no alpha of its own, each is where its term is least: to train it too would change nothing.
+def _manhattan(w: Tensor, alpha: Tensor | None) -> Tensor:
+    return manhattan(w, w.detach().abs().flatten(1).median(1).values if alpha is None else alpha)
 
 
-def _euclidean(w: Tensor) -> Tensor:
-    return euclidean(w, w.detach().abs().flatten(1).mean(1))
+def _euclidean(w: Tensor, alpha: Tensor | None) -> Tensor:
+    return euclidean(w, w.detach().abs().flatten(1).mean(1) if alpha is None else alpha)
 
 
 def uncertainty(w: Tensor) -> Tensor:
@@ -62,12 +64,18 @@ def uncertainty(w: Tensor) -> Tensor:
     return (p * (1 - p)).mean()
 
 
-REGULARIZERS: Mapping[str, Callable[[Tensor], Tensor]] = {
+REGULARIZERS: Mapping[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "manhattan": _manhattan,
     "euclidean": _euclidean,
-    "bipolar": bipolar,
-    "uncertainty": uncertainty,
+    "bipolar": lambda w, alpha: bipolar(w),
+    "uncertainty": lambda w, alpha: uncertainty(w),
 }
+
+
+def _learned_alpha(layer: BinaryLayer, filters: int) -> Tensor | None:
+    """The learned scale of a layer's filters, which starts at their size; None where it has none."""
+    scale = layer.scale
+    return scale.s if isinstance(scale, OutputScale) and scale.s.numel() == filters else None
 
 
 def regularization(model: nn.Module, kind: str) -> Tensor:
@@ -83,5 +91,6 @@ def regularization(model: nn.Module, kind: str) -> Tensor:
     for layer in model.modules():
         if isinstance(layer, BinaryLayer) and not isinstance(layer.weight_binarizer, nn.Identity):
             axis = getattr(layer.weight_binarizer, "axis", 0)
-            total = total + REGULARIZERS[kind](layer.real_weight().transpose(0, axis)).to(total)
+            weight = layer.real_weight().transpose(0, axis)
+            total = total + REGULARIZERS[kind](weight, _learned_alpha(layer, len(weight))).to(total)
     return total

@@ -5,6 +5,7 @@
     recu                tau       (tau_max - tau_min) (exp(p) - 1) / (e - 1) + tau_min
     fda                 n         n_min + floor(steps p)
     reste               o         1 + (o_max - 1) p
+    fda_noise           alpha     alpha_max (1 + cos(pi p)) / 2
 
 p counts optimizer steps where the papers count epochs: in a short training a whole epoch is a coarse step. A value depends on
 p alone and lies in a buffer, so a checkpoint holds it and a resumed training goes on with the same numbers.
@@ -29,7 +30,7 @@ from binarize.conversion.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 
-__all__ = ["KINDS", "Kind", "Schedules", "fourier_terms", "root", "sharpness", "tolerance"]
+__all__ = ["KINDS", "Kind", "Schedules", "fourier_terms", "noise_share", "root", "sharpness", "tolerance"]
 
 
 def sharpness(progress: float, t_min: float, t_max: float) -> dict[str, float]:
@@ -53,6 +54,11 @@ def root(progress: float, o_max: float) -> dict[str, float]:
     return {"o": 1 + (o_max - 1) * progress}
 
 
+def noise_share(progress: float, alpha_max: float) -> dict[str, float]:
+    """alpha of FDA-BNN's noise adaptation, from alpha_max to 0 along half a cosine."""
+    return {"alpha": alpha_max * (1 + math.cos(math.pi * progress)) / 2}
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of schedule: what it computes, and its options with their usual values."""
@@ -68,6 +74,7 @@ KINDS: Mapping[str, Kind] = {
     "recu": Kind(tolerance, {"tau_min": 0.85, "tau_max": 0.99}),
     "fda": Kind(fourier_terms, {"n_min": 9.0, "steps": 9.0}),
     "reste": Kind(root, {"o_max": 3.0}),
+    "fda_noise": Kind(noise_share, {"alpha_max": 0.1}),
 }
 
 # The first word of a target -> the layer's attribute.

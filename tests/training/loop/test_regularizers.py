@@ -69,6 +69,23 @@ def test_sums_run_over_the_latent_weights_of_all_binary_layers(converted: Callab
     }
 
 
+def test_a_learned_scale_is_the_alpha_of_its_filters_and_trained(converted: Callable[..., nn.Module]) -> None:
+    model = converted("ConvRelu", "bnnplus_paper")
+    layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
+    for kind, term in (("manhattan", manhattan), ("euclidean", euclidean)):
+        wanted = sum(term(layer.weight.double(), layer.scale.s.double()) for layer in layers)
+        model.zero_grad()
+        found = regularization(model, kind)
+        torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=0)
+        found.backward()
+        reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+        of_layers = [name for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)]
+        # The mean magnitude, where the scales start, is where the squares are least already.
+        scales = {f"{name}.scale.s" for name in of_layers} if kind == "manhattan" else set()
+        assert reached - {f"{name}.scale.s" for name in of_layers} == {f"{name}.weight" for name in of_layers}
+        assert reached >= scales
+
+
 def test_an_unknown_kind_is_named(converted: Callable[..., nn.Module]) -> None:
     with pytest.raises(UsageError, match='did you mean "euclidean"'):
         regularization(converted("ConvRelu"), "euclidian")

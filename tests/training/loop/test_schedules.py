@@ -13,7 +13,15 @@ from torch import nn
 
 import binarize
 from binarize.errors import RuleError
-from binarize.training.loop.schedules import KINDS, Schedules, fourier_terms, root, sharpness, tolerance
+from binarize.training.loop.schedules import (
+    KINDS,
+    Schedules,
+    fourier_terms,
+    noise_share,
+    root,
+    sharpness,
+    tolerance,
+)
 
 # Training of 400 epochs, looked at before these.
 EPOCHS = (0, 100, 200, 300, 399)
@@ -84,6 +92,12 @@ def test_rotations_are_fitted_in_each_epoch_and_turned_signs_counted_in_each_ste
     assert turned and all((value == 1).all() for value in turned)
     Schedules(model).look(new_epoch=False)
     assert not any(value.any() for value in turned)
+
+
+def test_the_share_of_noise_equals_the_table_at_the_end_of_each_epoch() -> None:
+    table = (0.099998457882, 0.085076571289, 0.049607304956, 0.014368074054, 0.0)
+    found = [noise_share((epoch + 1) / 400, 0.1)["alpha"] for epoch in EPOCHS]
+    assert found == pytest.approx(table, rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("kind, t_min", [("ede", 1e-3), ("iee", 1e-2), ("rbnn", 1e-2)])

@@ -21,6 +21,7 @@ adabin.py         AdaBin: two values per filter and two per layer of activations
 adabin_autograd.py  how AdaBin's formulas are run: by a kernel, else block by block
 adabin_formulas.py  AdaBin's formulas and their gradients in plain torch
 adabin_seed002.py  AdaBin's sets with both numbers of a weight learned
+bayesbinn.py      BayesBiNN: weights drawn from trained probabilities
 bernoulli.py      naive Bernoulli networks: signs with probabilities
 binaryconnect.py  BinaryConnect: binary weights and real-valued inputs
 biper.py          BiPer: the sign of a sine of the weight

@@ -97,6 +97,7 @@ class Probabilities(_Softened, WeightBinarizer):
     Entries where `frozen` holds are hard already. Shapes: (O, ...) -> same.
     """
 
+    scales_weights = True
     frozen: Tensor
     # "none" or "ste": whether frozen weights are still trained.
     frozen_gradient = "none"

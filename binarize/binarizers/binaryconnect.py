@@ -59,6 +59,8 @@ class StochasticSign(nn.Module):
     START_SIZE = 1.0
 
     stored = (0, 0)
+    # Whether a conversion changes the float weights, which are then those of the float model no longer.
+    scales_weights = True
 
     def __init__(self, probability: Literal["hard", "logistic"] = "hard") -> None:
         super().__init__()

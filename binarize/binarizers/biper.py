@@ -25,6 +25,7 @@ class PeriodicSign(WeightBinarizer):
     """
 
     stored = (0, 0)
+    scales_weights = True
     # Root mean square of omega w at the start: pi is six of them.
     START_ANGLE = 0.5
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from binarize.binarizers.binaryconnect import StochasticSign
 from binarize.conversion.conversion import conversion_of
 from binarize.conversion.float_names import float_names
 from binarize.modules.copies import copy_model
@@ -68,7 +67,7 @@ def float_twin(model: nn.Module) -> nn.Module | None:
 
 def mark_of(model: nn.Module, names: Sequence[str]) -> str | None:
     """By what the plan knows the float weights again, where conversion left them as they were; `names` are those before."""
-    if any(isinstance(module, StochasticSign) for module in model.modules()):
+    if any(getattr(module, "scales_weights", False) for module in model.modules()):
         return None
     moved = float_names(model)
     return float_mark(model, [moved.get(name, name) for name in names])

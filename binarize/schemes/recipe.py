@@ -26,6 +26,10 @@ class Recipe:
     momentum: float = 0.9
     # None: what the optimizer has.
     betas: tuple[float, ...] | None = None
+    # Of the binary weights alone: "same" as all others, "bop" or "bayesbinn"; its rate, and the threshold of bop.
+    binary_optimizer: Literal["same", "bop", "bayesbinn"] = "same"
+    binary_lr: float | None = None
+    flip_threshold: float = 1e-8
     weight_decay: float = 0.0
     # "weights": float weights of layers, and binary ones where the binarizer standardizes them; "all": every parameter.
     weight_decay_on: Literal["all", "weights"] = "weights"
@@ -86,6 +90,10 @@ class Recipe:
             if not (isinstance(value, (int, float)) and low <= value <= high and math.isfinite(value)):
                 raise RuleError(f"recipe: {key} is {value!r}; expected a number from {low:g} to {high:g}")
 
+        rate = self.binary_lr
+        if rate is not None and not (isinstance(rate, (int, float)) and 0 <= rate <= 1e4):
+            raise RuleError(f"recipe: binary_lr is {rate!r}; expected a number from 0 to 10000, or none")
+
     def changed(self, changes: Mapping[str, Any]) -> Recipe:
         """This recipe with some keys changed; None leaves a key as it is. Raises RuleError for unknown keys."""
         known = [f.name for f in fields(self)]
@@ -110,6 +118,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("lr", 0, 1e4),
     ("momentum", 0, 1),
     ("weight_decay", 0, 10),
+    ("flip_threshold", 0, 1e4),
     ("warmup", 0, 1),
     ("epochs", 1, 1_000_000),
     ("batch_size", 1, 1_000_000),

@@ -16,6 +16,7 @@ from binarize.binarizers import (
     abbnn,
     adabin,
     adabin_seed002,
+    bayesbinn,
     bernoulli,
     binaryconnect,
     biper,
@@ -96,6 +97,7 @@ WEIGHTS = {
     "rbnn.RotatedWeight": rbnn.RotatedWeight,
     "rebnn.ResilientWeight": rebnn.ResilientWeight,
     "recu.RectifiedWeight": recu.RectifiedWeight,
+    "bayesbinn.MeanFieldSign": bayesbinn.MeanFieldSign,
     "binaryconnect.StochasticSign": binaryconnect.StochasticSign,
     "bireal.ScaledSign": bireal.ScaledSign,
     "bireal.ScaledSign, paper": lambda: bireal.ScaledSign(gradient="paper"),
@@ -108,6 +110,10 @@ WEIGHTS = {
     "xnor.ScaledSign, exact": lambda: xnor.ScaledSign(scale_grad="exact"),
     "xnor.ScaledSign, centred": lambda: xnor.ScaledSign(centre=True),
 }
+# A draw is not given twice.
+DRAWN_ONCE = [
+    name for name in WEIGHTS if name not in ("binaryconnect.StochasticSign", "bayesbinn.MeanFieldSign")
+]
 REAL_VALUED = {
     "abbnn.QuantizedRPReLU": lambda: abbnn.QuantizedRPReLU(1),
     "adabin.Maxout": lambda: adabin.Maxout(1),
@@ -220,7 +226,7 @@ def test_weight_binarizer_gives_at_most_two_finite_values_a_filter(name, kind, d
         assert torch.isfinite(parameter.grad).all()
 
 
-@pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
+@pytest.mark.parametrize("name", DRAWN_ONCE)
 def test_split_times_scale_is_the_binary_weight(name):
     w = FILTERS["random"]()
     module = build_for(name, w)
@@ -233,7 +239,7 @@ def test_split_times_scale_is_the_binary_weight(name):
     assert torch.equal(torch.autograd.grad(product, w, g)[0], torch.autograd.grad(wb, w, g)[0])
 
 
-@pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
+@pytest.mark.parametrize("name", DRAWN_ONCE)
 def test_what_a_weight_binarizer_says_of_itself_is_so(name):
     w = FILTERS["random"]().double()
     module = build_for(name, w)
@@ -249,7 +255,7 @@ def test_what_a_weight_binarizer_says_of_itself_is_so(name):
         assert not torch.equal(module(w)[1:], module(w[1:]))
 
 
-@pytest.mark.parametrize("name", [name for name in WEIGHTS if not name.startswith("binaryconnect.Sto")])
+@pytest.mark.parametrize("name", DRAWN_ONCE)
 def test_other_output_axis_is_the_transposed_weight(name):
     w = FILTERS["random"]().double()
     module = build_for(name, w)

@@ -344,7 +344,7 @@ def test_deep_plain_networks_are_told_of_shortcuts(layers: int, shortcuts: str |
             for net in (nets.ConvBnRelu, nets.BasicBlocks, nets.Bottlenecks)
             for scheme in binarize.builtin_rule_sets()
             # Weights alone; and a new norm behind a ReLU, which needs images or a step of training.
-            if not scheme.startswith("binaryconnect") and scheme not in ("bwn", "xnor_paper")
+            if not scheme.startswith(("binaryconnect", "bayesbinn")) and scheme not in ("bwn", "xnor_paper")
         ),
         (nets.ConvRelu, "reactnet"),
     ],

@@ -36,6 +36,7 @@ def test_all_schemes_are_there() -> None:
         "adabin_paper",
         "adabin_seed002",
         "adambnn",
+        "bayesbinn",
         "binaryconnect",
         "binaryconnect_stochastic",
         "biper",
@@ -47,6 +48,7 @@ def test_all_schemes_are_there() -> None:
         "bnn_paper",
         "bnnplus",
         "bnnplus_paper",
+        "bop",
         "bwn",
         "dorefa",
         "fda",
@@ -88,6 +90,9 @@ def test_file_defines_the_scheme_of_its_name_with_paper_and_recipes(name: str) -
     # Measured for these alone.
     tuned = {"batch_size": 64, "norm_images": 10000} if name.startswith(("reactnet", "adambnn")) else {}
     tuned = {"norm_images": 10000} if name == "binaryconnect_stochastic" else tuned
+    rates = {"bop": 1e-3, "bayesbinn": 1e-4}
+    tuned = {"binary_optimizer": name, "binary_lr": rates[name]} if name in rates else tuned
+    tuned |= {"norm_images": 10000} if name == "bayesbinn" else {}
     assert scheme.training == {**recipe, "weight_decay": 0, "teacher": "source", **tuned}
     # Where no published recipe is known, there is no optimizer either.
     assert scheme.training_paper.get("optimizer", "adam") in ("adam", "adamw", "sgd")

@@ -380,7 +380,8 @@ def test_a_twin_is_the_float_model_or_none(scheme: str) -> None:
     model = nets.seeded(nets.ConvBnRelu)
     converted = binarize.convert(model, scheme, example_input=nets.pictures(4), calibrate=False)
     twin = float_twin(converted)
-    # Both scale the weights they start from.
-    assert (twin is None) == (scheme in ("binaryconnect_stochastic", "naive-bernoulli"))
+    # These scale the weights they start from.
+    scaling = ("bayesbinn", "binaryconnect_stochastic", "biper", "naive-bernoulli")
+    assert (twin is None) == (scheme in scaling)
     if twin is not None:
         assert torch.equal(twin(nets.pictures(4)), model(nets.pictures(4)))

@@ -1,5 +1,6 @@
 """Pieces that are usable in any training loop.
 
+binary_optimizers.py  Bop and BayesBiNN, and several optimizers as one
 ending.py        with which weights a training ends
 flips.py         how many binary weights change from one look to the next
 nonfinite.py     where numbers first became infinite or NaN: the layer's name is what one needs to mend it

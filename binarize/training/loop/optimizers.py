@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from binarize.binarizers.adabin import AdaptiveWeight
+from binarize.binarizers.bayesbinn import MeanFieldSign
 from binarize.binarizers.ienet import StandardSign
 from binarize.binarizers.irnet import LibraWeight
 from binarize.computed_weights import latent_parameters
@@ -33,6 +34,7 @@ from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe
+from binarize.training.loop.binary_optimizers import BayesBiNN, Bop, Composite
 
 __all__ = [
     "clip_latent_weights",
@@ -89,10 +91,13 @@ def parameter_groups(
     ]
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+def make_optimizer(model: nn.Module, recipe: Recipe, images: int = 1) -> Optimizer:
     """timm's optimizer of the recipe on the model's groups; after each step it clips the latent weights that are clipped.
 
-    Raises: UsageError for a name that timm does not know.
+    With a `binary_optimizer` the binary weights have that one, and the two are one `Composite`. `images` is how many there
+    are to train on, which BayesBiNN has to know.
+
+    Raises: UsageError for a name that timm does not know, or where BayesBiNN meets weights that are not drawn.
     """
     from timm.optim import create_optimizer_v2, list_optimizers
 
@@ -105,16 +110,40 @@ def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
     groups = parameter_groups(model, weight_decay=recipe.weight_decay, weight_decay_on=recipe.weight_decay_on)
     if not groups:
         raise UsageError("the model has no parameter to train: all of them are frozen (requires_grad=False)")
+    binary = [group for group in groups if group["name"] == "binary weights"]
+    if recipe.binary_optimizer != "same":
+        groups = [group for group in groups if group not in binary]
     options: dict[str, Any] = {} if recipe.betas is None else {"betas": tuple(recipe.betas)}
     # timm's "sgd" is Nesterov's; the papers mean the plain one, which it calls "momentum".
     own = "momentum" if name == "sgd" else name
     optimizer: Optimizer = create_optimizer_v2(
         groups, opt=own, lr=recipe.lr, momentum=recipe.momentum, filter_bias_and_bn=False, **options
     )
+    if recipe.binary_optimizer != "same" and binary:
+        optimizer = Composite(optimizer, _of_binary_weights(model, binary, recipe, images))
     ranges = list(latent_ranges(model))
     if ranges:
         optimizer.register_step_post_hook(lambda *_: clip_latent_weights(ranges))
     return optimizer
+
+
+def _of_binary_weights(
+    model: nn.Module, groups: list[dict[str, Any]], recipe: Recipe, images: int
+) -> Optimizer:
+    """The recipe's `binary_optimizer` on these groups; its rate falls as that of the others does."""
+    groups = [{"name": group["name"], "params": group["params"]} for group in groups]
+    gamma = 1e-4 if recipe.binary_lr is None else recipe.binary_lr
+    rates = {"lr": recipe.lr, "unit": recipe.lr or 1.0}
+    if recipe.binary_optimizer == "bop":
+        return Bop(groups, gamma, recipe.flip_threshold, **rates)
+    layers = [layer for layer in model.modules() if isinstance(layer, BinaryLayer)]
+    plain = [type(layer.weight_binarizer).__name__ for layer in layers]
+    if other := sorted({name for name in plain if name not in ("Identity", MeanFieldSign.__name__)}):
+        raise UsageError(
+            f"binary_optimizer bayesbinn: the weights of this model have {', '.join(other)}; it needs the natural gradient "
+            "of bayesbinn.MeanFieldSign\n  convert with the scheme bayesbinn"
+        )
+    return BayesBiNN(groups, gamma, images, momentum=0.0, **rates)
 
 
 def latent_ranges(model: nn.Module) -> Iterator[tuple[Tensor, float, float]]:

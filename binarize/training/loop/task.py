@@ -100,7 +100,9 @@ class FineTuning(lightning.LightningModule):
     # --- what the trainer calls
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.model, self.stage.recipe)
+        optimizer = make_optimizer(
+            self.model, self.stage.recipe, images=self.batches * self.stage.recipe.batch_size
+        )
         rates = make_rates(optimizer, self.stage.recipe, self.steps, self.steps_per_epoch)
         if (average := self.average) is not None:
             # After the hook that clips weights, and before anything is saved.

@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import local
 
 import torch
 from torch import Tensor
 
-from binarize.errors import UsageError
 from binarize.kernels import variants
-from binarize.kernels.buffers.memory import NOTHING, extent
+from binarize.kernels.row_calls import SUMS, Formula, RowCall, Rows, empty_sums
 from binarize.kernels.tracing import is_recorded
 
 __all__ = [
@@ -42,47 +40,10 @@ __all__ = [
 ]
 
 _SPLIT, _MAGNITUDE, _DEVIATION, _ESTIMATE, _ESTIMATE_FILTER, _BEND, _UNBEND, _PLANES = range(8)
-_SUMS = 4  # ROW_SUMS of kernels.h
 # Elements of a row where all rows share one number: 64 KiB.
 _PIECE = 1 << 14
 # What values of layers may be in; weights are float32.
 _VALUES = (torch.float32, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """How a tensor's memory is cut: `count` rows of `length` elements, the last one perhaps shorter."""
-
-    count: int
-    length: int
-    total: int
-    period: int
-    # Whether each element of a pixel of `period` channels has its own numbers.
-    across: bool = False
-
-
-@dataclass(frozen=True)
-class Formula:
-    """A derivative of the sign that the kernels know: a kind (ESTIMATE_* of kernels.h) and its two numbers."""
-
-    kind: int
-    a: float = 0.0
-    b: float = 0.0
-
-    @classmethod
-    def clip(cls, limit: float) -> Formula:
-        """1 where |x| <= limit, else 0."""
-        return cls(0, limit)
-
-    @classmethod
-    def triangle(cls) -> Formula:
-        """max(2 - 2 |x|, 0)."""
-        return cls(1)
-
-    @classmethod
-    def decay(cls, t: float, k: float) -> Formula:
-        """k t (1 - tanh(t x)^2)."""
-        return cls(2, t, k)
 
 
 class _Spare(local):
@@ -144,7 +105,7 @@ def split(
         return None
     out = torch.empty_like(x)
     low, high = (None, None) if values is None else values
-    _run(_SPLIT, rows, x, out=out, centre=centre, low=low, high=high)
+    RowCall(_SPLIT, rows, x, out=out, centre=centre, low=low, high=high).run()
     return out
 
 
@@ -152,8 +113,8 @@ def magnitudes(w: Tensor, rows: Rows | None) -> Tensor | None:
     """mean |w| of each row, shape (rows,)."""
     if rows is None:
         return None
-    sums = _sums(rows)
-    _run(_MAGNITUDE, rows, w, sums=sums)
+    sums = empty_sums(rows)
+    RowCall(_MAGNITUDE, rows, w, sums=sums).run()
     return sums[:, 0].float()
 
 
@@ -161,8 +122,8 @@ def deviations(w: Tensor, rows: Rows | None) -> tuple[Tensor, Tensor] | None:
     """The mean of each row and the root of its mean squared distance from it, shape (rows,) each."""
     if rows is None:
         return None
-    sums = _sums(rows)
-    _run(_DEVIATION, rows, w, sums=sums)
+    sums = empty_sums(rows)
+    RowCall(_DEVIATION, rows, w, sums=sums).run()
     both = sums[:, :2].t().float().contiguous()
     return both[0], both[1]
 
@@ -187,11 +148,11 @@ def estimate(
     if rows is None or formula is None or not _alike(x, g) or _is_differentiated(x, g):
         return None
     dx = g if g.data_ptr() in _spare.addresses else torch.empty_like(x)
-    sums = _sums(rows) if wants_sums else None
-    _run(
+    sums = empty_sums(rows) if wants_sums else None
+    RowCall(
         _ESTIMATE_FILTER if through_filter else _ESTIMATE, rows, x, g=g, out=dx, centre=centre, radius=radius,
         divisor=divisor, sums=sums, kind=formula.kind, a=formula.a, b=formula.b,
-    )  # fmt: skip
+    ).run()  # fmt: skip
     return dx, sums
 
 
@@ -210,7 +171,7 @@ def bend(
     if rows is None:
         return None
     out = torch.empty_like(x)
-    _run(_BEND, rows, x, out=out, low=negative, high=positive, centre=centre, post=post)
+    RowCall(_BEND, rows, x, out=out, low=negative, high=positive, centre=centre, post=post).run()
     return out
 
 
@@ -230,12 +191,12 @@ def unbend(
     """
     if rows is None or not _alike(x, g) or _is_differentiated(x, g):
         return None
-    dx, sums = torch.empty_like(x), _sums(rows)
-    _run(
+    dx, sums = torch.empty_like(x), empty_sums(rows)
+    RowCall(
         _UNBEND, rows, x, g=g, out=dx, low=negative, high=positive, centre=centre, sums=sums,
         kind=int(negative_at_zero),
-    )  # fmt: skip
-    return dx, sums.view(-1, rows.period, _SUMS).sum(0).t()
+    ).run()  # fmt: skip
+    return dx, sums.view(-1, rows.period, SUMS).sum(0).t()
 
 
 def planes(x: Tensor) -> Tensor:
@@ -246,7 +207,7 @@ def planes(x: Tensor) -> Tensor:
         return x.contiguous()
     out = torch.empty((n, channels, height, width))
     blocks = -(-channels // 16)
-    _run(_PLANES, Rows(n * blocks, pixels, x.numel(), channels), x, out=out)
+    RowCall(_PLANES, Rows(n * blocks, pixels, x.numel(), channels), x, out=out).run()
     return out
 
 
@@ -272,50 +233,3 @@ def _alike(x: Tensor, g: Tensor) -> bool:
 def _is_differentiated(x: Tensor, g: Tensor) -> bool:
     """Whether a gradient is computed that has a gradient itself (create_graph=True): the kernels know of none."""
     return torch.is_grad_enabled() and (x.requires_grad or g.requires_grad)
-
-
-def _sums(rows: Rows) -> Tensor:
-    return torch.empty((rows.count * (rows.period if rows.across else 1), _SUMS), dtype=torch.float64)
-
-
-def _run(
-    op: int,
-    rows: Rows,
-    x: Tensor,
-    *,
-    g: Tensor | None = None,
-    out: Tensor | None = None,
-    centre: Tensor | None = None,
-    radius: Tensor | None = None,
-    divisor: Tensor | None = None,
-    low: Tensor | None = None,
-    high: Tensor | None = None,
-    post: Tensor | None = None,
-    sums: Tensor | None = None,
-    kind: int = 0,
-    a: float = 0.0,
-    b: float = 0.0,
-) -> None:
-    variant = variants.active(needed=False)
-    module = variants.native()
-    assert variant is not None and module is not None
-    numbers = [_numbers(one, rows) for one in (centre, radius, divisor, low, high, post)]
-    buffers = [
-        number for one in (x, g, out, *numbers, sums) for number in (NOTHING if one is None else extent(one))
-    ]
-    try:
-        module.rows(
-            variant.index, op, kind, rows.count, rows.length, rows.total, rows.period, int(x.dtype == torch.bfloat16),
-            int(rows.across), torch.get_num_threads(), *buffers, a, b,
-        )  # fmt: skip
-    except ValueError as error:
-        raise UsageError(f"the kernels refuse {tuple(x.shape)} {x.dtype} in {rows}: {error}") from error
-
-
-def _numbers(numbers: Tensor | None, rows: Rows) -> Tensor | None:
-    if numbers is None:
-        return None
-    assert numbers.numel() == rows.period and numbers.is_cpu, (numbers.shape, rows)
-    if numbers.dtype == torch.float32 and numbers.is_contiguous():
-        return numbers
-    return numbers.detach().to(torch.float32).contiguous()

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import functools
 import struct
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from binarize.errors import UsageError
-from binarize.kernels import reference, variants
-from binarize.kernels.bits import WORD, pack_words
+from binarize.kernels import variants
+from binarize.kernels.bits import WORD
 from binarize.kernels.buffers.arguments import (
     Given,
     check_parameters,
@@ -29,60 +27,30 @@ from binarize.kernels.buffers.arguments import (
     check_tensor,
     planes_of,
 )
-from binarize.kernels.buffers.digest import digest_of
-from binarize.kernels.buffers.memory import NOTHING, aligned, check_readable, extent, keep_in_place, place
+from binarize.kernels.buffers.kept import kept
+from binarize.kernels.buffers.layout import KernelWeight, check_layout, make_layout
+from binarize.kernels.buffers.memory import NOTHING, aligned, extent, keep_in_place, place
+from binarize.kernels.buffers.readable import CPU, WORDS, in_one_piece, read_parameters, readable
 from binarize.kernels.geometry import Geometry
-from binarize.kernels.layout import KernelWeight, check_layout, make_layout
 from binarize.kernels.variants import Variant
 
 __all__ = [
     "Call",
     "convolve",
     "image_size",
-    "in_one_piece",
-    "kept",
     "kernel_weight",
     "layout_of",
     "new_image",
     "new_words",
     "pack",
     "prepared",
-    "read_parameters",
-    "readable",
     "refusals",
     "refused",
     "run",
 ]
 
-NHWC, NCHW, WORDS = 0, 1, 2  # INPUT_* of kernels.h
-_CPU = torch.device("cpu")
-_layouts: dict[int, tuple[weakref.ref[Tensor], object, Any]] = {}
-_T = TypeVar("_T")
-
-
-def kept(tensor: Tensor, key: object, make: Callable[[], _T], *, ours: bool = False) -> _T:
-    """What `make` makes of a tensor under a key; made on first use, and again when the tensor holds something else.
-
-    A tensor that is `ours` is known to nobody who could write to it.
-    """
-    whole_key = (key, None if ours else (tensor.shape, tensor.dtype, tensor.is_neg(), digest_of(tensor)))
-    name = id(tensor)
-    known = _layouts.get(name)
-    if known is None or known[0]() is not tensor or known[1] != whole_key:
-        # Bound here: when the interpreter ends, tensors outlive this module's names.
-        forget = weakref.ref(tensor, functools.partial(_forget, _layouts, name))
-        known = _layouts[name] = (forget, whole_key, make())
-    found: _T = known[2]
-    return found
-
-
-def version(*tensors: Tensor) -> int:
-    """A number that changes when what the tensors hold does, whoever wrote to them."""
-    return digest_of(*tensors)
-
-
-def _forget(layouts: dict[int, Any], name: int, _: object) -> None:
-    layouts.pop(name, None)
+# What a call fills, in the order of the kernels' arguments.
+_RESULTS = ("dots", "result", "bits")
 
 
 def kernel_weight(bits: Tensor, geometry: Geometry, variant: Variant) -> KernelWeight:
@@ -101,10 +69,10 @@ def layout_of(weight: Tensor, threshold: Tensor | None, geometry: Geometry, vari
     span = -(-geometry.in_channels // WORD)
     words = geometry.taps * span
     check_layout(geometry, padded, span)
-    check_tensor("weight", weight, geometry.weight_shape, torch.float32, _CPU)
+    check_tensor("weight", weight, geometry.weight_shape, torch.float32, CPU)
     weight = aligned(weight.contiguous())
     if threshold is not None:
-        check_tensor("threshold", threshold, (geometry.out_channels,), torch.float32, _CPU)
+        check_tensor("threshold", threshold, (geometry.out_channels,), torch.float32, CPU)
         threshold = aligned(threshold.contiguous())
     data = torch.zeros(padded * words, dtype=torch.int32)
     corner_sums = torch.zeros((kh + 1, kw + 1, padded), dtype=torch.int32)
@@ -160,7 +128,7 @@ def convolve(
         check_residual(residual, x, geometry)
         residual = aligned(residual.contiguous(memory_format=torch.channels_last))
     if sizes[0]:
-        run("conv", variant, call.fields, x, residual, **results)
+        run("conv", variant, call.fields, x, residual, results)
 
 
 @dataclass(frozen=True)
@@ -188,7 +156,7 @@ def prepared(
     planes = planes_of(given.get("thresholds"))
     # The thresholds were checked with the input.
     parameters = {name: tensor for name, tensor in given.items() if name != "thresholds"}
-    check_parameters(parameters, geometry, planes, _CPU)
+    check_parameters(parameters, geometry, planes, CPU)
     fields = _sizes(geometry, *sizes).copy()
     fields["planes"], (fields["zero_one"], fields["activation_first"]) = planes, options
     fields["input_kind"], fields["masked"], fields["span"] = kind, int(weight.masked), weight.span
@@ -216,7 +184,7 @@ def pack(variant: Variant, x: Tensor, threshold: Tensor | None) -> Tensor:
         threshold = in_one_piece("threshold", threshold)
         fields["thresholds"], fields["thresholds_bytes"] = extent(threshold)
     if n:
-        run("pack", variant, _as_bytes(fields), x, bits=out)
+        run("pack", variant, _as_bytes(fields), x, None, {"bits": out})
     return out
 
 
@@ -225,18 +193,15 @@ def run(
     variant: Variant,
     call: bytes,
     x: Tensor,
-    residual: Tensor | None = None,
-    *,
-    dots: Tensor | None = None,
-    result: Tensor | None = None,
-    bits: Tensor | None = None,
+    residual: Tensor | None,
+    results: Mapping[str, Tensor],
 ) -> None:
-    """Calls `conv` or `pack` with the fields of a prepared call, and what is another in each.
+    """Calls `conv` or `pack` with the fields of a prepared call, and what is another in each; fills `results`.
 
     Raises: UsageError, where the kernels refuse it.
     """
     passed: list[int] = []
-    for tensor in (x, residual, dots, result, bits):
+    for tensor in (x, residual, *map(results.get, _RESULTS)):
         passed += NOTHING if tensor is None else extent(tensor)
     with refusals():
         getattr(variants.native(), function)(variant.index, call, torch.get_num_threads(), *passed)
@@ -254,29 +219,6 @@ def refusals() -> Iterator[None]:
 def refused(error: Exception) -> UsageError:
     """What the kernels say of a call, as an error of ours."""
     return UsageError(f"the kernels refuse this call: {error}")
-
-
-def read_parameters(parameters: Mapping[str, Any], geometry: Geometry, planes: int) -> dict[str, Tensor]:
-    """The parameters that are given, by field, each as the kernels read it.
-
-    Raises: UsageError, where one has no memory, or would have to be copied and is none of this geometry.
-    """
-    given = {name: tensor for name, tensor in parameters.items() if tensor is not None}
-    for name, tensor in given.items():
-        check_readable(name, tensor)
-    odd = [name for name, tensor in given.items() if not tensor.is_contiguous()]
-    if odd:  # a copy of one that is a number repeated may be larger than memory
-        sized = {name: tensor for name, tensor in given.items() if name != "thresholds"}
-        check_parameters(sized, geometry, planes, _CPU)
-    return {name: in_one_piece(name, tensor) for name, tensor in given.items()}
-
-
-def in_one_piece(name: str, tensor: Tensor) -> Tensor:
-    """A parameter as the kernels read it. Raises: UsageError, where it has no memory that they could read."""
-    check_readable(name, tensor)
-    if not tensor.is_cpu:
-        raise UsageError(f"{name} is on {tensor.device}; expected a tensor on cpu")
-    return aligned(tensor.contiguous().resolve_neg())
 
 
 def _as_bytes(fields: dict[str, int]) -> bytes:
@@ -306,24 +248,3 @@ def _sizes(geometry: Geometry, batch: int, height: int, width: int) -> dict[str,
         "groups": geometry.groups, "pad_value": geometry.pad_value,
     }  # fmt: skip
     return {**dict.fromkeys(module.FIELDS, 0), **sizes}
-
-
-def readable(x: Tensor, geometry: Geometry, threshold: Tensor | None) -> tuple[Tensor, int, Tensor | None]:
-    """An image that was checked in one of the kernels' three forms, which one, and the thresholds still to be applied."""
-    if x.dtype == torch.int32:
-        return aligned(x.contiguous()), WORDS, None
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    if x.dtype != torch.float32:  # a float32 image of it could round to zero and change signs
-        if threshold is not None and threshold.dim() == 2:
-            raise UsageError(
-                f"input is {x.dtype}; several thresholds a channel need a 32 or 16 bit float image"
-            )
-        (mask,) = reference.input_masks(x, geometry, threshold)
-        return pack_words(mask.permute(0, 2, 3, 1)), WORDS, None
-    x = aligned(x)
-    if x.is_contiguous(memory_format=torch.channels_last):
-        return x, NHWC, threshold
-    if x.is_contiguous():
-        return x, NCHW, threshold
-    return x.contiguous(memory_format=torch.channels_last), NHWC, threshold

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from binarize.kernels import native, operators, variants
-from binarize.kernels.buffers.arguments import check_image
+from binarize.kernels.buffers.arguments import check_image, planes_of
+from binarize.kernels.buffers.layout import KernelWeight
 from binarize.kernels.buffers.origin import Origin
-from binarize.kernels.layout import KernelWeight
+from binarize.kernels.buffers.readable import in_one_piece, read_parameters, readable
 from binarize.kernels.native import Call
 from binarize.kernels.tracing import is_recorded
 from binarize.kernels.variants import Variant
@@ -165,7 +166,7 @@ class FusedConv(nn.Module):
         geometry = operators.geometry_of(self.bits, self.sizes)
         weight = native.kernel_weight(self.bits, geometry, variant)
         check_image(x, geometry, self.threshold)
-        x, kind, threshold = native.readable(x, geometry, self.threshold)
+        x, kind, threshold = readable(x, geometry, self.threshold)
         parameters = {
             "thresholds": threshold,
             "scale": self.scale,
@@ -174,7 +175,7 @@ class FusedConv(nn.Module):
             **self._epilogue(),
         }
         first = int(bool(parameters.pop("activation_first")))
-        given = native.read_parameters(parameters, geometry, native.planes_of(threshold))
+        given = read_parameters(parameters, geometry, planes_of(threshold))
         call = native.prepared(
             weight, geometry, native.image_size(x), kind, (int(self.zero_one), first), given
         )
@@ -184,7 +185,7 @@ class FusedConv(nn.Module):
             self._ready.clear()
         tables = (one for name, one in self._buffers.items() if name != "bits" and one is not None)
         # The signs are laid out anew, and tables that do not lie in one piece are copied.
-        copied = [self.bits, *(one for one in tables if native.in_one_piece("table", one) is not one)]
+        copied = [self.bits, *(one for one in tables if in_one_piece("table", one) is not one)]
         module = variants.native()
         assert module is not None
         ready = _Ready(

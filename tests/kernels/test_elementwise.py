@@ -10,8 +10,8 @@ from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.irnet import Ede
 from binarize.kernels import elementwise, native, variants
 from binarize.kernels.bits import pack_bits
+from binarize.kernels.buffers.layout import make_layout
 from binarize.kernels.geometry import Geometry
-from binarize.kernels.layout import make_layout
 
 SHAPES = [(1, 1, 1, 1), (3, 5, 7, 2), (2, 16, 4, 4), (4, 33, 3, 3), (2, 3, 40, 41)]
 ESTIMATORS = [SteSign(0.7), ApproxSign(), Ede(), Ede(2.5, 1.0)]

@@ -20,7 +20,9 @@ from torch.nn import functional
 from binarize.errors import UsageError
 from binarize.kernels import native, variants
 from binarize.kernels.buffers.arguments import check_tensor
+from binarize.kernels.buffers.kept import kept
 from binarize.kernels.buffers.memory import NOTHING, aligned, extent
+from binarize.kernels.buffers.readable import NCHW, NHWC
 from binarize.kernels.geometry import Geometry
 from binarize.kernels.reference import piecewise
 from binarize.kernels.tracing import is_recorded
@@ -103,7 +105,7 @@ def _native(given: _Given) -> Tensor:
     planes = not x.is_contiguous(memory_format=torch.channels_last)
     (height, width), pooled = _sizes(tuple(x.shape[2:]), tuple(weight.shape), stride, padding, pool)
     out = torch.empty((x.shape[0], out_channels, *pooled), memory_format=torch.channels_last)
-    blocks = native.kept(weight, variant.name, lambda: _layout(weight, variant))
+    blocks = kept(weight, variant.name, lambda: _layout(weight, variant))
     padded, bent = _kept(given.bias, variant), NOTHING
     if given.activation is not None:
         bent = _kept(given.activation, variant)
@@ -111,7 +113,7 @@ def _native(given: _Given) -> Tensor:
     assert module is not None
     with native.refusals():
         module.floats(
-            variant.index, *extent(x), native.NCHW if planes else native.NHWC, *x.shape, out_channels, height, width,
+            variant.index, *extent(x), NCHW if planes else NHWC, *x.shape, out_channels, height, width,
             kh, kw, *stride, *padding, int(given.relu), *(pool or (0, 0, 0)), *pooled, *extent(blocks), *padded, *bent,
             *extent(out), torch.get_num_threads(),
         )  # fmt: skip
@@ -202,7 +204,7 @@ def _layout(weight: Tensor, variant: Variant) -> Tensor:
 
 def _kept(numbers: Tensor, variant: Variant) -> tuple[int, int]:
     """Where the numbers lie, filled up to whole blocks."""
-    return extent(native.kept(numbers, variant.name, lambda: _filled(numbers, variant)))
+    return extent(kept(numbers, variant.name, lambda: _filled(numbers, variant)))
 
 
 def _filled(numbers: Tensor, variant: Variant) -> Tensor:

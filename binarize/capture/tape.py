@@ -6,6 +6,7 @@ is the path recorded. The result is a torch.fx.Graph for reading, not for runnin
 Leaf modules become one `call_module` node, everything else is entered; a node's `meta` holds
     op      name of the operation: "relu", "add_", "conv2d"; the class name for a leaf module
     shape   shape of its (first) tensor, None if it yields none
+    memory  (offset, strides) of that tensor in its storage
     frames  ((module path, call index), ...): the modules entered, outermost first
     inside  names of the operations that a leaf module called
 """
@@ -49,8 +50,8 @@ class Recording:
     arguments: dict[Frame, tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
     # (path, call index, id(tensor)) -> the node that had made an argument when the call began.
     producers: dict[tuple[str, int, int], torch.fx.Node] = field(default_factory=dict)
-    # Tensors that the run used but nobody produced: Python constants of the model.
-    constants: int = 0
+    # Tensors that the run used but nobody produced, by the names of their nodes: Python constants of the model.
+    constants: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def inside(self, path: str, index: int = 0) -> list[torch.fx.Node]:
         """The nodes recorded while the given call of a module ran, in order."""
@@ -75,15 +76,17 @@ def record(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any] | None = None,
     originals: Mapping[int, str] | None = None,
+    *,
+    is_leaf: Callable[[nn.Module], bool] = is_leaf,
 ) -> Recording:
-    """Run `module(*args, **kwargs)` once without gradients and record it.
+    """Run `module(*args, **kwargs)` once without gradients and record it; `is_leaf` says which modules stay closed.
 
     The module runs as it is, in its present mode: pass a copy (see shadow.py) if its buffers matter. `originals` are
     then the tensors of the model that it is a copy of, id -> path.
 
     Raises: UncopiedError, where it computes with one of them.
     """
-    recorder = _Recorder(module, originals)
+    recorder = _Recorder(module, originals, is_leaf)
     keywords = dict(kwargs or {})
     for tensor in pytree.tree_leaves((args, keywords)):
         if isinstance(tensor, torch.Tensor):
@@ -107,6 +110,8 @@ def written(view: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
 
 # In place of a module's output where its forward raised: torch then calls the hook without one.
 _RAISED = object()
+# Arguments that are written down as they are.
+_AS_THEY_ARE = (bool, int, float, str, torch.dtype, torch.device)
 # Calls that yield a tensor but are no step of the computation.
 _NOT_RECORDED = frozenset({"requires_grad_", "__set__", "retain_grad", "register_hook"})
 
@@ -114,9 +119,14 @@ _NOT_RECORDED = frozenset({"requires_grad_", "__set__", "retain_grad", "register
 class _Recorder(TorchFunctionMode):
     """Turns tensor operations and module calls into nodes. Tensors are known by identity and kept alive for it."""
 
-    def __init__(self, root: nn.Module, originals: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        originals: Mapping[int, str] | None = None,
+        is_leaf: Callable[[nn.Module], bool] = is_leaf,
+    ) -> None:
         super().__init__()
-        self.root = root
+        self.root, self.is_leaf = root, is_leaf
         self.originals = originals or {}
         self.graph = torch.fx.Graph()
         self.node_by_tensor: dict[int, torch.fx.Node] = {}
@@ -138,7 +148,7 @@ class _Recorder(TorchFunctionMode):
         self.calls: dict[str, int] = {}
         self.arguments: dict[Frame, tuple[tuple[Any, ...], dict[str, Any]]] = {}
         self.producers: dict[tuple[str, int, int], torch.fx.Node] = {}
-        self.constants = 0
+        self.constants: dict[str, torch.Tensor] = {}
 
     def recording(self, output: object) -> Recording:
         return Recording(
@@ -160,8 +170,8 @@ class _Recorder(TorchFunctionMode):
         if path is None and id(tensor) in self.originals:
             raise UncopiedError(self.originals[id(tensor)])
         if path is None:
-            path = f"_constant_{self.constants}"
-            self.constants += 1
+            path = f"_constant_{len(self.constants)}"
+            self.constants[path] = tensor
         # A bare Graph has no module to look the name up in, which create_node does not ask for.
         node = self.graph.create_node("get_attr", path)
         node.meta.update(op="get_attr", frames=())
@@ -183,7 +193,7 @@ class _Recorder(TorchFunctionMode):
             return slice(self.nodes_of(value.start), self.nodes_of(value.stop), self.nodes_of(value.step))
         if hasattr(value, "to_tuple"):
             return self.nodes_of(value.to_tuple())
-        if value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device)):
+        if value is None or value is ... or isinstance(value, _AS_THEY_ARE):
             return value
         plain = opened(value)
         return self.nodes_of(plain) if isinstance(plain, dict) else repr(type(value))
@@ -192,6 +202,8 @@ class _Recorder(TorchFunctionMode):
         """From now on the tensors in `value` are what `node` yields."""
         if isinstance(value, torch.Tensor):
             node.meta.setdefault("shape", tuple(value.shape))
+            if value.layout is torch.strided:
+                node.meta.setdefault("memory", (value.storage_offset(), value.stride()))
             self.node_by_tensor[id(value)] = node
             self.kept_alive.append(value)
             with contextlib.suppress(NotImplementedError, RuntimeError):  # sparse tensors own no storage
@@ -281,7 +293,7 @@ class _Recorder(TorchFunctionMode):
             return
         index = self.calls.get(path, 0)
         self.calls[path] = index + 1
-        if path and is_leaf(module):
+        if path and self.is_leaf(module):
             self.leaf, self.inside = module, []
         else:
             self.frames.append((path, index))

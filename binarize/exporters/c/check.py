@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +17,26 @@ from torch import Tensor
 from binarize.errors import CheckError
 from binarize.exporters.c.text import CSource
 
-__all__ = ["FLAGS", "Code", "code_size", "host_compiler", "run_on_host"]
+__all__ = ["FLAGS", "Code", "code_size", "host_compiler", "run_on_host", "run_samples"]
 
 FLAGS = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-ffp-contract=off")
 _SECONDS = 600
 _MAIN = """\
+#include <stdint.h>
 #include <stdio.h>
-void {name}_run(const float *input, float *output);
-static float input[{inputs}], output[{outputs}];
+{prototype};
+{arrays}
 int main(void)
 {{
-    while (fread(input, sizeof(float), {inputs}, stdin) == {inputs}) {{
-        {name}_run(input, output);
-        fwrite(output, sizeof(float), {outputs}, stdout);
+    while ({reads}) {{
+        {name}_run({names});
+        {writes}
     }}
     return 0;
 }}
 """
+# Of C -> of numpy.
+_KINDS = {"float": "<f4", "int32_t": "<i4", "int16_t": "<i2", "int8_t": "i1", "uint8_t": "u1"}
 
 
 @dataclass(frozen=True)
@@ -52,23 +56,56 @@ def host_compiler() -> str | None:
 def run_on_host(
     source: CSource, inputs: Tensor, outputs: int, compiler: str, flags: tuple[str, ...] = ()
 ) -> Tensor:
-    """What the C file yields for each row. Shapes: float32 (N, inputs) -> (N, outputs).
+    """What the C file yields for each row of its only input. Shapes: float32 (N, inputs) -> (N, outputs).
 
     Raises: CheckError, where it does not compile or fails.
     """
-    rows = inputs.reshape(len(inputs), -1).contiguous()
+    found = run_samples(source, [[row] for row in inputs], compiler, flags)
+    rows = torch.stack([torch.cat(parts) for parts in found])
+    if rows.shape[1] != outputs:
+        raise CheckError(f"the C program gave {rows.shape[1]} numbers a call; expected {outputs}")
+    return rows
+
+
+def run_samples(
+    source: CSource, samples: Sequence[Sequence[Tensor]], compiler: str, flags: tuple[str, ...] = ()
+) -> list[list[Tensor]]:
+    """The outputs of the C file, flat, for the inputs of each call.
+
+    Raises: CheckError, where it does not compile or fails.
+    """
+    given = b"".join(
+        x.detach().reshape(-1).contiguous().numpy().astype(_KINDS[port.ctype]).tobytes()
+        for sample in samples
+        for x, port in zip(sample, source.inputs, strict=True)
+    )
     with tempfile.TemporaryDirectory(prefix="binarize-c-") as folder:
         net, main, program = (Path(folder) / name for name in ("net.c", "main.c", "net"))
         net.write_text(source.text, encoding="ascii")
-        main.write_text(
-            _MAIN.format(name=source.name, inputs=rows.shape[1], outputs=outputs), encoding="ascii"
-        )
+        main.write_text(_main(source), encoding="ascii")
         _run([compiler, *FLAGS, "-O2", *flags, str(net), str(main), "-o", str(program)])
-        said = _run([str(program)], rows.numpy().astype("<f4").tobytes())
-    found = np.frombuffer(said, dtype="<f4")
-    if found.size != len(rows) * outputs:
-        raise CheckError(f"the C program gave {found.size} numbers; expected {len(rows)} x {outputs}")
-    return torch.from_numpy(found.copy()).view(len(rows), outputs)
+        said = _run([str(program)], given)
+    numbers = torch.from_numpy(np.frombuffer(said, dtype="<f4").copy())
+    sizes = [port.size for port in source.outputs]
+    if numbers.numel() != len(samples) * sum(sizes):
+        raise CheckError(
+            f"the C program gave {numbers.numel()} numbers; expected {len(samples)} x {sum(sizes)}"
+        )
+    return [list(row.split(sizes)) for row in numbers.view(len(samples), sum(sizes))]
+
+
+def _main(source: CSource) -> str:
+    ports = (*source.inputs, *source.outputs)
+    reads = [f"fread({p.name}, sizeof {p.name}[0], {p.size}, stdin) == {p.size}" for p in source.inputs]
+    writes = [f"fwrite({p.name}, sizeof {p.name}[0], {p.size}, stdout);" for p in source.outputs]
+    return _MAIN.format(
+        prototype=source.prototype,
+        arrays="\n".join(f"static {p.ctype} {p.name}[{p.size}];" for p in ports),
+        reads=" && ".join(reads),
+        name=source.name,
+        names=", ".join(p.name for p in ports),
+        writes="\n        ".join(writes),
+    )
 
 
 def code_size(source: CSource, compiler: str | None) -> Code | None:

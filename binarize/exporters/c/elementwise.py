@@ -1,81 +1,78 @@
-"""Functions of each number and its channel, as steps in C: affine maps, slopes, limits, and nonlinearities made of them."""
+"""Functions of each number and its channel as steps in C: affine maps, slopes, limits, and those of `arithmetic`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from binarize.binarizers.nonlinearity import PiecewiseLinear
-from binarize.exporters.c.steps import Elementwise, Step, Value, per_channel, refuse
+from binarize.exporters.c.arithmetic import FUNCTIONS, UNARY
+from binarize.exporters.c.call import Call, along
+from binarize.exporters.c.steps import Elementwise, Value, per_channel
 
-__all__ = ["affine", "bent", "clamp", "prelu", "require_channels_first"]
+__all__ = ["affine", "bent", "clamp", "combined", "mapped", "prelu"]
 
 
-def bent(x: Value, form: PiecewiseLinear, name: str) -> list[Step]:
-    """The steps of a nonlinearity that is straight lines; none where it does nothing."""
-    if form.channels > 1:
-        require_channels_first(x, form, name)
-        if form.channels != x.channels:
-            raise refuse(name, f"{form.channels} slopes for {x.channels} channels")
+def bent(call: Call, form: PiecewiseLinear) -> Value:
+    """A nonlinearity that is straight lines; the value itself where it does nothing."""
+    x = call.dense(call.args[0])
+    axis = form.channel_dim if form.channels > 1 else 1
+    if form.channels > 1 and form.channels != x.around(axis)[1]:
+        raise call.refuse(f"{form.channels} slopes for {x.around(axis)[1]} channels")
     if form.is_relu:
-        return [clamp(x, 0, math.inf, name)]
-    steps: list[Step] = []
-
-    def last() -> Value:
-        return steps[-1].writes if steps else x
-
+        return clamp(call, x, 0, math.inf)
     if form.positive is None and form.negative is not None:
         before = None if form.pre is None else -form.pre
-        steps.append(prelu(x, form.negative, before, form.post, name))
+        x = prelu(call, x, form.negative, before, form.post, axis)
     else:
         if form.pre is not None:
-            steps.append(affine(last(), None, form.pre, name))
+            x = affine(call, x, None, form.pre, axis)
         if form.positive is not None:
-            steps.append(_maxout(last(), form, name))
+            x = _maxout(call, x, form, axis)
         if form.post is not None:
-            steps.append(affine(last(), None, form.post, name))
+            x = affine(call, x, None, form.post, axis)
     if form.limited:
         low = -math.inf if form.low is None else form.low
-        steps.append(clamp(last(), low, math.inf if form.high is None else form.high, name))
-    return steps
+        x = clamp(call, x, low, math.inf if form.high is None else form.high)
+    return x
 
 
-def affine(x: Value, factor: Tensor | None, offset: Tensor | None, name: str) -> Step:
-    """x * factor + offset, each one number or one a channel."""
+def affine(call: Call, x: Value, factor: Tensor | None, offset: Tensor | None, axis: int = 1) -> Value:
+    """x * factor + offset, each one number or one a channel of the axis."""
 
     def compute(v: Tensor) -> Tensor:
         v = v if factor is None else v * per_channel(factor, v)
         return v if offset is None else v + per_channel(offset, v)
 
-    for table in (factor, offset):
-        if table is not None and table.numel() not in (1, x.channels):
-            raise refuse(name, f"{table.numel()} numbers for {x.channels} channels")
     rising = factor is None or bool((factor >= 0).all())
-    tables = {"factor": factor, "offset": offset}
-    return _elementwise("affine", x, tables, compute, rising, name)
+    return _by_channel(
+        call, "affine", x, {"factor": factor, "offset": offset}, Elementwise(compute, rising), axis
+    )
 
 
-def prelu(x: Value, slope: Tensor, before: Tensor | None, after: Tensor | None, name: str) -> Step:
+def prelu(
+    call: Call, x: Value, slope: Tensor, before: Tensor | None, after: Tensor | None, axis: int = 1
+) -> Value:
     """z where z > 0, else slope z, with z = x - before; then + after. One slope or one a channel."""
-    if slope.numel() not in (1, x.channels):
-        raise refuse(name, f"{slope.numel()} slopes for {x.channels} channels")
 
     def compute(v: Tensor) -> Tensor:
         z = v if before is None else v - per_channel(before, v)
         bent = torch.where(z > 0, z, per_channel(slope, z) * z)
         return bent if after is None else bent + per_channel(after, bent)
 
-    tables = {"before": _each(before, x), "slope": slope, "after": _each(after, x)}
-    return _elementwise("prelu", x, tables, compute, bool((slope >= 0).all()), name)
+    channels = x.around(axis)[1]
+    tables = {"before": _each(before, channels), "slope": slope, "after": _each(after, channels)}
+    return _by_channel(call, "prelu", x, tables, Elementwise(compute, bool((slope >= 0).all())), axis)
 
 
-def _maxout(x: Value, form: PiecewiseLinear, name: str) -> Step:
+def _maxout(call: Call, x: Value, form: PiecewiseLinear, axis: int) -> Value:
     """positive x where x > 0, else negative x."""
-    pos, neg = (_each(table, x) for table in (form.positive, form.negative))
+    channels = x.around(axis)[1]
+    pos, neg = (_each(table, channels) for table in (form.positive, form.negative))
     assert pos is not None
     slopes = pos, torch.ones_like(pos) if neg is None else neg
 
@@ -84,48 +81,112 @@ def _maxout(x: Value, form: PiecewiseLinear, name: str) -> Step:
         return v.clamp_min(0) * upper + v.clamp_max(0) * lower
 
     rising = all(bool((slope >= 0).all()) for slope in slopes)
-    return _elementwise("maxout", x, dict(zip(("pos", "neg"), slopes)), compute, rising, name)
+    return _by_channel(
+        call, "maxout", x, dict(zip(("pos", "neg"), slopes)), Elementwise(compute, rising), axis
+    )
 
 
-def clamp(x: Value, low: float, high: float, name: str) -> Step:
-    """x between two limits, either of them perhaps infinite."""
-    if not isinstance(x, Value) or not all(isinstance(n, (int, float)) for n in (low, high)):
-        raise refuse(name, "limits that are tensors have no C code")
-    if low == 0 and high == math.inf:
-        step = Step("relu", [x], Value.floats(x.shape), name)
-    else:
-        numbers = {"low": float(low), "high": float(high)}
-        step = Step("clamp", [x], Value.floats(x.shape), name, numbers=numbers)
-    step.elementwise = Elementwise(lambda v: v.clamp(low, high), rising=True)
-    return step
+def clamp(call: Call, x: Value, low: Any, high: Any) -> Value:
+    """x between two limits, either of them perhaps infinite or a tensor."""
+    for name, limit in (("larger", low), ("smaller", high)):
+        if isinstance(limit, (Value, Tensor)):
+            x = combined(call, name, x, limit)
+    low, high = (
+        float(limit) if isinstance(limit, (int, float)) else end
+        for limit, end in ((low, -math.inf), (high, math.inf))
+    )
+    if (low, high) == (-math.inf, math.inf):
+        return x
+    x = call.dense(x)
+    relu = low == 0 and high == math.inf
+    made = Elementwise(lambda v: v.clamp(low, high), rising=True)
+    numbers = {} if relu else {"low": low, "high": high}
+    return call.add("relu" if relu else "clamp", [x], x.shape, numbers=numbers, elementwise=made)
 
 
-def require_channels_first(x: Value, layer: Any, name: str) -> None:
-    """Raises: UsageError, where the channels of `layer` are not the first axis behind the batch."""
-    if layer.channel_dim not in (1, len(x.shape)) and layer.channel_dim != -len(x.shape):
-        raise refuse(
-            name, f"its channels are axis {layer.channel_dim} of {(1, *x.shape)}; expected the second"
+def mapped(call: Call, function: str, x: Any, *numbers: float) -> Value:
+    """A function of `arithmetic` of each number; `numbers` are fixed."""
+    known, value = UNARY[function], call.dense(x)
+    fixed = [float(n) for n in numbers]
+    made = Elementwise(lambda v: known.torch(v, *fixed), known.rising)
+    given = dict(zip(known.numbers, fixed))
+    return call.add(function, [value], value.shape, numbers=given, elementwise=made)
+
+
+def combined(call: Call, function: str, *operands: Any) -> Value:
+    """A function of `arithmetic` of several tensors or numbers, spread to one shape."""
+    values = [call.value(x) for x in operands]
+    shape = tuple(torch.broadcast_shapes(*(value.shape for value in values)))
+    known = _with_constant(call, function, values, shape)
+    if known is not None:
+        return known
+    if all(value.shape == shape and value.strides is None for value in values):
+        return call.add(function, values, shape)
+    spread = [value.spread_to(shape) for value in values]
+    try:
+        table = along(shape, *(value.steps for value in spread), tuple(1 for _ in shape))[: 1 + len(values)]
+    except ValueError:
+        spread = [call.dense(value) for value in spread]
+        return call.add(function, spread, shape)
+    return call.add(f"{function}_spread", spread, shape, tables={"along": table})
+
+
+def _with_constant(call: Call, function: str, values: list[Value], shape: tuple[int, ...]) -> Value | None:
+    """A tensor that meets one number, or one a channel: a function of each number, which thresholds may take in."""
+    held = [i for i, value in enumerate(values) if value.storage.pool == "constant"]
+    if len(values) != 2 or len(held) != 1:
+        return None
+    x, constant = values[1 - held[0]], values[held[0]]
+    table, first = constant.storage.table, held[0] == 0
+    axis = _channel_axis(constant, shape)
+    if x.shape != shape or axis is None or table is None or not constant.whole:
+        return None
+    x = call.dense(x)
+    if function in ("add", "multiply") or (function == "subtract" and not first):
+        table = table.flatten()
+        factor, offset = (
+            (table, None) if function == "multiply" else (None, -table if function == "subtract" else table)
         )
-    if len(x.shape) > 1 and layer.channel_dim in (-1, len(x.shape)):
-        raise refuse(name, f"its channels are the last axis of {(1, *x.shape)}; expected the second")
+        return affine(call, x, factor, offset, axis)
+    known = FUNCTIONS[function]
+
+    def compute(v: Tensor) -> Tensor:
+        row = per_channel(table, v)
+        return known.torch(row, v) if first else known.torch(v, row)
+
+    second = axis == 1 and shape[:1] == (1,)
+    made = Elementwise(compute, channels_second=second or constant.size == 1)
+    order = [constant, x] if first else [x, constant]
+    spread = [value.spread_to(shape) for value in order]
+    table_along = along(shape, *(value.steps for value in spread), tuple(1 for _ in shape))[:3]
+    return call.add(f"{function}_spread", spread, shape, tables={"along": table_along}, elementwise=made)
 
 
-def _each(table: Tensor | None, x: Value) -> Tensor | None:
+def _channel_axis(constant: Value, shape: tuple[int, ...]) -> int | None:
+    """The axis along which a constant differs; 1 where it is one number; None where it differs along several."""
+    there = [len(shape) - len(constant.shape) + axis for axis, n in enumerate(constant.shape) if n > 1]
+    if not there:
+        return 1
+    return there[0] if len(there) == 1 else None
+
+
+def _each(table: Tensor | None, channels: int) -> Tensor | None:
     """One number a channel."""
-    return table if table is None or table.numel() == x.channels else table.expand(x.channels)
+    return table if table is None or table.numel() == channels else table.expand(channels)
 
 
-def _elementwise(
-    function: str,
-    x: Value,
-    tables: dict[str, Tensor | None],
-    compute: Callable[[Tensor], Tensor],
-    rising: bool,
-    name: str,
-) -> Step:
+def _by_channel(
+    call: Call, function: str, x: Value, tables: dict[str, Tensor | None], made: Elementwise, axis: int
+) -> Value:
     kept = {key: None if table is None else table.detach().cpu() for key, table in tables.items()}
+    outer, channels, inner = x.around(axis) if len(x.shape) > 1 else (1, x.size, 1)
     for table in kept.values():
         if table is not None and table.dtype != torch.float32:
-            raise refuse(name, f"its numbers are {table.dtype}; expected float32")
-    y = Value.floats(x.shape)
-    return Step(function, [x], y, name, tables=kept, elementwise=Elementwise(compute, rising))
+            raise call.refuse(f"its numbers are {table.dtype}; expected float32")
+        if table is not None and table.numel() not in (1, channels):
+            raise call.refuse(f"{table.numel()} numbers for {channels} channels")
+    alike = all(table is None or table.numel() == 1 for table in kept.values())
+    second = alike or (outer == 1 and axis % max(len(x.shape), 1) == 1)
+    made = replace(made, channels_second=second)
+    numbers = {"outer": outer, "channels": channels, "inner": inner}
+    return call.add(function, [x], x.shape, tables=kept, numbers=numbers, elementwise=made)

@@ -1,77 +1,124 @@
-"""Layers with weights as steps in C: packed layers, and those that stay float."""
+"""Packed layers as steps in C. What stays float is in `windows`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from binarize.exporters.c.steps import Image, Step, Storage, Value, refuse
+from binarize.exporters.c.call import Call
+from binarize.exporters.c.steps import Image, Storage, Value
+from binarize.exporters.c.views import mirrored
 from binarize.kernels.bits import WORD, pack_words
 from binarize.kernels.geometry import Geometry
 from binarize.packed.layers import PackedLayer
 
-__all__ = ["float_conv", "float_linear", "packed_layer", "rows_of_words"]
+__all__ = ["as_image", "packed_layer", "rows_of_words", "scratch_for", "transposed"]
 
 
-def float_conv(x: Value, conv: Any, name: str) -> Step:
-    """nn.Conv1d and nn.Conv2d."""
-    if conv.padding_mode != "zeros":
-        raise refuse(name, f'padding_mode "{conv.padding_mode}" has no C code; expected "zeros"')
-    left, right, top, bottom = [*conv._reversed_padding_repeated_twice, 0, 0][:4]
-    line = (1,) * (2 - len(conv.kernel_size))
-    kernel, stride, dilation = ((*line, *sizes) for sizes in (conv.kernel_size, conv.stride, conv.dilation))
-    padding = (top, bottom, left, right)
-    geometry = Geometry(conv.in_channels, conv.out_channels, kernel, stride, padding, dilation, conv.groups)
-    return _conv(x, geometry, conv, name)
-
-
-def float_linear(x: Value, linear: nn.Linear, name: str) -> Step:
-    """nn.Linear on (1, features)."""
-    _require_row(x, linear.in_features, name)
-    return _conv(x, Geometry(linear.in_features, linear.out_features), linear, name)
-
-
-def _conv(x: Value, geometry: Geometry, layer: Any, name: str) -> Step:
-    weight, bias = _float32(layer.weight, name), layer.bias
-    height, width = _size(x)
-    image = Image.of(geometry, height, width)
-    y = Value.floats(_result_shape(x, image))
-    tables = {"weight": weight, "bias": None if bias is None else _float32(bias, name)}
-    return Step("conv", [x], y, name, image, tables)
-
-
-def packed_layer(x: Value, layer: PackedLayer, name: str) -> Step:
+def packed_layer(call: Call, layer: PackedLayer) -> Value:
     """The product of a packed layer, on floats: its input's signs are taken by a step of their own later."""
     window = layer.window
-    if not window.native:
-        raise refuse(name, f"a {window.kind} of {len(window.kernel)} axes has no C code")
-    if window.padding_mode not in ("zeros", "same"):
-        raise refuse(name, f'padding_mode "{window.padding_mode}" has no C code; expected "zeros"')
+    given = call.bound("x output_size", output_size=None)
+    if len(window.kernel) > 2:
+        raise call.refuse(
+            f"a {window.kind} of {len(window.kernel)} axes has no C code; C takes 1-d and 2-d layers"
+        )
     if layer.zero_one and layer.border is not None:
-        raise refuse(name, "it pads inputs of 0 and 1 with a third value")
+        raise call.refuse("it pads inputs of 0 and 1 with a third value")
     if window.kind == "linear":
-        _require_row(x, window.in_channels, name)
-    elif len(x.shape) != len(window.kernel) + 1:
-        raise refuse(name, f"it reads {(1, *x.shape)}; expected {len(window.kernel) + 2} axes")
+        return _linear(call, call.dense(given["x"]), layer)
+    x = call.dense(given["x"])
+    if window.kind == "conv" and window.padding_mode not in ("zeros", "same"):
+        x = mirrored(call, x, window.sides(torch.empty(x.shape, device="meta")), window.padding_mode)
+    image = _image(call, x, layer, given["output_size"])
+    lower = layer.lower
+    if window.kind == "conv_transpose":
+        lower = lower.flip(tuple(range(2, lower.dim())))
+    return _product(call, x, layer, image, lower.reshape(image.geometry.weight_shape), {})
+
+
+def _image(call: Call, x: Value, layer: PackedLayer, size: Any) -> Image:
+    window = layer.window
+    height, width = as_image(call, x, len(window.kernel))
+    if window.kind == "conv_transpose":
+        return transposed(window, call.shape, (height, width))
     pad = 0 if layer.float_input else int(layer.pad_value)
-    blank = torch.empty(1, *x.shape, device="meta")
-    geometry = window.geometry(blank, pad)
-    image = Image.of(geometry, *_size(x))
-    y = Value.floats(_result_shape(x, image))
+    return Image.of(window.geometry(torch.empty(x.shape, device="meta"), pad), height, width)
+
+
+def transposed(window: Any, shape: tuple[int, ...], sizes: tuple[int, int]) -> Image:
+    """A transposed convolution as one over a spread image, its kernel turned around; `window` says its numbers."""
+    line = (1,) * (2 - len(window.kernel))
+    kernel, stride, dilation = (
+        (*line, *numbers) for numbers in (window.kernel, window.stride, window.dilation)
+    )
+    padding = (*(0 for _ in line), *window.padding)
+    corner = tuple((k - 1) * d - p for k, d, p in zip(kernel, dilation, padding))
+    geometry = Geometry(
+        window.in_channels, window.out_channels, kernel, (1, 1), (0, 0, 0, 0), dilation, window.groups
+    )
+    out = (1, *shape[2:])[-2:]
+    return Image(geometry, sizes[0], sizes[1], out[0], out[1], _pair(stride), _pair(corner))
+
+
+def _pair(numbers: tuple[int, ...]) -> tuple[int, int]:
+    first, second = numbers
+    return first, second
+
+
+def _linear(call: Call, x: Value, layer: PackedLayer) -> Value:
+    """On (..., features): each row is a pixel."""
+    window = layer.window
+    if not x.shape or x.shape[-1] != window.in_channels:
+        raise call.refuse(f"it reads {x.shape}; expected {window.in_channels} features as its last axis")
+    rows = x.size // window.in_channels
+    geometry = Geometry(window.in_channels, window.out_channels)
+    image = Image(geometry, 1, rows, 1, rows)
+    lower = layer.lower.reshape(geometry.weight_shape)
+    if rows == 1:
+        return _product(call, x.seen_as((1, window.in_channels)), layer, image, lower, {}).seen_as(call.shape)
+    if layer.float_input:
+        turned = call.dense(
+            Value((1, window.in_channels, rows), x.storage, x.start, (0, 1, window.in_channels))
+        )
+        y = _product(call, turned, layer, image, lower, {})
+        back = Value((rows, window.out_channels), y.storage, 0, (1, rows))
+        return call.dense(back).seen_as(call.shape)
+    return _product(call, x.seen_as((rows, window.in_channels)), layer, image, lower, {"rows": rows})
+
+
+def _product(
+    call: Call, x: Value, layer: PackedLayer, image: Image, lower: Tensor, numbers: dict[str, float]
+) -> Value:
+    g, rows = image.geometry, numbers.get("rows")
+    # Rows of features lie one behind the other; an image of them has each feature's pixels together.
+    shape = call.shape if rows or layer.window.kind != "linear" else (1, g.out_channels, image.out_width)
     tables: dict[str, Tensor | None] = {
         "scale": layer.scale,
         "shift": layer.shift,
         "window_scale": layer.window_scale,
-        "lower": layer.lower.reshape(geometry.weight_shape),
+        "lower": lower,
     }
     if layer.float_input:
-        numbers = {"pad": float(layer.pad_value)}
-        return Step("conv_signs", [x], y, name, image, tables, numbers)
+        return call.add(
+            "conv_signs", [x], shape, image=image, tables=tables, numbers={"pad": float(layer.pad_value)}
+        )
     tables["threshold"] = layer.threshold
-    numbers = {"outside": pad, "zero_one": layer.zero_one, "border": layer.outside}
-    return Step("binary", [x], y, name, image, tables, numbers)
+    pad = 0 if layer.window.kind != "conv" else int(layer.pad_value)
+    numbers |= {"outside": pad, "zero_one": layer.zero_one, "border": layer.outside}
+    return call.add("binary", [x], shape, image=image, tables=tables, numbers=numbers)
+
+
+def as_image(call: Call, x: Value, axes: int) -> tuple[int, int]:
+    """(height, width) of what a convolution or a pool over so many axes reads, which has a batch of 1 or none."""
+    if axes > 2:
+        raise call.refuse(f"{axes} spatial axes have no C code; C takes 1-d and 2-d layers")
+    if len(x.shape) not in (axes + 1, axes + 2) or (len(x.shape) == axes + 2 and x.shape[0] != 1):
+        raise call.refuse(f"it reads {x.shape}; expected a batch of 1, channels and {axes} axes")
+    height, width = (1, *x.shape[-axes:])[-2:]
+    return height, width
 
 
 def rows_of_words(lower: Tensor) -> Tensor:
@@ -83,24 +130,3 @@ def scratch_for(image: Image) -> list[Storage]:
     """The stream of bits under the window, and its mask."""
     words = -(-image.geometry.filter_size // WORD)
     return [Storage("bits", words), Storage("bits", words)]
-
-
-def _size(x: Value) -> tuple[int, int]:
-    spatial = (1, 1, *x.shape[1:])[-2:]
-    return spatial[0], spatial[1]
-
-
-def _result_shape(x: Value, image: Image) -> tuple[int, ...]:
-    spatial = (image.out_height, image.out_width)[3 - len(x.shape) :] if len(x.shape) > 1 else ()
-    return (image.geometry.out_channels, *spatial)
-
-
-def _require_row(x: Value, features: int, name: str) -> None:
-    if x.shape != (features,):
-        raise refuse(name, f"a linear layer on {(1, *x.shape)}; expected (1, {features})")
-
-
-def _float32(tensor: Tensor, name: str) -> Tensor:
-    if tensor.dtype != torch.float32:
-        raise refuse(name, f"its weights are {tensor.dtype}; expected float32")
-    return tensor.detach().cpu()

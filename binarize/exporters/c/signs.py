@@ -31,16 +31,20 @@ def pack_signs(program: Program) -> None:
     for step in program.steps:
         if step.function == "binary":
             writer = writers.get(step.reads[0].storage)
-            _as_image(step, program.input if writer is None else writer.writes)
-            x, table = step.reads[0], step.tables["threshold"]
-            key = (x.storage, x.shape, b"" if table is None else table.numpy().tobytes())
+            _as_image(step, step.reads[0] if writer is None else writer.writes)
+            x, table, image = step.reads[0], step.tables["threshold"], step.image
+            assert image is not None
+            rows = int(step.numbers.get("rows", 0))
+            channels, pixels = image.geometry.in_channels, image.height * image.width
+            key = (x.storage, x.start, channels, rows, b"" if table is None else table.numpy().tobytes())
             if key not in known:
-                planes = 1 if table is None else len(table)
-                known[key] = Value.bits(x.channels, x.shape[1:], planes)
-                steps.append(Step("pack", [x], known[key], step.name, tables={"threshold": table}))
+                known[key] = Value.bits(channels, pixels, 1 if table is None else len(table))
+                numbers: dict[str, float] = {"channels": channels, "pixels": pixels, "rows": rows}
+                steps.append(
+                    Step("pack", [x], known[key], step.name, tables={"threshold": table}, numbers=numbers)
+                )
             step.reads = [known[key]]
-            assert step.image is not None
-            step.scratch = scratch_for(step.image)
+            step.scratch = scratch_for(image)
         steps.append(step)
     program.steps = steps
 
@@ -49,21 +53,22 @@ def _as_image(step: Step, made: Value) -> None:
     """A linear layer on a flattened image reads its bits as the image has them, with a window as large as that."""
     image, table, x = step.image, step.tables["threshold"], step.reads[0]
     assert image is not None
-    if len(x.shape) > 1 or len(made.shape) < 2 or made.pixels == 1 or made.size != x.size:
+    shape = made.shape[1:]
+    if len(x.shape) != 2 or x.shape[0] != 1 or made.shape[:1] != (1,) or not made.whole or not x.whole:
         return
-    shape = (made.channels, *(1, *made.shape[1:])[-2:])
-    if len(made.shape) > 3:
+    if len(shape) not in (2, 3) or made.size == shape[0] or made.size != x.size:
         return
+    channels, (height, width) = shape[0], (1, *shape[1:])[-2:]
     if table is not None:
-        each = table.reshape(len(table), made.channels, -1)
+        each = table.reshape(len(table), channels, -1)
         if not bool((each == each[:, :, :1]).all()):
             return
         step.tables["threshold"] = each[:, :, 0].contiguous()
     lower = step.tables["lower"]
     assert lower is not None
-    step.tables["lower"] = lower.reshape(lower.shape[0], *shape)
-    step.image = Image(Geometry(shape[0], lower.shape[0], (shape[1], shape[2])), shape[1], shape[2], 1, 1)
-    step.reads = [x.seen_as(shape)]
+    step.tables["lower"] = lower.reshape(lower.shape[0], channels, height, width)
+    step.image = Image(Geometry(channels, lower.shape[0], (height, width)), height, width, 1, 1)
+    step.reads = [x.seen_as((1, channels, height, width))]
 
 
 def compare_integers(program: Program) -> None:
@@ -85,7 +90,7 @@ def compare_integers(program: Program) -> None:
         if pool is None:
             binary.writes = pack.writes
         else:
-            binary.writes = Value.bits(image.geometry.out_channels, (image.out_height, image.out_width))
+            binary.writes = Value.bits(image.geometry.out_channels, image.out_height * image.out_width)
             pool.function, pool.reads, pool.writes = "max_pool_bits", [binary.writes], pack.writes
         program.steps = [step for step in program.steps if step not in gone]
 
@@ -93,29 +98,33 @@ def compare_integers(program: Program) -> None:
 def _way_to(pack: Step, program: Program) -> tuple[Step, list[Step], Step | None] | None:
     """(binary layer, the functions of each number behind it, max pool among them), or None where it is no such way."""
     writers = {step.writes.storage: step for step in program.steps}
-    readers: dict[Any, int] = {program.result.storage: 1}
+    readers: dict[Any, int] = {result.storage: 1 for result in program.results}
     for step in program.steps:
         for value in step.reads:
             readers[value.storage] = readers.get(value.storage, 0) + 1
     value, bends, pool = pack.reads[0], list[Step](), None
-    channels = value.channels
+    channels = int(pack.numbers["channels"])
     if pack.tables["threshold"] is not None and len(pack.tables["threshold"]) > 1:
         return None
     while readers[value.storage] == 1 and value.storage in writers:
         step = writers[value.storage]
-        if step.writes.channels != channels:
+        if step.writes.channels != channels or not value.whole or pack.numbers["rows"]:
             return None
         if step.function == "binary":
-            plain = step.tables["window_scale"] is None and not step.numbers["border"]
+            plain = (
+                not step.numbers.get("rows")
+                and step.tables["window_scale"] is None
+                and not step.numbers["border"]
+            )
             one_plane = step.tables["scale"] is not None and len(step.tables["scale"]) == 1
             return (step, bends[::-1], pool) if plain and one_plane else None
-        if step.elementwise is not None:
+        if step.elementwise is not None and step.elementwise.channels_second:
             bends.append(step)
         elif step.function == "max_pool" and pool is None and all(_rising(bend) for bend in bends):
             pool = step
         else:
             return None
-        value = step.reads[0]
+        value = next(x for x in step.reads if x.storage.pool != "constant")
     return None
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from binarize.exporters.c.in_order import in_order, norm_affine
+from binarize.exporters.c.in_order import in_order
+from binarize.exporters.c.sums import norm_affine
 
 
 def integers(*shape: int) -> Tensor:

@@ -8,7 +8,7 @@ from packed_layers import conv
 from torch import Tensor, nn
 
 from binarize.exporters.c.graph import make_program
-from binarize.exporters.c.memory import plan_memory
+from binarize.exporters.c.memory import Memory, plan_memory
 from binarize.exporters.c.signs import compare_integers, pack_signs
 from binarize.exporters.c.steps import Program, Storage
 
@@ -26,29 +26,30 @@ class Block(nn.Module):
         return torch.cat([z + self.down(y), z], 1).relu()
 
 
-def planned(model: nn.Module, *shape: int) -> tuple[Program, int, int]:
-    program = make_program(model.eval(), torch.zeros(1, *shape))
+def planned(model: nn.Module, *shape: int) -> tuple[Program, Memory]:
+    program = make_program(model.eval(), torch.zeros(1, *shape)).program
     pack_signs(program)
     compare_integers(program)
-    return program, *plan_memory(program)
+    return program, plan_memory(program)
 
 
 def lives(program: Program) -> dict[Storage, tuple[int, int]]:
     found: dict[Storage, tuple[int, int]] = {}
     for i, step in enumerate(program.steps):
         for storage in [*(value.storage for value in (*step.reads, step.writes)), *step.scratch]:
-            found[storage] = (found.get(storage, (i, i))[0], i)
+            if storage.pool in ("floats", "bits"):
+                found[storage] = (found.get(storage, (i, i))[0], i)
     return found
 
 
 @pytest.mark.parametrize("make", [Block, lambda: nn.Sequential(Block(), conv(32, 8), Block())])
 def test_what_lives_at_the_same_time_does_not_overlap(make: type[nn.Module]) -> None:
-    program, floats, words = planned(make(), 8, 4, 4)
+    program, memory = planned(make(), 8, 4, 4)
     found = list(lives(program).items())
     for i, (a, (first, last)) in enumerate(found):
-        assert a.offset + a.size <= {"floats": floats, "bits": words}.get(a.pool, a.size)
+        assert a.offset + a.size <= memory.words
         for b, (begin, end) in found[i + 1 :]:
-            if a.pool == b.pool and first <= end and begin <= last:
+            if first <= end and begin <= last:
                 assert a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
 
 
@@ -56,16 +57,16 @@ def test_a_chain_needs_its_largest_neighbours() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 4, 1), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.ReLU(), nn.Conv2d(2, 8, 1), nn.ReLU()
     )
-    program, floats, words = planned(model, 1, 5, 5)
-    assert (floats, words) == ((4 + 2) * 25, 0)  # the last result lies in the caller's output
-    assert program.result.storage.pool == "output"
+    program, memory = planned(model, 1, 5, 5)
+    assert memory == Memory((4 + 2) * 25, (4 + 2) * 25)  # the last result lies in the caller's output
+    assert program.results[0].storage.pool == "output"
 
 
 def test_functions_of_each_number_write_over_what_they_read() -> None:
-    program, floats, _ = planned(
+    program, memory = planned(
         nn.Sequential(nn.Flatten(), nn.Linear(3, 7), nn.ReLU(), nn.PReLU(), nn.Linear(7, 2)), 3
     )
-    assert floats == 7
+    assert memory.words == 7
     assert [step.writes.storage.offset for step in program.steps[:3]] == [0, 0, 0]
 
 
@@ -76,8 +77,8 @@ class Residual(nn.Module):
 
 
 def test_what_is_read_again_is_not_written_over() -> None:
-    program, floats, _ = planned(Residual(), 6)
-    assert floats == 6  # y; relu(y) is in the output, where y is added to it
+    program, memory = planned(Residual(), 6)
+    assert memory.words == 6  # y; relu(y) is in the output, where y is added to it
     assert program.steps[1].writes.storage is not program.steps[0].writes.storage
 
 
@@ -90,11 +91,11 @@ def test_a_channel_repeat_that_is_added_is_not_copied() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.conv(x) + torch.cat([x, x], 1)
 
-    program, floats, _ = planned(Wider(), 4, 3, 3)
+    program, memory = planned(Wider(), 4, 3, 3)
     assert [step.function for step in program.steps] == ["pack", "binary", "add_repeated"]
-    assert floats == 0
+    assert memory.words == 9 + 2 * 2  # the bits of x, and of one window
 
 
 def test_a_result_that_is_the_input_is_copied() -> None:
-    program, _, _ = planned(nn.Sequential(nn.Flatten()), 2, 3)
+    program, _ = planned(nn.Sequential(nn.Flatten()), 2, 3)
     assert [step.function for step in program.steps] == ["copy"]

@@ -280,19 +280,39 @@ class Asks(nn.Module):
         return x if x.sum() > 0 else -x
 
 
-class Two(nn.Module):
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x, x
+class Numbers(nn.Module):
+    def forward(self, x: Tensor) -> list[int]:
+        return [len(x)]
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x)[0]
+
+
+class Drops(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.dropout(x)
+
+
+class Sorts(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(1)[0]
 
 
 REFUSED = {
-    "layers.1: there is no C code for SiLU": ((3, 4, 4), nn.SiLU),
-    'layers.1: padding_mode "reflect"': ((3, 4, 4), lambda: nn.Conv2d(3, 3, 3, padding=1, padding_mode="reflect")),
-    "layers.1: there is no C code for ConvTranspose2d": ((3, 4, 4), lambda: nn.ConvTranspose2d(3, 3, 3)),
-    "layers.1: a linear layer on (1, 5, 4)": ((5, 4), lambda: nn.Linear(4, 3)),
-    "layers.1: an adaptive pool from (5, 5) to (2, 2)": ((3, 5, 5), lambda: nn.AdaptiveAvgPool2d(2)),
+    "layers.1.cells: gru has no C code: a recurrent layer": ((5, 4), Recurrent),
+    "layers.1: conv3d has no C code: C takes 1-d and 2-d layers": ((2, 4, 4, 4), lambda: nn.Conv3d(2, 3, 3)),
+    "layers.1: dropout draws random numbers": ((3, 4, 4), Drops),
+    "layers.1: sort has no C code: what it yields depends on the numbers": ((5,), Sorts),
+    "layers.1: an adaptive maximum from (5, 5) to (2, 2)": ((3, 5, 5), lambda: nn.AdaptiveMaxPool2d(2)),
+    "layers.1: max_pool2d_with_indices has no C code": ((3, 4, 4), lambda: nn.MaxPool2d(2, return_indices=True)),
     "the model: its forward asks for the numbers of a tensor": ((3,), Asks),
-    "the model: its forward yields something else than one tensor": ((3,), Two),
+    "the model: its forward yields no tensor": ((3,), Numbers),
 }  # fmt: skip
 
 
@@ -313,9 +333,12 @@ def test_what_cannot_be_expressed_is_refused_by_name(reason: str) -> None:
     assert reason in str(error.value)
 
 
-def test_a_refused_export_leaves_nothing(converted: Callable[..., nn.Module], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"export c: layers\.1: there is no C code for SiLU"):
-        binarize.export(converted("Silu"), "c", tmp_path / "net.c")
+def test_a_refused_export_leaves_nothing(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), Sorts(), nn.Linear(128, 2))
+    x = noise(4, 3, 8, 8)
+    model = binarize.convert(net, "bireal", example_input=x, binarize=["1"], calibrate=False)
+    with pytest.raises(UsageError, match="export c: 3: sort has no C code"):
+        binarize.export(model, "c", tmp_path / "net.c")
     assert not list(tmp_path.iterdir())
 
 

@@ -170,7 +170,18 @@ RECIPE: Table = {
     "binary_lr": (NUMBER, "its rate at the highest: gamma of bop, the learning rate of bayesbinn"),
     "flip_threshold": (NUMBER, "of bop: how large a mean gradient turns a weight round"),
     "weight_decay": (NUMBER, "decay of the parameters"),
-    "weight_decay_on": (words(*CHOICES["weight_decay_on"]), "all parameters, or the weights of layers alone"),
+    "weight_decay_on": (
+        words(*CHOICES["weight_decay_on"]),
+        "all parameters, the weights of layers, or those of binary layers alone",
+    ),
+    "latent_rates": (
+        words(*CHOICES["latent_rates"]),
+        "rates of latent weights: plain, or scaled by their layer's size",
+    ),
+    "latent_start": (
+        words(*CHOICES["latent_start"]),
+        "latent weights as converted, or drawn between -1 and 1",
+    ),
     "schedule": (words(*CHOICES["schedule"]), "how the rate falls"),
     "milestones": (several(INTEGER), "epochs at which a step schedule falls"),
     "gamma": (NUMBER, "factor of a step or of an epoch"),

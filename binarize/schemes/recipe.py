@@ -31,8 +31,13 @@ class Recipe:
     binary_lr: float | None = None
     flip_threshold: float = 1e-8
     weight_decay: float = 0.0
-    # "weights": float weights of layers, and binary ones where the binarizer standardizes them; "all": every parameter.
-    weight_decay_on: Literal["all", "weights"] = "weights"
+    # "weights": float weights of layers, and binary ones where the binarizer standardizes them; "all": every parameter;
+    # "latent": the weights of binary layers alone.
+    weight_decay_on: Literal["all", "weights", "latent"] = "weights"
+    # Rate of a latent weight: that of all others, or times sqrt((inputs + outputs) / 1.5), BinaryConnect's.
+    latent_rates: Literal["plain", "glorot"] = "plain"
+    # What latent weights start from: the float weights that were converted, or numbers drawn between -1 and 1.
+    latent_start: Literal["converted", "uniform"] = "converted"
     schedule: LrSchedule = "cosine"
     # Epochs at which a step schedule falls; none: after half and after three quarters.
     milestones: tuple[int, ...] = ()

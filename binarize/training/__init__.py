@@ -8,7 +8,7 @@ fit.py        carry out a prepared training, stage after stage. Importing this i
 prepare.py    from what a user names to what a training needs
 recipe.py     what a training is made of, as data
 result.py     what a training came to, remembered in the report of its model
-starts.py     thresholds for a model that never saw an image
+starts.py     latent weights as a recipe wants them, thresholds for a model that never saw an image
 trainer.py    pytorch-lightning's Trainer as we use it
 data/         where images come from, and how they reach a training
 evaluation/   scores of a model and how alike two models are

@@ -24,7 +24,7 @@ from binarize.training.prepare import prepare
 from binarize.training.recipe import chosen_recipe
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.records.run import DataOptions
-from binarize.training.starts import start_thresholds
+from binarize.training.starts import draw_latent_weights, start_thresholds
 from binarize.training.teachers.find import TeacherName
 
 __all__ = ["finetune", "fit_module"]
@@ -104,6 +104,7 @@ def finetune(
         stored=stored,
     )
     # A training that is resumed finds the same; its tensors are then those of the checkpoint.
+    draw_latent_weights(run)
     start_thresholds(run)
     settings = fit.Settings(
         machine=fit.Machine.here(device, devices, nodes, precision),

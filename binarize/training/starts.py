@@ -1,15 +1,18 @@
-"""Thresholds for a model that never saw an image: from training images, where it could not learn without them."""
+"""What a training starts from: latent weights as its recipe wants them, and thresholds for a model that saw no image."""
 
 from __future__ import annotations
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from binarize.calibration.thresholds import set_starts
+from binarize.computed_weights import latent_parameters
 from binarize.conversion.checked.liveness import measure_liveness
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
 from binarize.inputs.arguments import Images
 from binarize.inputs.noise import looks_like_noise
+from binarize.layers.layer import BinaryLayer
 from binarize.report.live import complaints
 from binarize.training.calibrate import record_calibration
 from binarize.training.data.named import limited
@@ -17,7 +20,7 @@ from binarize.training.data.opened import image_batches, on_device
 from binarize.training.data.seeds import seeded
 from binarize.training.records.run import Run
 
-__all__ = ["start_thresholds"]
+__all__ = ["draw_latent_weights", "start_thresholds"]
 
 # Training images that the thresholds are set from.
 IMAGES = 512
@@ -51,6 +54,21 @@ def start_thresholds(run: Run) -> str | None:
         f"thresholds and BatchNorm statistics are set from {found.images} training images: the model was converted without "
         f"any, and {dead[0]}{more} read little but one sign"
     )
+
+
+@torch.no_grad()
+def draw_latent_weights(run: Run) -> None:
+    """Draw the latent weights between -1 and 1, where the recipe starts from such; the same ones for the same seed.
+
+    A model that was trained before keeps what it has learned.
+    """
+    conversion = conversion_of(run.model)
+    if run.recipe.latent_start == "converted" or conversion is None or conversion.report.training is not None:
+        return
+    with seeded(run.seed):
+        for layer in run.model.modules():
+            for weight in latent_parameters(layer) if isinstance(layer, BinaryLayer) else ():
+                weight.uniform_(-1, 1)
 
 
 def _images(run: Run) -> list[Images]:

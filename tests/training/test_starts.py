@@ -14,13 +14,14 @@ import binarize
 from binarize.binarizers.reactnet import RSign
 from binarize.conversion.checked.liveness import measure_liveness
 from binarize.demo.digits import load_digits, trained_vgg
+from binarize.layers.layer import BinaryLayer
 from binarize.planning.record.capture import Calibrated, CalibrationState
 from binarize.report.live import complaints
 from binarize.training.data import Preprocessing
 from binarize.training.prepare import prepare
 from binarize.training.recipe import chosen_recipe
 from binarize.training.records.run import DataOptions, Run
-from binarize.training.starts import IMAGES, start_thresholds
+from binarize.training.starts import IMAGES, draw_latent_weights, start_thresholds
 
 DIGITS = Preprocessing((1, 8, 8), (0.3,), (0.38,))
 
@@ -130,3 +131,23 @@ def test_finetune_sets_them_before_the_first_step() -> None:
         progress=False,
     )
     assert model._binarize.plan.capture.calibration.images == IMAGES
+
+
+def test_latent_weights_are_drawn_where_a_recipe_starts_from_such() -> None:
+    drawn = []
+    for _ in range(2):
+        model = binarize.convert(trained_vgg(), "binaryconnect", input_shape=(1, 1, 8, 8))
+        before = {name: value.clone() for name, value in model.named_parameters()}
+        draw_latent_weights(run_of(model))
+        assert all(torch.equal(value, before[name]) for name, value in model.named_parameters())
+        recipe = chosen_recipe(model, "paper")
+        run = prepare(model, "digits", recipe, options=DataOptions(preprocessing=DIGITS))
+        draw_latent_weights(run)
+        latent = {f"{name}.weight" for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)}
+        changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+        assert changed == latent
+        drawn.append(
+            torch.cat([value.flatten() for name, value in model.named_parameters() if name in latent])
+        )
+    assert torch.equal(*drawn)
+    assert -1 <= drawn[0].min() < -0.99 and 0.99 < drawn[0].max() <= 1 and drawn[0].mean().abs() < 0.05

@@ -17,6 +17,7 @@ in any training loop.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,6 +39,7 @@ from binarize.training.loop.binary_optimizers import BayesBiNN, Bop, Composite
 
 __all__ = [
     "clip_latent_weights",
+    "glorot_rate",
     "latent_ranges",
     "make_optimizer",
     "make_rates",
@@ -54,11 +56,16 @@ def standardizes(binarizer: nn.Module) -> bool:
 
 
 def parameter_groups(
-    model: nn.Module, *, weight_decay: float = 0.0, weight_decay_on: str = "weights"
+    model: nn.Module,
+    *,
+    weight_decay: float = 0.0,
+    weight_decay_on: str = "weights",
+    latent_rates: str = "plain",
 ) -> list[dict[str, Any]]:
     """The trainable parameters as groups for any torch optimizer, empty groups left out.
 
-    With `weight_decay_on="all"` every group decays.
+    With `weight_decay_on="all"` every group decays, with "latent" the binary weights alone, whatever their binarizer does.
+    With `latent_rates="glorot"` each has a factor `lr_scale` for its rate, which timm's schedulers read.
     """
     standardized: dict[Tensor, bool] = {}
     parameters: set[Tensor] = set()
@@ -70,25 +77,38 @@ def parameter_groups(
                 standardized[weight] = standardizes(layer.weight_binarizer)
         for part in (layer.threshold, layer.input_binarizer, layer.weight_binarizer, layer.scale):
             parameters.update(part.parameters() if part is not None else ())
-    groups: dict[tuple[str, bool], list[Tensor]] = {}
+    groups: dict[tuple[str, bool, float], list[Tensor]] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         if parameter in standardized:
-            key = ("binary weights", standardized[parameter])
+            scale = glorot_rate(parameter) if latent_rates == "glorot" else 1.0
+            key = ("binary weights", standardized[parameter] or weight_decay_on == "latent", scale)
         elif parameter in parameters:
-            key = ("binary parameters", False)
+            key = ("binary parameters", False, 1.0)
         else:
-            key = ("weights", True) if parameter.dim() > 1 else ("rest", False)
+            layers = parameter.dim() > 1 and weight_decay_on != "latent"
+            key = ("weights" if parameter.dim() > 1 else "rest", layers, 1.0)
         groups.setdefault(key, []).append(parameter)
     return [
         {
             "name": name,
             "params": found,
             "weight_decay": weight_decay if decays or weight_decay_on == "all" else 0.0,
+            **({"lr_scale": scale} if scale != 1 else {}),
         }
-        for (name, decays), found in groups.items()
+        for (name, decays, scale), found in groups.items()
     ]
+
+
+def glorot_rate(weight: Tensor) -> float:
+    """The inverse of Glorot's coefficient for the layer of a weight: sqrt((inputs + outputs) / 1.5).
+
+    Inputs and outputs count the positions of a kernel. Source: Courbariaux et al., BinaryConnect, NeurIPS 2015,
+    https://arxiv.org/abs/1511.00363, section 2.5, and the authors' code.
+    """
+    outputs, inputs = weight.shape[:2]
+    return math.sqrt((outputs + inputs) * math.prod(weight.shape[2:]) / 1.5)
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, images: int = 1) -> Optimizer:
@@ -107,7 +127,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe, images: int = 1) -> Optimiz
         raise UsageError(
             f'no optimizer "{recipe.optimizer}"{did_you_mean(name, known)}; timm.optim.list_optimizers() has all'
         )
-    groups = parameter_groups(model, weight_decay=recipe.weight_decay, weight_decay_on=recipe.weight_decay_on)
+    groups = parameter_groups(
+        model,
+        weight_decay=recipe.weight_decay,
+        weight_decay_on=recipe.weight_decay_on,
+        latent_rates=recipe.latent_rates,
+    )
     if not groups:
         raise UsageError("the model has no parameter to train: all of them are frozen (requires_grad=False)")
     binary = [group for group in groups if group["name"] == "binary weights"]

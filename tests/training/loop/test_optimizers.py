@@ -13,6 +13,8 @@ from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe
 from binarize.training.loop.optimizers import latent_ranges, make_optimizer, make_rates, parameter_groups
+from binarize.training.loop.stages import stages_of
+from binarize.training.recipe import recipe_of
 
 Converted = Callable[..., nn.Module]
 
@@ -59,6 +61,51 @@ def test_numbers_of_binarizers_do_not_decay(converted: Converted, scheme: str, w
 def test_all_means_all(converted: Converted) -> None:
     groups = parameter_groups(converted("ConvRelu", "bireal"), weight_decay=0.1, weight_decay_on="all")
     assert {group["weight_decay"] for group in groups} == {0.1}
+
+
+def test_latent_means_the_weights_of_binary_layers_alone(converted: Converted) -> None:
+    model = converted("ConvRelu", "bireal")
+    found = by_name(model, parameter_groups(model, weight_decay=0.1, weight_decay_on="latent"))
+    binary = {f"{name}.weight" for name, layer in model.named_modules() if isinstance(layer, BinaryLayer)}
+    assert {name for name, (_, decay) in found.items() if decay} == binary
+    assert {found[name] for name in binary} == {("binary weights", 0.1)}
+
+
+def test_binaryconnects_rates_are_those_of_its_code(converted: Converted) -> None:
+    model = converted("ConvRelu", "binaryconnect")
+    recipe = recipe_of(model, published=True)
+    optimizer = make_optimizer(model, recipe)
+    rates = make_rates(optimizer, recipe, steps=5000, steps_per_epoch=10)
+    names = {id(p): name for name, p in model.named_parameters()}
+    by_layer = {names[id(p)]: group for group in optimizer.param_groups for p in group["params"]}
+    # 3x3 of 16 to 32 channels, and 128 to 32: sqrt((inputs + outputs) / 1.5)
+    scales = {"features.2.weight": (9 * 48 / 1.5) ** 0.5, "classifier.0.weight": (160 / 1.5) ** 0.5}
+    for step, rate in ((0, 3e-3), (4999, 2e-6 / 0.98548)):
+        rates.step_update(step)
+        assert by_layer["classifier.6.weight"]["lr"] == pytest.approx(rate, rel=1e-3)
+        for name, scale in scales.items():
+            assert by_layer[name]["lr"] == pytest.approx(rate * scale, rel=1e-3)
+
+
+def test_xnor_nets_rates_and_decays_are_those_of_its_release(converted: Converted) -> None:
+    recipe = recipe_of(converted("ConvRelu", "xnor"), published=True)
+    assert (recipe.batch_size, recipe.optimizer, recipe.weight_decay_on) == (800, "adam", "all")
+    epochs = [
+        (stage.recipe.lr, stage.recipe.weight_decay)
+        for stage in stages_of(recipe)
+        for _ in range(stage.recipe.epochs)
+    ]
+    assert len(epochs) == 55
+    begins = {1: (1e-3, 5e-4), 19: (5e-4, 5e-4), 30: (1e-4, 0), 44: (5e-5, 0), 53: (1e-5, 0)}
+    found = {i + 1: one for i, one in enumerate(epochs) if i == 0 or one != epochs[i - 1]}
+    assert found == begins
+    assert all(stage.recipe.schedule == "constant" and stage.whole for stage in stages_of(recipe))
+
+
+@pytest.mark.parametrize("scheme", ["adabin", "irnet", "ienet"])
+def test_the_recipes_that_decay_everything_say_so(converted: Converted, scheme: str) -> None:
+    recipe = recipe_of(converted("ConvRelu", scheme), published=True)
+    assert (recipe.weight_decay, recipe.weight_decay_on) == (1e-4, "all")
 
 
 def test_frozen_parameters_are_left_out(converted: Converted) -> None:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "binarize"
 ROOMS = (
     "shown_text", "errors", "failures", "former_names", "version", "disk", "trust", "demo", "kernels", "binarizers",
     "computed_weights", "plain_forward",
-    "attention", "layers", "bernoulli", "modules", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning",
+    "attention", "layers", "modules", "bernoulli", "inputs", "capture", "sources", "schemes", "analysis", "rules", "planning",
     "passes", "report", "calibration", "conversion", "checkpoint", "training", "packed", "exporters", "studies", "bench",
     "__init__", "commands", "cli", "__main__",
 )  # fmt: skip

@@ -142,13 +142,21 @@ class BernoulliLayer(BinaryLayer):
         """Probabilities from the terms of each sum, one below the other."""
         raise NotImplementedError
 
+    @property
+    def centres(self) -> bool:
+        """Whether its threshold is put at the mean of its sums, plus what is learned."""
+        return self.probabilities.reads == "sign" and self.probabilities.centring
+
+    def offset(self) -> Tensor:
+        """What is learned of the threshold, beside its centre. Shape: (O,)."""
+        return -math.sqrt(self.fan_in) * cast(Tensor, self.bias).detach()
+
     @torch.no_grad()
     def harden(self) -> None:
         """Become a binary layer for good: latents signs, the cut between two sums the bias, inputs signed."""
         weight, bias = self.weight, cast(Tensor, self.bias)
         if self.probabilities.reads == "sign":
-            cut = self.centre.double() - math.sqrt(self.fan_in) * bias.double()
-            bias.copy_(-nearest_cut(cut, self.fan_in))
+            bias.copy_(-nearest_cut(self.centre.double() + self.offset().double(), self.fan_in))
             self.centre.zero_()
         weight.copy_(strict_sign(weight))
         self.probabilities.frozen.fill_(True)

@@ -81,6 +81,14 @@ def finetune(
         bool,
         typer.Option("--two-stage", help="Inputs binary first, then weights too.", rich_help_panel=_RECIPE),
     ] = False,
+    stage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="full|layerwise|progressive",
+            help="How it becomes binary meanwhile.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(metavar="FILE|paper", help="YAML over the scheme's recipe.", rich_help_panel=_RECIPE),
@@ -147,7 +155,9 @@ def finetune(
         model = load(folder, source=source)
     changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "augment": augment}
     changes |= _settings(overrides)
-    chosen = chosen_recipe(model, recipe, changes, two_stage=two_stage, teacher=teacher, stored=known)
+    chosen = chosen_recipe(
+        model, recipe, changes, two_stage=two_stage, stage=stage, teacher=teacher, stored=known
+    )
     shown = data_options.preprocessing(model, mean, std) if mean or std else None
     asked = _Asked(data, _validation(val), limit, data_root, download, shown)
     name, choice = _data(asked, target.record() if resume else {})

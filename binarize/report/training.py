@@ -36,16 +36,20 @@ class Training:
     # What it was validated on, and how many images that were.
     validation: str | None = None
     validation_images: int = 0
+    # What hardening random signs has cost, in words.
+    hardened: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values; the recipe, which a record of the training holds too, is left out."""
-        return {key: value for key, value in asdict(self).items() if key != "recipe"}
+        left_out = {"recipe"} if self.hardened else {"recipe", "hardened"}
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
     @property
     def ending(self) -> str:
         """Which weights the model has, in words."""
         why = f"the best by validation{self._value}" if self.chosen == "validation" else "the last"
-        return f"the weights are those of epoch {self.epoch}, {why}{', a moving average' if self.average else ''}"
+        ending = f"the weights are those of epoch {self.epoch}, {why}{', a moving average' if self.average else ''}"
+        return f"{ending}; {self.hardened}" if self.hardened else ending
 
     @property
     def _value(self) -> str:

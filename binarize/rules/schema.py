@@ -215,6 +215,16 @@ _Stage: Any = mapping(
     {
         "binary": (several(words("weight", "input")), "what is binary in this stage"),
         "layers": (NUMBER, "share of the layers, from the first, in which it is"),
+        "freeze": (words("full", "layerwise", "progressive"), "how it becomes binary meanwhile"),
+        "order": (words("all", "forward", "backward", "last_first"), "which layers freeze first"),
+        "share": (NUMBER, "of a layer's entries that freeze at a time"),
+        "select": (words("random", "confidence"), "which entries freeze first"),
+        "refresh": (NUMBER, "share of what is frozen that thaws at each step while other entries freeze"),
+        "frozen_gradient": (words("none", "ste"), "whether what is frozen is still trained"),
+        "activations": (
+            words("hard", "soft"),
+            "signs with soft gradients from the first step, or frozen with the weights",
+        ),
         **RECIPE,
     },
 )

@@ -41,6 +41,7 @@ def finetune(
     teacher: TeacherName | Sequence[TeacherName] | None = None,
     recipe: Mapping[str, Any] | str | Path | None = None,
     two_stage: bool = False,
+    stage: str | None = None,
     loss: LabelLoss | None = None,
     points: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
@@ -67,6 +68,7 @@ def finetune(
     `teacher`       "source" (the float model), "none", a model, "timm:NAME", a folder, or several; None: the recipe's
     `recipe`        "paper" (the authors' own), a YAML file or a mapping; over the scheme's, and below what is given here
     `two_stage`     half of the epochs with binary inputs alone, then everything binary
+    `stage`         "full", "layerwise", "progressive": become binary that way meanwhile, and random signs hard at the end
     `loss`          (output, labels) -> loss, in place of the recipe's
     `points`        names of modules to compare with the teacher's, where the recipe matches features
     `preprocessing` in place of what the model's configuration says
@@ -95,7 +97,9 @@ def finetune(
     run = prepare(
         bare(model),
         data,
-        chosen_recipe(model, recipe, changes, two_stage=two_stage, teacher=teacher, stored=stored),
+        chosen_recipe(
+            model, recipe, changes, two_stage=two_stage, stage=stage, teacher=teacher, stored=stored
+        ),
         teacher=teacher,
         options=DataOptions(validation, limit, preprocessing=preprocessing),
         seed=seed,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from pytorch_lightning.utilities.exceptions import SIGTERMException
-from torch import nn
 
+from binarize.bernoulli.hardening import Hardened, harden_trained, soft_layers
 from binarize.errors import REFUSALS, BinarizeError, SourceError, UsageError, without_traceback
 from binarize.failures import is_lost_worker
 from binarize.layers.layer import BinaryLayer
@@ -22,6 +22,7 @@ from binarize.training.data import Augment, Preprocessing, evaluation_loader, tr
 from binarize.training.data.seeds import seed_of, seeded
 from binarize.training.data.tensors import TensorImages
 from binarize.training.loop.ending import take_norms_anew
+from binarize.training.loop.freezing.masks import Freezer
 from binarize.training.loop.objective import Objective
 from binarize.training.loop.schedules import Schedules
 from binarize.training.loop.stages import Stage, partly_binary, stages_of
@@ -35,6 +36,8 @@ from binarize.training.trainer import Machine, make_loggers, make_trainer, quiet
 
 __all__ = ["Settings", "fit"]
 
+# Training images from which hardened sums get new centres.
+_ENOUGH_TO_CENTRE = 2000
 # More processes than this rarely read faster.
 _MOST_WORKERS = 4
 
@@ -89,12 +92,14 @@ def fit(
     with _undisturbed(run, settings):
         for stage in stages_of(run.recipe)[first - 1 :]:
             resumed = stored if stage.number == first else None
-            with partly_binary(run.model, stage):
-                part = _Part(run, stage, schedules, settings, loggers, folder, resumed)
+            with partly_binary(run.model, stage, run.seed) as freezer:
+                part = _Part(run, stage, schedules, settings, loggers, folder, resumed, freezer)
                 if folder is not None and file is None:
-                    file = folder.rows(_columns(run.model), part.epochs_done())
+                    file = folder.rows(_columns(run), part.epochs_done())
                 rows += part.fit(file)
                 ending = part.end()
+            if freezer is not None and soft_layers(run.model):
+                ending = replace(ending, hardened=part.harden())
     training = remember_training(run, ending, rows if file is None else read_metrics(file.path))
     if folder is not None:
         folder.result = training.to_json()
@@ -117,9 +122,11 @@ def _undisturbed(run: Run, settings: Settings) -> Iterator[None]:
         yield
 
 
-def _columns(model: nn.Module) -> tuple[str, ...]:
-    names = (name for name, module in model.named_modules() if isinstance(module, BinaryLayer))
-    return (*COLUMNS, *(f"flips/{name}" for name in names))
+def _columns(run: Run) -> tuple[str, ...]:
+    names = (name for name, module in run.model.named_modules() if isinstance(module, BinaryLayer))
+    frozen = ("frozen",) if any(stage.freezing for stage in stages_of(run.recipe)) else ()
+    sure = ("confident",) if soft_layers(run.model) else ()
+    return (*COLUMNS, *frozen, *sure, *(f"flips/{name}" for name in names))
 
 
 class _Part:
@@ -134,6 +141,7 @@ class _Part:
         loggers: list[Any],
         folder: TrainingFolder | None,
         stored: Mapping[str, Any] | None,
+        freezer: Freezer | None,
     ) -> None:
         self.run, self.stage, self.folder, self.stored = run, stage, folder, stored
         path = None if folder is None else folder.checkpoint
@@ -168,6 +176,7 @@ class _Part:
             record=run.record(),
             last_checkpoint="" if self.begins_at is None else str(self.begins_at),
             channels_last=settings.channels_last,
+            freezer=freezer,
         )
 
     def epochs_done(self) -> int:
@@ -222,6 +231,17 @@ class _Part:
                 self.run.model.to(self.trainer.strategy.root_device), self._for_norms(recipe.norm_images)
             )
         return Ending(epoch, is_best, images)
+
+    def harden(self) -> Hardened:
+        """Give random signs their likelier values, and new centres where held-out images gain by them."""
+        recipe = self.stage.recipe
+        self.run.model.to(self.trainer.strategy.root_device)
+        images = recipe.norm_images or _ENOUGH_TO_CENTRE
+        return harden_trained(
+            self.run.model,
+            lambda: self._for_norms(images),
+            None if self.held is None else lambda: iter(self.held),
+        )
 
     def _for_norms(self, images: int) -> Iterator[Any]:
         """Whole batches with so many training images, the same in every process."""

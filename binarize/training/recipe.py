@@ -19,7 +19,7 @@ from binarize.rules.schema import check_recipe
 from binarize.rules.text import parse, read_text
 from binarize.schemes.recipe import Recipe
 from binarize.schemes.scheme import Scheme
-from binarize.training.loop.stages import stages_of, two_stages
+from binarize.training.loop.stages import frozen_by, stages_of, two_stages
 from binarize.trust import check_teacher
 
 __all__ = ["RESUMED", "chosen_recipe", "differs", "read_recipe", "recipe_of"]
@@ -45,6 +45,7 @@ def chosen_recipe(
     changes: Mapping[str, Any] | None = None,
     *,
     two_stage: bool = False,
+    stage: str | None = None,
     teacher: object = None,
     stored: Mapping[str, Any] | None = None,
 ) -> Recipe:
@@ -63,13 +64,18 @@ def chosen_recipe(
         recipe = recipe.changed(keys)
         asked |= set(keys)
     recipe = recipe.changed(changes)
+    if two_stage and stage is not None:
+        raise UsageError(
+            f"{way('--stage', 'stage')} and {way('--two-stage', 'two_stage')} name different stages; give one"
+        )
     recipe = two_stages(recipe) if two_stage else recipe
+    recipe = recipe if stage is None else frozen_by(recipe, stage)
     stages_of(recipe)
     said = teacher is not None or "teacher" in asked
     if stored is None:
         return recipe if said else _with_known_teacher(recipe, "the recipe of the model's scheme")
     before = Recipe().changed(stored["record"]["recipe"])
-    asked |= {"stages"} if two_stage else set()
+    asked |= {"stages"} if two_stage or stage is not None else set()
     for key in sorted(asked):
         if getattr(recipe, key) != getattr(before, key):
             raise UsageError(differs(key, getattr(before, key), getattr(recipe, key)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from binarize.bernoulli.hardening import Hardened
 from binarize.conversion.conversion import conversion_of, remember
 from binarize.inputs.seen import DataUse, Seen
 from binarize.report.training import Training
@@ -22,6 +23,8 @@ class Ending:
     epoch: int
     is_best: bool
     norm_images: int = 0
+    # What hardening made of random signs, where there were any.
+    hardened: Hardened | None = None
 
 
 def remember_training(run: Run, ending: Ending, rows: Sequence[Row]) -> Training:
@@ -46,6 +49,7 @@ def remember_training(run: Run, ending: Ending, rows: Sequence[Row]) -> Training
         recipe=run.recipe.to_json(),
         validation=None if run.validation is None else run.validation.name,
         validation_images=0 if run.validation is None else len(run.validation),
+        hardened=None if ending.hardened is None else ending.hardened.words,
     )
     conversion = conversion_of(run.model)
     if conversion is not None:

@@ -90,6 +90,30 @@ def assert_bit_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> Non
     assert not different
 
 
+@pytest.mark.parametrize("activations", ["hard", "soft"])
+@pytest.mark.parametrize("scheme", ["bnn", "naive-bernoulli"])
+def test_a_freezing_killed_within_an_epoch_goes_on_bit_equal(
+    converted: Converted, tmp_path: Path, scheme: str, activations: str
+) -> None:
+    stage = {
+        "freeze": "progressive",
+        "share": 0.25,
+        "select": "random",
+        "refresh": 0.2,
+        "activations": activations,
+    }
+    changes = {"stages": [stage], "epochs": 2}
+    undisturbed = converted("ConvRelu", scheme)
+    rows = train(undisturbed, tmp_path / "whole", **changes)
+    assert [row["frozen"] for row in rows] == pytest.approx([0.5, 1.0], abs=0.01)
+    with pytest.raises(Crash):
+        train(converted("ConvRelu", scheme), tmp_path / "net", loss=crash_at(5), **changes)
+    resumed = converted("ConvRelu", scheme)
+    train(resumed, tmp_path / "net", resume=True, **changes)
+    assert_bit_equal(weights(resumed), weights(undisturbed))
+    assert read_metrics(tmp_path / "net" / "metrics.csv")[-1]["frozen"] == 1
+
+
 TWO_STAGES = {"stages": [{"binary": "input", "epochs": 1}, {"epochs": 1}]}
 
 

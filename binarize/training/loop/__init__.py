@@ -10,4 +10,5 @@ regularizers.py  terms of the loss that push latent weights towards two values
 schedules.py     schedules of binarizers
 stages.py        stages: training with only a part of the model binary, more of it in each
 task.py          the LightningModule: one stage of a training, from recipe, objective, schedules and flips
+freezing/        a network becomes binary a share at a time
 """

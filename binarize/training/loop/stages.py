@@ -29,8 +29,10 @@ from binarize.conversion.conversion import conversion_of
 from binarize.errors import RuleError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 from binarize.schemes.recipe import Recipe
+from binarize.training.loop.freezing.masks import Freezer
+from binarize.training.loop.freezing.shares import FREEZING_KEYS, Freezing, freezing_of
 
-__all__ = ["Relaxed", "Stage", "partly_binary", "stages_of", "two_stages"]
+__all__ = ["Relaxed", "Stage", "frozen_by", "partly_binary", "stages_of", "two_stages"]
 
 _SIDES = ("input", "weight")
 
@@ -48,6 +50,8 @@ class Stage:
     binary: frozenset[str] = frozenset(_SIDES)
     # Only this share of the binary layers, the first in execution order; the others are float meanwhile.
     layers: float = 1.0
+    # How it becomes binary while it lasts; None: it does not change.
+    freezing: Freezing | None = None
 
     @property
     def whole(self) -> bool:
@@ -57,6 +61,8 @@ class Stage:
     @property
     def title(self) -> str:
         """What is binary, in words: "inputs binary, first 50 % of the layers"."""
+        if self.freezing is not None:
+            return f"{self.freezing.freeze} freezing, {self.freezing.order}"
         sides = " and ".join(f"{side}s" for side in _SIDES if side in self.binary)
         share = "" if self.layers == 1.0 else f", first {100 * self.layers:g} % of the layers"
         return f"{sides} binary{share}" if sides else "nothing binary yet"
@@ -96,7 +102,22 @@ def _stage(recipe: Recipe, data: Mapping[str, Any], number: int, count: int) -> 
         raise RuleError(
             f"recipe: stages[{number - 1}]: layers is {share!r}; expected a share above 0, up to 1"
         )
-    return Stage(number, count, recipe.changed(changes), frozenset(sides), float(share))
+    where = f"recipe: stages[{number - 1}]"
+    freezing = freezing_of({key: changes.pop(key) for key in FREEZING_KEYS if key in changes}, where)
+    own = recipe.changed(changes)
+    if freezing is not None and freezing.freeze != "full":
+        if own.ema:
+            raise RuleError(
+                f"{where}: a moving average of weights (ema) mixes those before and after freezing"
+            )
+        # Earlier epochs are less binary.
+        own = own.changed({"keep_epoch": "last"})
+    return Stage(number, count, own, frozenset(sides), float(share), freezing)
+
+
+def frozen_by(recipe: Recipe, kind: str) -> Recipe:
+    """The recipe with one stage that freezes in this way, by its defaults."""
+    return replace(recipe, stages=({"freeze": kind},))
 
 
 def two_stages(recipe: Recipe) -> Recipe:
@@ -141,11 +162,15 @@ class Relaxed(Pure):
 
 
 @contextmanager
-def partly_binary(model: nn.Module, stage: Stage) -> Iterator[None]:
-    """Inside, only what the stage says is binary; afterwards the model is whole again, its modules the same objects."""
+def partly_binary(model: nn.Module, stage: Stage, seed: int = 0) -> Iterator[Freezer | None]:
+    """Inside, only what the stage says is binary; afterwards the model is whole again, its modules the same objects.
+
+    Yields what freezes, where the stage does.
+    """
     layers = _layers(model)
     first = math.ceil(stage.layers * len(layers))
     originals = [(layer, layer.weight_binarizer, layer.input_binarizer) for layer in layers]
+    freezer: Freezer | None = None
     try:
         for position, layer in enumerate(layers):
             sides = stage.binary if position < first else frozenset()
@@ -153,8 +178,13 @@ def partly_binary(model: nn.Module, stage: Stage) -> Iterator[None]:
                 layer.weight_binarizer = nn.Identity()
             if "input" not in sides and layer.input_binarizer is not None:
                 layer.input_binarizer = Relaxed(layer.input_binarizer)
-        yield
+        if stage.freezing is not None:
+            freezer = Freezer(layers, stage.freezing, seed * 64 + stage.number, stage.recipe.epochs)
+            freezer.put_in(Relaxed)
+        yield freezer
     finally:
+        if freezer is not None:
+            freezer.take_out()
         for layer, weight_binarizer, input_binarizer in originals:
             layer.weight_binarizer, layer.input_binarizer = weight_binarizer, input_binarizer
 

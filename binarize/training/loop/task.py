@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
+from binarize.bernoulli.hardening import confident_share, soft_layers
 from binarize.errors import CheckError
 from binarize.modules.outputs import class_dim, logits_of
 from binarize.training.data import Batch
@@ -18,6 +19,7 @@ from binarize.training.data.samples import count
 from binarize.training.data.seeds import seed_all
 from binarize.training.loop.ending import Average, Best
 from binarize.training.loop.flips import Flips
+from binarize.training.loop.freezing.masks import Freezer
 from binarize.training.loop.nonfinite import (
     broken_gradient,
     broken_output,
@@ -47,6 +49,7 @@ class FineTuning(lightning.LightningModule):
 
     objective: Objective
     average: Average | None
+    freezer: Freezer | None
 
     def __init__(
         self,
@@ -61,8 +64,10 @@ class FineTuning(lightning.LightningModule):
         record: Mapping[str, Any] | None = None,
         last_checkpoint: str = "",
         channels_last: bool = False,
+        freezer: Freezer | None = None,
     ) -> None:
         super().__init__()
+        self.__dict__["freezer"] = freezer
         self.model, self.stage, self.seed = model, stage, seed
         # Teachers are no part of this module: neither of its state nor of what processes exchange.
         self.__dict__["objective"] = objective
@@ -103,6 +108,8 @@ class FineTuning(lightning.LightningModule):
         optimizer = make_optimizer(
             self.model, self.stage.recipe, images=self.batches * self.stage.recipe.batch_size
         )
+        if self.freezer is not None:
+            self.freezer.hold(optimizer)
         rates = make_rates(optimizer, self.stage.recipe, self.steps, self.steps_per_epoch)
         if (average := self.average) is not None:
             # After the hook that clips weights, and before anything is saved.
@@ -121,6 +128,10 @@ class FineTuning(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self._started = time.monotonic()
+
+    def on_train_epoch_start(self) -> None:
+        if self.freezer is not None:
+            self.freezer.begin_epoch(self.trainer.current_epoch)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.has_begun = True
@@ -200,6 +211,10 @@ class FineTuning(lightning.LightningModule):
             if name in sums
         }
         flips = self.flips.count()
+        if self.freezer is not None:
+            row["frozen"] = self.freezer.share()
+        if soft_layers(self.model):
+            row["confident"] = confident_share(self.model)
         row |= {
             "stage": self.stage.number,
             "epoch": self.trainer.current_epoch + 1,
@@ -244,6 +259,8 @@ class FineTuning(lightning.LightningModule):
             "flips": self.flips.state_dict(),
             "best": self.best.state_dict(),
         }
+        if self.freezer is not None:
+            checkpoint["binarize"]["frozen_steps"] = self.freezer.step
         if self.average is not None:
             checkpoint["binarize"]["average"] = self.average.model.state_dict()
 
@@ -252,6 +269,8 @@ class FineTuning(lightning.LightningModule):
         self._sums = dict(state["sums"])
         self.flips.load_state_dict(state["flips"])
         self.best.load_state_dict(state["best"])
+        if self.freezer is not None:
+            self.freezer.resume(int(state.get("frozen_steps", 0)))
         if self.average is not None:
             self.average.model.load_state_dict(state["average"])
 

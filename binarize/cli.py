@@ -18,7 +18,8 @@ from binarize.commands.export import export
 from binarize.commands.finetune import finetune
 from binarize.commands.pack import pack
 from binarize.commands.report import report
-from binarize.commands.rules import rules_app, schemes_app
+from binarize.commands.rules import rules_app
+from binarize.commands.schemes import schemes_app
 from binarize.commands.study import study
 from binarize.version import __version__
 

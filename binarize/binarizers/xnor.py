@@ -38,7 +38,8 @@ class UnscaledSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None, None]:
         w, scale = ctx.saved_tensors
-        rows = elementwise.filter_rows(w) if scale.numel() == w.shape[0] == scale.shape[0] else None
+        by_filter = scale.dim() > 0 and scale.numel() == w.shape[0] == scale.shape[0]
+        rows = elementwise.filter_rows(w) if by_filter else None
         native = elementwise.estimate(w, v, rows, ctx.estimator.formula(), divisor=scale)
         if native is not None:
             return native[0], None, None

@@ -10,7 +10,8 @@ export.py     `binarize export`: a converted model for another runtime
 finetune.py   `binarize finetune`
 pack.py       `binarize pack`: a converted model's weights at one bit each
 report.py     `binarize report`: show a report again, in another format, or compare two
-rules.py      `binarize rules ...` and `binarize schemes ...`: look at rule sets, check them, begin one
+rules.py      `binarize rules ...`: look at rule sets, check them, begin one
+schemes.py    `binarize schemes ...`: the shipped schemes, what one is made of, and what two have apart
 study.py      `binarize study`: many trainings of one question, by Ray
 console/      what all commands share: options, output, exit codes
 """

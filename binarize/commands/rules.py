@@ -1,4 +1,4 @@
-"""`binarize rules ...` and `binarize schemes ...`: look at rule sets, check them, begin one."""
+"""`binarize rules ...`: look at rule sets, check them, begin one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ import typer
 from binarize.commands.console import choices, complete, options
 from binarize.commands.console.command import command
 from binarize.commands.console.screen import Screen
+from binarize.commands.console.table import grid
 from binarize.disk.atomic import whole_file
-from binarize.errors import UsageError, did_you_mean
+from binarize.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from binarize.rules.rule_set import RuleSet
 
-__all__ = ["rules_app", "schemes_app"]
+__all__ = ["rules_app"]
 
 rules_app = typer.Typer(no_args_is_help=True, help="Rule sets: list, show, check, explain, begin one.")
-schemes_app = typer.Typer()
 
 Name = Annotated[
     str,
@@ -58,17 +56,6 @@ def _rule_set(name: str) -> RuleSet:
     return load_rule_set(rules=choices.rule_source([name]))
 
 
-def _grid(*columns: str, whole: int = 0) -> Table:
-    """A table; words in the first `whole` columns are never broken."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for place, column in enumerate(columns):
-        table.add_column(column, overflow="fold", no_wrap=place < whole)
-    return table
-
-
 @rules_app.command("list")
 @command
 def list_rules(screen: Screen) -> None:
@@ -77,7 +64,7 @@ def list_rules(screen: Screen) -> None:
     from binarize.rules.load import load_rule_set
 
     sets = [load_rule_set(name) for name in builtin_rule_sets()]
-    table = _grid("name", "what it is", "paper")
+    table = grid("name", "what it is", "paper")
     for rule_set in sets:
         table.add_row(rule_set.name, rule_set.description, rule_set.paper)
     screen.show(table)
@@ -145,7 +132,7 @@ def explain_rules(
     model = choices.Model(src, arch, input_shape, trust_pickle=trust_pickle, meta=True)
     planned = choices.make_plan(screen, model, choices.rule_set(choice))
     decision = planned[layer].decision
-    table = _grid("", "rule", "where", "says", "why")
+    table = grid("", "rule", "where", "says", "why")
     matching = planned.rules.matching(decision.layer)
     for rule in matching:
         table.add_row("→" if rule is matching[-1] else "", rule.id, rule.where, rule.use, rule.why)
@@ -196,53 +183,3 @@ def schema(screen: Screen) -> None:
 
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     screen.write(f"{text}\n")
-
-
-@schemes_app.callback(invoke_without_command=True)
-@command
-def schemes(screen: Screen, context: typer.Context) -> None:
-    """The schemes, and what one is made of."""
-    from binarize.rules.files import builtin_rule_sets
-    from binarize.rules.load import load_rule_set
-
-    if context.invoked_subcommand is not None:
-        return
-    table = _grid("scheme", "weights", "inputs", "between", "shortcut", "paper", whole=5)
-    found = {}
-    for name in builtin_rule_sets():
-        rule_set = load_rule_set(name)
-        for scheme in rule_set.schemes.values():
-            if scheme.name in found:
-                continue
-            found[scheme.name] = scheme
-            parts = [part.name if part else "float" for part in (scheme.weight, scheme.input)]
-            between = scheme.nonlinearity.name if scheme.nonlinearity else "-"
-            table.add_row(scheme.name, *parts, between, scheme.shortcut, scheme.paper)
-    screen.show(table)
-    screen.document({name: scheme.to_json() for name, scheme in found.items()})
-
-
-@schemes_app.command("show")
-@command
-def show_scheme(
-    screen: Screen,
-    name: Annotated[str, typer.Argument(help="The scheme.", autocompletion=complete.schemes)],
-) -> None:
-    """One scheme: its parts and how it is trained."""
-    from rich.pretty import Pretty
-
-    from binarize.rules.files import builtin_rule_sets
-    from binarize.rules.load import load_rule_set
-
-    schemes = {
-        scheme.name: scheme for each in builtin_rule_sets() for scheme in load_rule_set(each).schemes.values()
-    }
-    if name not in schemes:
-        known = ", ".join(sorted(schemes))
-        raise UsageError(f'no scheme "{name}" (shipped are {known}){did_you_mean(name, schemes)}')
-    data = {"name": name, **schemes[name].to_json()}
-    table = _grid("field", "value")
-    for key, value in data.items():
-        table.add_row(key, value if isinstance(value, str) else Pretty(value))
-    screen.show(table)
-    screen.document(data)

@@ -35,3 +35,9 @@ def test_inputs_equal_the_estimator_vectors(vectors, tensor):
 def test_a_half_is_one_and_the_number_below_it_zero():
     x = torch.tensor([0.5, torch.nextafter(torch.tensor(0.5), torch.tensor(0.0)).item()])
     assert ZeroOne()(x).tolist() == [1, 0]
+
+
+def test_a_layer_of_one_filter_has_its_gradient():
+    w = torch.tensor([[0.5, -0.25]], requires_grad=True)
+    LayerScaledSign()(w).backward(torch.tensor([[1.0, 2.0]]))
+    assert w.grad is not None and w.grad.tolist() == [[1, 2]]

@@ -16,8 +16,8 @@ from binarize.disk.special_file import why_special
 from binarize.errors import CaptureError, ResourceError, RuleError, SourceError, UsageError
 from binarize.failures import in_words
 from binarize.rules.text import read_text
-from binarize.training.data import idx
-from binarize.training.data.folders import FolderImages
+from binarize.training.data.kinds import idx
+from binarize.training.data.kinds.folders import FolderImages
 
 
 @pytest.mark.parametrize(

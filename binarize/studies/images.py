@@ -16,7 +16,7 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.named import divided, limited
+from binarize.training.data.image_data import divided, limited
 from binarize.training.data.opened import opening
 
 __all__ = ["TrialImages", "open_images"]

@@ -26,7 +26,7 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.named import limited
+from binarize.training.data.image_data import limited
 from binarize.training.data.opened import needs_preprocessing, opening
 from binarize.training.data.samples import count
 from binarize.training.data.seeds import seeded

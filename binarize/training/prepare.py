@@ -27,8 +27,8 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.folders import FolderImages
-from binarize.training.data.named import divided, limited, numbered
+from binarize.training.data.image_data import divided, limited, numbered
+from binarize.training.data.kinds.folders import FolderImages
 from binarize.training.data.opened import needs_preprocessing, opening, output_classes
 from binarize.training.data.seeds import seeded
 from binarize.training.evaluation.classes import to_outputs

@@ -15,7 +15,7 @@ from binarize.inputs.noise import looks_like_noise
 from binarize.layers.layer import BinaryLayer
 from binarize.report.live import complaints
 from binarize.training.calibrate import record_calibration
-from binarize.training.data.named import limited
+from binarize.training.data.image_data import limited
 from binarize.training.data.opened import image_batches, on_device
 from binarize.training.data.seeds import seeded
 from binarize.training.records.run import Run

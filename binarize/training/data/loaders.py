@@ -18,7 +18,6 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
-    Sampler,
     SequentialSampler,
     default_collate,
 )
@@ -26,88 +25,17 @@ from torch.utils.data import (
 from binarize.errors import UsageError
 from binarize.inputs.seen import Preprocessing
 from binarize.training.data.augment import Augment, training_transform
-from binarize.training.data.named import ImageData
+from binarize.training.data.image_data import ImageData
+from binarize.training.data.order import Order, Position, Replayed, replayed
 from binarize.training.data.preprocessing import evaluation_transform
-from binarize.training.data.samples import Batch, Key, Samples
-from binarize.training.data.seeds import generator, seeded
+from binarize.training.data.samples import Batch, Samples
 from binarize.training.data.tensors import TensorBatches, TensorImages
 
-__all__ = ["Batch", "Order", "Replayed", "evaluation_loader", "training_loader"]
-
-# (epoch, batches of it that are done) when an iteration begins.
-Position = Callable[[], tuple[int, int]]
-
-
-class Order(Sampler[list[Key]]):
-    """Keys (epoch, index) of the batches of one epoch, from where the training stands, for one of `world` processes.
-
-    Each epoch has its own permutation; a last incomplete batch is left out, unless there is no other.
-    """
-
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        position: Position = lambda: (0, 0),
-        rank: int = 0,
-        world: int = 1,
-        shuffle: bool = True,
-    ) -> None:
-        self.count, self.batch_size, self.seed, self.position = count, batch_size, seed, position
-        self.rank, self.world, self.shuffle = rank, world, shuffle
-
-    def __len__(self) -> int:
-        return max(1, self.count // (self.batch_size * self.world))
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch, done = self.position()
-        order = torch.randperm(self.count, generator=generator(self.seed, epoch)) if self.shuffle else None
-        step = self.batch_size * self.world
-        for start in range(done * step, len(self) * step, step):
-            chosen = (
-                torch.arange(start, min(start + step, self.count))
-                if order is None
-                else order[start : start + step]
-            )
-            # Where the images do not go round, the last processes take some again.
-            mine = chosen[self.rank :: self.world] if len(chosen) >= self.world else chosen
-            yield [(epoch, index) for index in mine.tolist()]
+__all__ = ["Batch", "evaluation_loader", "training_loader"]
 
 
 class _Loader(DataLoader[Batch]):
     """A loader with the two methods by which pytorch-lightning knows that it can begin in the middle of an epoch."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is the training's."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to do."""
-
-
-class Replayed:
-    """A loader of the user's own, made repeatable: seeded by epoch and batch, and read past what is done."""
-
-    def __init__(self, loader: Any, seed: int, position: Position) -> None:
-        self.loader, self.seed, self.position = loader, seed, position
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, done = self.position()
-        with seeded(self.seed, epoch):
-            batches = iter(self.loader)
-        for number in range(len(self)):
-            with seeded(self.seed, epoch, number):
-                try:
-                    found = next(batches)
-                except StopIteration:
-                    return
-            if number >= done:
-                yield found if isinstance(found, Batch) else Batch.of(found)
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the position is the training's."""
@@ -139,7 +67,7 @@ def training_loader(
             isinstance(dataset.sampler, (RandomSampler, SequentialSampler)) and dataset.batch_size is not None
         )
         if isinstance(dataset.dataset, IterableDataset) or not plain:
-            return _replayed(dataset, data.name, seed, position, world)
+            return replayed(dataset, data.name, seed, position, world)
         shuffle, collate = isinstance(dataset.sampler, RandomSampler), dataset.collate_fn
         batch_size, workers, dataset = dataset.batch_size or batch_size, dataset.num_workers, dataset.dataset
         data = replace(data, dataset=dataset)
@@ -156,7 +84,7 @@ def training_loader(
             drop_last=True,
             worker_init_fn=_calm,
         )
-        return _replayed(loader, data.name, seed, position, world)
+        return replayed(loader, data.name, seed, position, world)
     if not len(data):
         raise UsageError(f"data {data.name} holds no image")
     prepared = _prepared(data, preprocessing, augment, seed, training=True, collate=collate)
@@ -237,20 +165,6 @@ def _prepared(
         else evaluation_transform(preprocessing)
     )
     return Samples(dataset, transform, seed=seed, replace=training, collate=collate)
-
-
-def _replayed(loader: Any, name: str, seed: int, position: Position, world: int) -> Replayed:
-    if world > 1:
-        raise UsageError(
-            f"data {name}: with {world} processes give a map-style Dataset; a loader cannot be divided among them"
-        )
-    try:
-        len(loader)
-    except TypeError as error:
-        raise UsageError(
-            f"data {name}: its length is not known, so neither is that of the training; give it a __len__"
-        ) from error
-    return Replayed(loader, seed, position)
 
 
 # How long a worker lives on after SIGTERM, in which the training ends its step and saves.

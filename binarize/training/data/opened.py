@@ -24,7 +24,8 @@ from binarize.training.data import (
     open_data,
     preprocessing_of,
 )
-from binarize.training.data.named import is_made_up, limited
+from binarize.training.data.image_data import limited
+from binarize.training.data.kinds.made_up import is_made_up
 
 __all__ = [
     "IMAGES",

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import cache
 
 from binarize.errors import UsageError
-from binarize.training.data.folders import FolderImages
-from binarize.training.data.named import ImageData, without_empty_classes
+from binarize.training.data.image_data import ImageData, without_empty_classes
+from binarize.training.data.kinds.folders import FolderImages
 
 __all__ = ["imagenet_names", "imagenet_numbers", "to_outputs"]
 

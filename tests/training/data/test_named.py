@@ -20,7 +20,7 @@ from binarize.training.data import (
     open_data,
     training_loader,
 )
-from binarize.training.data.named import divided, limited, numbered, without_empty_classes
+from binarize.training.data.image_data import divided, limited, numbered, without_empty_classes
 from binarize.training.data.samples import Samples
 from binarize.training.data.tensors import TensorImages
 

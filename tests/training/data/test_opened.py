@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from binarize.training.data import Preprocessing
-from binarize.training.data.named import is_made_up
+from binarize.training.data.kinds.made_up import is_made_up
 from binarize.training.data.opened import opening
 
 

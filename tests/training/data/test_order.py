@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from binarize.errors import UsageError
 from binarize.training.data import Augment, evaluation_loader, open_data, preprocessing_of, training_loader
-from binarize.training.data.loaders import Order, Replayed
+from binarize.training.data.order import Order, Replayed
 from binarize.training.data.seeds import seed_of, seeded
 
 

@@ -10,7 +10,7 @@ from small_images import pictures
 
 from binarize.errors import UsageError
 from binarize.training.data import ImageData, open_data
-from binarize.training.data.folders import FolderImages
+from binarize.training.data.kinds.folders import FolderImages
 from binarize.training.evaluation.classes import imagenet_names, imagenet_numbers, to_outputs
 
 

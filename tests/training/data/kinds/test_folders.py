@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from binarize.training.data.folders import FolderImages
+from binarize.training.data.kinds.folders import FolderImages
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 
 from binarize.errors import SourceError, UsageError
 from binarize.training.data import open_data
-from binarize.training.data.idx import read_idx
+from binarize.training.data.kinds.idx import read_idx
 from binarize.training.data.tensors import TensorImages
 
 

@@ -36,9 +36,6 @@ MANY_PARAMETERS = {
     "studies/study.py _study",
     "studies/study.py study",
     "training/calibrate.py calibrate",
-    "training/data/loaders.py Order.__init__",
-    "training/data/loaders.py training_loader",
-    "training/data/named.py _named",
     "training/data/named.py open_data",
     "training/data/opened.py open_images",
     "training/evaluate.py evaluate",
@@ -64,8 +61,6 @@ LONG_FILES = {
     "rules/text.py",
     "rules/values.py",
     "schemes/part.py",
-    "training/data/loaders.py",
-    "training/data/named.py",
     "training/fit.py",
     "training/loop/task.py",
 }

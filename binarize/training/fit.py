@@ -19,6 +19,7 @@ from binarize.modules.modes import evaluating
 from binarize.schemes.recipe import Recipe
 from binarize.training.callbacks import Checkpoints, Rows
 from binarize.training.data import Augment, Preprocessing, evaluation_loader, training_loader
+from binarize.training.data.order import Stand
 from binarize.training.data.seeds import seed_of, seeded
 from binarize.training.data.tensors import TensorImages
 from binarize.training.loop.ending import take_norms_anew
@@ -251,9 +252,8 @@ class _Part:
             run.preprocessing,
             batch_size=recipe.batch_size,
             augment=_augment(recipe, run.preprocessing),
-            seed=seed_of(run.seed, self.stage.number),
             # The epoch after the last one.
-            position=lambda: (recipe.epochs, 0),
+            stand=Stand(seed_of(run.seed, self.stage.number), lambda: (recipe.epochs, 0)),
         )
         for _, batch in zip(range(max(1, round(images / recipe.batch_size))), loader):
             if batch.images is not None:
@@ -272,10 +272,7 @@ class _Part:
             run.preprocessing,
             batch_size=recipe.batch_size // world,
             augment=_augment(recipe, run.preprocessing),
-            seed=seed_of(run.seed, self.stage.number),
-            position=lambda: self.task.position(),
-            rank=rank,
-            world=world,
+            stand=Stand(seed_of(run.seed, self.stage.number), lambda: self.task.position(), rank, world),
             workers=_workers(run, settings),
         )
         if run.validation is None:

@@ -26,12 +26,15 @@ from binarize.errors import UsageError
 from binarize.inputs.seen import Preprocessing
 from binarize.training.data.augment import Augment, training_transform
 from binarize.training.data.image_data import ImageData
-from binarize.training.data.order import Order, Position, Replayed, replayed
+from binarize.training.data.order import Order, Replayed, Stand, replayed
 from binarize.training.data.preprocessing import evaluation_transform
 from binarize.training.data.samples import Batch, Samples
 from binarize.training.data.tensors import TensorBatches, TensorImages
 
 __all__ = ["Batch", "evaluation_loader", "training_loader"]
+
+# A training of one process, at its beginning.
+_ALONE = Stand()
 
 
 class _Loader(DataLoader[Batch]):
@@ -51,13 +54,10 @@ def training_loader(
     *,
     batch_size: int,
     augment: Augment | None = None,
-    seed: int = 0,
-    position: Position = lambda: (0, 0),
-    rank: int = 0,
-    world: int = 1,
+    stand: Stand = _ALONE,
     workers: int = 0,
 ) -> DataLoader[Batch] | Replayed:
-    """Shuffled batches of one process, from where `position` says the training stands.
+    """Shuffled batches of one process, from where the training stands.
 
     `batch_size` is that of one process; a loader of the user's own keeps its own. Raises: UsageError.
     """
@@ -67,7 +67,7 @@ def training_loader(
             isinstance(dataset.sampler, (RandomSampler, SequentialSampler)) and dataset.batch_size is not None
         )
         if isinstance(dataset.dataset, IterableDataset) or not plain:
-            return replayed(dataset, data.name, seed, position, world)
+            return replayed(dataset, data.name, stand)
         shuffle, collate = isinstance(dataset.sampler, RandomSampler), dataset.collate_fn
         batch_size, workers, dataset = dataset.batch_size or batch_size, dataset.num_workers, dataset.dataset
         data = replace(data, dataset=dataset)
@@ -84,13 +84,11 @@ def training_loader(
             drop_last=True,
             worker_init_fn=_calm,
         )
-        return replayed(loader, data.name, seed, position, world)
+        return replayed(loader, data.name, stand)
     if not len(data):
         raise UsageError(f"data {data.name} holds no image")
-    prepared = _prepared(data, preprocessing, augment, seed, training=True, collate=collate)
-    order = Order(
-        len(data), batch_size, seed=seed, position=position, rank=rank, world=world, shuffle=shuffle
-    )
+    prepared = _prepared(data, preprocessing, augment, stand.seed, training=True, collate=collate)
+    order = Order(len(data), batch_size, stand, shuffle=shuffle)
     return _Loader(
         prepared,
         batch_sampler=order,

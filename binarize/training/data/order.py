@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,40 +15,43 @@ from binarize.errors import UsageError
 from binarize.training.data.samples import Batch, Key
 from binarize.training.data.seeds import generator, seeded
 
-__all__ = ["Order", "Position", "Replayed", "replayed"]
-
+__all__ = ["Order", "Position", "Replayed", "Stand", "replayed"]
 
 # (epoch, batches of it that are done) when an iteration begins.
 Position = Callable[[], tuple[int, int]]
 
 
+def _beginning() -> tuple[int, int]:
+    return 0, 0
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where one process of a training stands: its seed, what is done already, and which one of `world` processes it is."""
+
+    seed: int = 0
+    position: Position = _beginning
+    rank: int = 0
+    world: int = 1
+
+
 class Order(Sampler[list[Key]]):
-    """Keys (epoch, index) of the batches of one epoch, from where the training stands, for one of `world` processes.
+    """Keys (epoch, index) of the batches of one epoch, from where the training stands, for one of its processes.
 
     Each epoch has its own permutation; a last incomplete batch is left out, unless there is no other.
     """
 
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        position: Position = lambda: (0, 0),
-        rank: int = 0,
-        world: int = 1,
-        shuffle: bool = True,
-    ) -> None:
-        self.count, self.batch_size, self.seed, self.position = count, batch_size, seed, position
-        self.rank, self.world, self.shuffle = rank, world, shuffle
+    def __init__(self, count: int, batch_size: int, stand: Stand, *, shuffle: bool = True) -> None:
+        self.count, self.batch_size, self.stand, self.shuffle = count, batch_size, stand, shuffle
 
     def __len__(self) -> int:
-        return max(1, self.count // (self.batch_size * self.world))
+        return max(1, self.count // (self.batch_size * self.stand.world))
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch, done = self.position()
-        order = torch.randperm(self.count, generator=generator(self.seed, epoch)) if self.shuffle else None
-        step = self.batch_size * self.world
+        stand = self.stand
+        epoch, done = stand.position()
+        order = torch.randperm(self.count, generator=generator(stand.seed, epoch)) if self.shuffle else None
+        step = self.batch_size * stand.world
         for start in range(done * step, len(self) * step, step):
             chosen = (
                 torch.arange(start, min(start + step, self.count))
@@ -55,7 +59,7 @@ class Order(Sampler[list[Key]]):
                 else order[start : start + step]
             )
             # Where the images do not go round, the last processes take some again.
-            mine = chosen[self.rank :: self.world] if len(chosen) >= self.world else chosen
+            mine = chosen[stand.rank :: stand.world] if len(chosen) >= stand.world else chosen
             yield [(epoch, index) for index in mine.tolist()]
 
 
@@ -89,10 +93,11 @@ class Replayed:
         """Nothing to do."""
 
 
-def replayed(loader: Any, name: str, seed: int, position: Position, world: int) -> Replayed:
-    if world > 1:
+def replayed(loader: Any, name: str, stand: Stand) -> Replayed:
+    """The loader, made repeatable. Raises: UsageError, where it has no length, or several processes would share it."""
+    if stand.world > 1:
         raise UsageError(
-            f"data {name}: with {world} processes give a map-style Dataset; a loader cannot be divided among them"
+            f"data {name}: with {stand.world} processes give a map-style Dataset; a loader cannot be divided among them"
         )
     try:
         len(loader)
@@ -100,4 +105,4 @@ def replayed(loader: Any, name: str, seed: int, position: Position, world: int) 
         raise UsageError(
             f"data {name}: its length is not known, so neither is that of the training; give it a __len__"
         ) from error
-    return Replayed(loader, seed, position)
+    return Replayed(loader, stand.seed, stand.position)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from binarize.errors import UsageError
 from binarize.training.data import Augment, evaluation_loader, open_data, preprocessing_of, training_loader
-from binarize.training.data.order import Order, Replayed
+from binarize.training.data.order import Order, Replayed, Stand
 from binarize.training.data.seeds import seed_of, seeded
 
 
@@ -24,7 +24,7 @@ def at(epoch: int, done: int = 0) -> Callable[[], tuple[int, int]]:
 
 @pytest.mark.parametrize("count, batch", [(20, 5), (23, 5), (3, 5), (5, 5)])
 def test_every_epoch_has_each_image_at_most_once(count: int, batch: int) -> None:
-    epochs = [[i for keys in Order(count, batch, position=at(e)) for _, i in keys] for e in range(2)]
+    epochs = [[i for keys in Order(count, batch, Stand(position=at(e))) for _, i in keys] for e in range(2)]
     for indices in epochs:
         assert len(set(indices)) == len(indices) == max(1, count // batch) * min(batch, count)
         assert set(indices) <= set(range(count))
@@ -33,20 +33,20 @@ def test_every_epoch_has_each_image_at_most_once(count: int, batch: int) -> None
 
 @pytest.mark.parametrize("done", [0, 1, 3])
 def test_an_order_can_begin_anywhere(done: int) -> None:
-    whole = list(Order(23, 5, seed=7, position=at(2)))
-    assert list(Order(23, 5, seed=7, position=at(2, done))) == whole[done:]
+    whole = list(Order(23, 5, Stand(seed=7, position=at(2))))
+    assert list(Order(23, 5, Stand(seed=7, position=at(2, done)))) == whole[done:]
 
 
 def test_processes_together_see_what_one_would() -> None:
-    single = list(Order(24, 6, position=at(1)))
-    double = [list(Order(24, 3, position=at(1), rank=rank, world=2)) for rank in (0, 1)]
+    single = list(Order(24, 6, Stand(position=at(1))))
+    double = [list(Order(24, 3, Stand(position=at(1), rank=rank, world=2))) for rank in (0, 1)]
     for batch, first, second in zip(single, *double, strict=True):
         assert sorted(first + second) == sorted(batch)
         assert len(first) == len(second) == 3
 
 
 def test_another_seed_is_another_order() -> None:
-    assert list(Order(20, 5, seed=0)) != list(Order(20, 5, seed=1))
+    assert list(Order(20, 5, Stand(seed=0))) != list(Order(20, 5, Stand(seed=1)))
     assert len({seed_of(0, 1), seed_of(1, 0), seed_of(0, 1, 0), seed_of(0)}) == 4
 
 
@@ -86,9 +86,7 @@ def test_what_is_random_in_an_item_depends_on_epoch_and_item_alone(workers: int)
                 data,
                 None,
                 batch_size=4 // world,
-                position=at(epoch, done),
-                rank=rank,
-                world=world,
+                stand=Stand(position=at(epoch, done), rank=rank, world=world),
                 workers=workers,
             )
         )
@@ -120,14 +118,14 @@ def test_a_loader_with_its_own_sampler_is_replayed() -> None:
     assert data is not None
 
     def load(epoch: int, done: int) -> list[list[float]]:
-        found = training_loader(data, None, batch_size=99, position=at(epoch, done))
+        found = training_loader(data, None, batch_size=99, stand=Stand(position=at(epoch, done)))
         assert isinstance(found, Replayed) and len(found) == 5
         return rows(found)
 
     assert load(0, 2) == load(0, 0)[4:]
     assert load(0, 0) != load(1, 0)
     with pytest.raises(UsageError, match="with 2 processes give a map-style Dataset"):
-        training_loader(data, None, batch_size=2, world=2)
+        training_loader(data, None, batch_size=2, stand=Stand(world=2))
 
 
 class Endless(IterableDataset[Any]):
@@ -164,7 +162,9 @@ def test_batches_of_tensors_are_augmented_alike_whatever_the_batch() -> None:
     augment = Augment.parse("shift2+flip")
 
     def load(batch_size: int) -> dict[tuple[int, ...], int]:
-        loader = training_loader(data, preprocessing, batch_size=batch_size, augment=augment, position=at(3))
+        loader = training_loader(
+            data, preprocessing, batch_size=batch_size, augment=augment, stand=Stand(position=at(3))
+        )
         batches = list(loader)[:4]
         return {tuple(image.flatten().tolist()): 1 for batch in batches for image in batch.images}
 

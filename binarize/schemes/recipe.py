@@ -59,7 +59,7 @@ class Recipe:
     match: Literal["none", "attention", "features"] = "none"
     match_weight: float = 1.0
     # A term on latent weights: "none", "manhattan", "euclidean", "bipolar", "uncertainty"; and its factor in the loss.
-    regularizer: Literal["none", "manhattan", "euclidean", "bipolar", "uncertainty"] = "none"
+    regularizer: Literal["none", "manhattan", "euclidean", "bipolar", "oscillation", "uncertainty"] = "none"
     regularizer_weight: float = 0.0
     # Whether the factor is that from the first step, or grows to it from 0.
     regularizer_growth: Literal["none", "linear"] = "none"

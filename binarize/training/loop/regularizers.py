@@ -4,9 +4,11 @@
     euclidean   sum (alpha - |w|)^2     https://arxiv.org/abs/1812.11800 (R1 and R2)
     bipolar     sum (1 - w^2)           Tang, Hua, Wang, AAAI 2017, https://doi.org/10.1609/aaai.v31i1.10862
 
+    oscillation mean | |w| - 1 | of a layer        BHViT, CVPR 2025: latents near 0 turn to and fro; as in the authors' code,
+                                                  https://github.com/WanRui37/BHViT, which averages over layers too
     uncertainty mean p (1 - p), p = sigmoid(w)   least where a weight's sign is certain; for random signs
 
-The others are sums over all weights, as published: the factors that go with them are tiny (1e-7, 1e-6, 5e-7). `bipolar`
+The first three are sums over all weights, as published: the factors that go with them are tiny (1e-7, 1e-6, 5e-7). `bipolar`
 has no minimum; it is for weights that are clipped to [-1, 1]. alpha is what a layer learns as the scale of its filters
 (`ienet.OutputScale`), so that term and loss train it together; where it learns none, alpha lies where the term is least.
 """
@@ -22,7 +24,15 @@ from binarize.binarizers.ienet import OutputScale
 from binarize.errors import UsageError, did_you_mean
 from binarize.layers.layer import BinaryLayer
 
-__all__ = ["REGULARIZERS", "bipolar", "euclidean", "manhattan", "regularization", "uncertainty"]
+__all__ = [
+    "REGULARIZERS",
+    "bipolar",
+    "euclidean",
+    "manhattan",
+    "oscillation",
+    "regularization",
+    "uncertainty",
+]
 
 
 def manhattan(w: Tensor, alpha: Tensor) -> Tensor:
@@ -58,6 +68,11 @@ def _euclidean(w: Tensor, alpha: Tensor | None) -> Tensor:
     return euclidean(w, w.detach().abs().flatten(1).mean(1) if alpha is None else alpha)
 
 
+def oscillation(w: Tensor) -> Tensor:
+    """mean | |w| - 1 |. Shapes: w any -> ()."""
+    return (_magnitude(w) - 1).abs().mean()
+
+
 def uncertainty(w: Tensor) -> Tensor:
     """mean p (1 - p) with p = sigmoid(w), of latents whose signs are random. Shapes: w any -> ()."""
     p = torch.sigmoid(w)
@@ -68,6 +83,7 @@ REGULARIZERS: Mapping[str, Callable[[Tensor, Tensor | None], Tensor]] = {
     "manhattan": _manhattan,
     "euclidean": _euclidean,
     "bipolar": lambda w, alpha: bipolar(w),
+    "oscillation": lambda w, alpha: oscillation(w),
     "uncertainty": lambda w, alpha: uncertainty(w),
 }
 

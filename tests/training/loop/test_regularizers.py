@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +12,11 @@ from torch import Tensor, nn
 
 from binarize.errors import UsageError
 from binarize.layers.layer import BinaryLayer
-from binarize.training.loop.regularizers import bipolar, euclidean, manhattan, regularization
+from binarize.training.loop.regularizers import bipolar, euclidean, manhattan, oscillation, regularization
 
+VECTORS = json.loads(
+    (Path(__file__).parents[2] / "data" / "schemes_vectors.json").read_text(encoding="utf-8")
+)
 W = [[0.5, -0.2, 0.1, -1.2], [0.3, 0.4, -0.6, 0.9]]
 ALPHA = [0.6, 0.5]
 
@@ -49,6 +54,38 @@ def test_bipolar_sum_and_gradient() -> None:
     value.backward()
     close(value.detach(), 4.84)
     close(w.grad, [[-1.0, 0.4, -0.2, 2.4], [-0.6, -0.8, 1.2, -1.8]])
+
+
+def test_oscillation_is_how_far_weights_are_from_one() -> None:
+    w, _ = leaves()
+    value = oscillation(w)
+    value.backward()
+    close(value.detach(), (0.5 + 0.8 + 0.9 + 0.2 + 0.7 + 0.6 + 0.4 + 0.1) / 8)
+    close(w.grad, [[-0.125, 0.125, -0.125, -0.125], [-0.125, -0.125, 0.125, -0.125]])
+
+
+@pytest.mark.parametrize(
+    "name, w_given", [("R1", manhattan), ("R2", euclidean)], ids=["manhattan", "euclidean"]
+)
+def test_terms_of_bnnplus_equal_their_vectors(name: str, w_given: Callable[..., Tensor]) -> None:
+    given = VECTORS["r_bnnplus"]
+    w, _ = leaves()
+    value = w_given(w, torch.tensor(given["alpha"], dtype=torch.float64).requires_grad_())
+    value.backward()
+    torch.testing.assert_close(
+        value.detach(), torch.tensor(given[name], dtype=torch.float64), rtol=0, atol=1e-10
+    )
+    close(w.grad, given[f"dW_{name}"])
+
+
+@pytest.mark.parametrize("dtype, atol", [(torch.float32, 1e-6), (torch.float64, 1e-10)])
+def test_the_term_of_tang_equals_its_vectors(dtype: torch.dtype, atol: float) -> None:
+    given = VECTORS["r_tang"]
+    w = torch.tensor(VECTORS["w_common"]["W"], dtype=dtype).requires_grad_()
+    value = bipolar(w)
+    value.backward()
+    torch.testing.assert_close(value.item(), given["R"], rtol=0, atol=atol * 10)
+    torch.testing.assert_close(w.grad, torch.tensor(given["dW"], dtype=dtype), rtol=0, atol=atol)
 
 
 def test_a_weight_of_zero_is_pushed_up() -> None:

@@ -1,5 +1,6 @@
 """Naive Bernoulli networks: weights and activations are ±1 with probabilities, trained smoothly, then hardened.
 
+comparison.py   a network of random signs beside the binary ones that it stands for
 hardening.py    a network of random signs becomes a binary one for good
 lattice.py      probabilities of sums, exactly, by the characteristic function
 layers.py       layers of random signs, and the binary layers that they harden to

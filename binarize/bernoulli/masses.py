@@ -55,7 +55,10 @@ def leave_one_out(v: Tensor, mode: str = "exact", s0: int | None = None) -> Tens
     if mode not in LEAVE_ONE_OUT:
         known = ", ".join(LEAVE_ONE_OUT)
         raise UsageError(f"no gradient {mode!r} (known are {known}){did_you_mean(mode, LEAVE_ONE_OUT)}")
-    return LEAVE_ONE_OUT[mode](v, least_positives(v.shape[-1]) if s0 is None else s0)
+    s0 = least_positives(v.shape[-1]) if s0 is None else s0
+    if mode != "clt" and not 1 <= s0 <= v.shape[-1]:
+        return torch.zeros_like(v)
+    return LEAVE_ONE_OUT[mode](v, s0)
 
 
 def _recursion(v: Tensor, s0: int) -> Tensor:
@@ -76,8 +79,6 @@ def _recursion(v: Tensor, s0: int) -> Tensor:
 def _thomas(v: Tensor, s0: int) -> Tensor:
     y, p, n = mass_function(v), 1 - v, v.shape[-1]
     wanted = s0 - 1
-    if not 0 <= wanted < n:
-        return torch.zeros_like(v)
     diagonal, beside = p.square() + v.square(), p * v
     alpha = beta = torch.zeros_like(v)
     alphas, betas = [], []

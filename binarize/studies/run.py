@@ -143,7 +143,14 @@ class _Started:
         model = convert(start, rules=trial.rules, example_input=self.images.example, seed=trial.seed)
         given = trial.recipe if trial.recipe is None or trial.recipe == "paper" else dict(trial.recipe)
         changes = self._changes(chosen_recipe(model, given))
-        recipe = chosen_recipe(model, given, changes, two_stage=bool(trial.get("two_stage")))
+        stage = trial.get("stage")
+        recipe = chosen_recipe(
+            model,
+            given,
+            changes,
+            two_stage=bool(trial.get("two_stage")),
+            stage=None if stage in (None, "none") else str(stage),
+        )
         return model, recipe, self._teachers([recipe.teacher], reference)
 
     def unwrapped(self, model: nn.Module) -> nn.Module:

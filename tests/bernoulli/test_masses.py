@@ -59,6 +59,15 @@ def test_central_rows_take_the_whole_system_where_it_is_no_larger():
     torch.testing.assert_close(leave_one_out(v, "central5"), leave_one_out(v, "exact"), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("mode", ["exact", "thomas", "central3", "central5", "clt"])
+@pytest.mark.parametrize("s0", [-40, -1, 0, 1, 4, 5, 40])
+def test_thresholds_beyond_all_sums_have_no_gradient(mode, s0):
+    found = leave_one_out(torch.tensor([0.3, 0.6, 0.5, 0.9], dtype=torch.float64), mode, s0)
+    assert bool(found.isfinite().all())
+    if not 1 <= s0 <= 4 and mode != "clt":
+        assert not bool(found.any())
+
+
 def test_unknown_mode_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match='did you mean "central5"'):
         leave_one_out(torch.rand(3), "central7")

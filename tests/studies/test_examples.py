@@ -33,6 +33,9 @@ def test_the_reference_experiments_are_whole() -> None:
     schemes = {trial.group for trial in trials_of(read_grid(STUDIES / "schemes.yaml"))}
     assert schemes == {"float", *builtin_rule_sets()}
     assert len(trials_of(read_grid(STUDIES / "pruning.yaml"))) == 2 * 2 * 4
+    ways = {trial.group for trial in trials_of(read_grid(STUDIES / "naive-bernoulli.yaml"))}
+    random = {"soft", "soft-thesis", "full", "full-certain", "layerwise", "progressive"}
+    assert ways == {"float", "straight-through", *random}
 
 
 @pytest.mark.slow

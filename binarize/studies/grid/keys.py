@@ -76,6 +76,7 @@ _BINARY: Table = {
     "start": (words("float", "scratch"), "from the weights of the float network, or from random ones"),
     "recipe": (TEXT, "scheme, paper, or a YAML file"),
     "two_stage": (FLAG, "binary inputs first, then weights too"),
+    "stage": (words("none", "full", "layerwise", "progressive"), "how it becomes binary during training"),
 }
 SETTINGS: Table = {**_SOURCE, **_TRAINING, **_BINARY}
 SOURCE_KEYS = tuple(_SOURCE)
@@ -93,6 +94,7 @@ DEFAULTS: Mapping[str, Any] = {
     "prune": 0,
     "rand_augment": "none",
     "recipe": "scheme",
+    "stage": "none",
     "start": "float",
     "test": True,
     "two_stage": False,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from binarize.binarizers.sign import Estimator, sign
 from binarize.binarizers.statistics import wide
+from binarize.errors import UsageError
 
 __all__ = ["IdentitySign", "StochasticSign"]
 
@@ -44,10 +45,13 @@ class _Draw(torch.autograd.Function):
 
 
 class StochasticSign(nn.Module):
-    """+1 with probability p(w), else -1, drawn anew in each forward pass of training; sign(w) in evaluation.
+    """+1 with probability p(w), else -1, drawn anew in each forward pass of training; sign(w), or w, in evaluation.
 
     probability="hard":      p = clip((w + 1) / 2, 0, 1), the paper's hard sigmoid
     probability="logistic":  p = 1 / (1 + exp(-w))
+
+    eval="sign":             sign(w): what a binary network is, and what is packed
+    eval="real":             w, the mean of what was drawn, as the authors' code evaluates: such a layer stays unpacked
 
     A conversion scales the float weights first (`start`): as they are, a few hundredths large, they would be drawn as if
     they were 0.
@@ -62,10 +66,24 @@ class StochasticSign(nn.Module):
     # Whether a conversion changes the float weights, which are then those of the float model no longer.
     scales_weights = True
 
-    def __init__(self, probability: Literal["hard", "logistic"] = "hard") -> None:
+    def __init__(
+        self, probability: Literal["hard", "logistic"] = "hard", eval: Literal["sign", "real"] = "sign"
+    ) -> None:
         super().__init__()
+        if eval not in ("sign", "real"):
+            raise UsageError(f"binaryconnect.StochasticSign: eval is {eval!r}; expected sign or real")
         self.probability = probability
+        self.eval_with = eval
         self.evaluated = IdentitySign()
+
+    @property
+    def why_unpacked(self) -> str | None:
+        """Why no bits can stand for its weights in evaluation; None where they can."""
+        return (
+            "it evaluates with real weights (eval: real); eval: sign packs signs"
+            if self.eval_with == "real"
+            else None
+        )
 
     @torch.no_grad()
     def start(self, w: Tensor) -> None:
@@ -94,8 +112,8 @@ class StochasticSign(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         if not self.training:
-            return self.evaluated(w)
+            return w if self.eval_with == "real" else self.evaluated(w)
         return self.draw(w, torch.rand_like(w, dtype=torch.promote_types(w.dtype, torch.float32)))
 
     def extra_repr(self) -> str:
-        return f"probability={self.probability!r}"
+        return f"probability={self.probability!r}, eval={self.eval_with!r}"

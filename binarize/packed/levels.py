@@ -192,6 +192,9 @@ def _number(order: Tensor) -> Tensor:
 @torch.no_grad()
 def read_weight(layer: BinaryLayer, window: Window) -> WeightLevels | str:
     """The two values of each filter and which weight has which, or in words why there are not two."""
+    why = getattr(layer.weight_binarizer, "why_unpacked", None)
+    if why is not None:
+        return str(why)
     lower = torch.empty(window.weight_shape, dtype=torch.bool)
     scale, centre = (
         torch.empty(window.out_channels, dtype=torch.float64),

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import nets
 import pytest
 import torch
 
+import binarize
 from binarize.binarizers.binaryconnect import IdentitySign, StochasticSign
+from binarize.errors import UsageError
+from binarize.packed.freeze import frozen_record
 
 
 def test_deterministic_weights_equal_their_vectors(vectors, tensor, binarize_weight):
@@ -58,3 +62,36 @@ def test_a_start_scales_weights_and_keeps_their_signs():
     zeros = torch.zeros(4, 4)
     StochasticSign().start(zeros)
     assert torch.equal(zeros, torch.zeros(4, 4))
+
+
+def test_evaluation_may_be_that_of_real_weights() -> None:
+    w = torch.tensor([[0.25, -0.5]])
+    binarizer = StochasticSign(eval="real")
+    assert binarizer(w).abs().tolist() == [[1, 1]]
+    assert torch.equal(binarizer.eval()(w), w)
+    assert torch.equal(StochasticSign().eval()(w), w.sign())
+    with pytest.raises(UsageError, match="expected sign or real"):
+        StochasticSign(eval="float")  # type: ignore[arg-type]
+
+
+def test_signs_are_packed_and_real_weights_are_told_to_stay_unpacked() -> None:
+    for word, packed in (("sign", True), ("real", False)):
+        rules = {
+            "schema": 1,
+            "name": "drawn",
+            "extends": "binaryconnect_stochastic",
+            "scheme": {"weight": {"eval": word}},
+        }
+        model = binarize.convert(
+            nets.seeded(nets.ConvRelu), rules=rules, example_input=nets.pictures(2), calibrate=False
+        ).eval()
+        frozen = binarize.freeze(model, nets.pictures(2))
+        record = frozen_record(frozen)
+        assert record is not None
+        why = set(record.kept.values())
+        assert (why == set()) == packed
+        assert packed or why == {"it evaluates with real weights (eval: real); eval: sign packs signs"}
+        with torch.no_grad():
+            torch.testing.assert_close(
+                frozen(nets.pictures(2)), model(nets.pictures(2)), rtol=1e-4, atol=1e-4
+            )

@@ -55,6 +55,8 @@ def _watch(name: str, found: list[str]) -> Any:
 
 
 def _of_weight(name: str, layer: BinaryLayer) -> list[str]:
+    if getattr(layer.weight_binarizer, "why_unpacked", None):
+        return []  # asked for by name, and said again by what packs
     with torch.no_grad():
         values, _ = layer.binarized_weight()
     return _warning(name, "weight_binarizer", layer.weight_binarizer, layer.filters(values), "a filter")

@@ -7,6 +7,8 @@ Electronics 11(6):937, 2022, https://doi.org/10.3390/electronics11060937; formul
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +20,7 @@ from binarize.binarizers.sign import Estimator, Pure, WeightBinarizer, sign
 from binarize.binarizers.statistics import channel_sum, mean_abs, per_channel, wide
 from binarize.binarizers.xnorpp import ChannelScale
 
-__all__ = ["Iee", "InputIee", "MultiSign", "OutputScale", "StandardSign"]
+__all__ = ["Iee", "InputIee", "MultiSign", "OutputMultiSign", "OutputScale", "StandardSign"]
 
 # Added to variances by the authors.
 VARIANCE_EPS = 1e-5
@@ -146,3 +148,47 @@ class MultiSign(Pure):
 
     def extra_repr(self) -> str:
         return f"{self.b.shape[1]}, channel_dim={self.channel_dim}, thresholds={self.thresholds}"
+
+
+class OutputMultiSign(MultiSign):
+    """`MultiSign` whose factors s_2, ..., s_K are learned for each output channel, as for ResNet-20 and ImageNet.
+
+    No sum of planes stands for them all, so that a layer multiplies each plane by itself: K convolutions in training too.
+    Where a single tensor is asked for, it is the sum with the mean of each factor.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        channel_dim: int = 1,
+        thresholds: int = 3,
+        estimator: Estimator | None = None,
+        out_channels: int = 1,
+    ) -> None:
+        super().__init__(channels, channel_dim, thresholds, estimator)
+        self.s = nn.Parameter(torch.rand(thresholds - 1, out_channels) * self.START)
+        self._plane: int | None = None
+
+    def factors(self) -> Tensor:
+        """(1, s_2, ..., s_K), each the mean over the output channels. Shape: (K,)."""
+        return torch.cat([self.s.new_ones(1), self.s.mean(1)])
+
+    def output_factors(self) -> Tensor:
+        """(1, s_2, ..., s_K) of each output channel. Shape: (K, O)."""
+        return torch.cat([self.s.new_ones(1, self.s.shape[1]), self.s])
+
+    @contextmanager
+    def only(self, plane: int) -> Iterator[None]:
+        """Inside, it gives one plane, sign(x + b_k), without a factor."""
+        self._plane = plane
+        try:
+            yield
+        finally:
+            self._plane = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._plane is None:
+            return super().forward(x)
+        b = self.b[self._plane : self._plane + 1]
+        out: Tensor = _MultiSign.apply(x, b, self.b.new_ones(1), self.estimator, self.channel_dim)
+        return out

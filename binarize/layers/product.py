@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 
+from binarize.binarizers.ienet import OutputMultiSign
 from binarize.binarizers.sign import FilterLevels, Levels, Pure, WeightBinarizer
 from binarize.errors import UsageError
 from binarize.kernels import elementwise
@@ -43,6 +44,8 @@ def binary_product(layer: Multiplies, x: Tensor, size: list[int] | None) -> tupl
     `size` is the output size that a transposed convolution was asked for.
     """
     weight = layer.real_weight()
+    if isinstance(layer.input_binarizer, OutputMultiSign):
+        return _planes_apart(layer, layer.input_binarizer, x, weight, size)
     if _can_recompute(layer, x, weight):
         y, scale = _Recomputed.apply(layer, size, x, weight, *_parameters(layer))
         return y, scale
@@ -55,6 +58,22 @@ def binary_product(layer: Multiplies, x: Tensor, size: list[int] | None) -> tupl
         values, scale = layer.binarized_weight(weight)
         return layer.multiply(a, values, size), scale
     return _sliced_product(layer, a, weight, size)
+
+
+def _planes_apart(
+    layer: Multiplies, binarizer: OutputMultiSign, x: Tensor, weight: Tensor, size: list[int] | None
+) -> tuple[Tensor, Tensor | None]:
+    """The products of the planes, each times its factor of each output channel, and the weight's scale."""
+    values, scale = layer.binarized_weight(weight)
+    products = []
+    for k, factor in enumerate(binarizer.output_factors()):
+        with binarizer.only(k):
+            a = layer.operand(x)
+        per_output = layer.scale_of(factor)
+        assert per_output is not None
+        y = layer.multiply(a, values, size)
+        products.append(y * per_output.to(y.dtype))
+    return torch.stack(products).sum(0), scale
 
 
 def _parameters(layer: Multiplies) -> list[nn.Parameter]:

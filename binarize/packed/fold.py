@@ -121,6 +121,7 @@ def _formed(
     if bool(levels.falling.any()):
         lower = lower ^ _of_input_channels(levels.falling, window)
     radius = torch.tensor(levels.radius, dtype=torch.float64)
+    planes = radius[:, None] if levels.by_output is None else levels.by_output
     ratio, inside = 0.0, 0
     if padded and outside == levels.upper:
         inside = 1
@@ -132,7 +133,7 @@ def _formed(
     shift += everywhere * (scale * sums + centre * size)
     form = Form(
         window,
-        _rounded(scale[None] * radius[:, None]),
+        _rounded(scale[None] * planes),
         _rounded(shift),
         _nonzero(centre * radius[0]),
         levels.threshold.cpu() if bool(levels.threshold.any()) or len(radius) > 1 else None,

@@ -18,6 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from binarize.binarizers.ienet import OutputMultiSign
 from binarize.layers.layer import BinaryLayer, Threshold
 from binarize.packed.window import Window
 
@@ -45,6 +46,8 @@ class InputLevels:
     zero_one: bool
     # bool (C,): channels whose upper value lies below their threshold; b_k has the opposite sign there.
     falling: Tensor
+    # Radius of each plane for each output channel, (planes, O), where that differs; `radius` is 1 then.
+    by_output: Tensor | None = None
 
     @property
     def upper(self) -> float:
@@ -96,6 +99,11 @@ def read_input(layer: BinaryLayer, window: Window, front: nn.Module | None) -> I
         ):
             return f"{type(binarizer).__name__} has no thresholds"
         threshold = torch.stack([one[0] for one in good])
+        if isinstance(binarizer, OutputMultiSign):
+            if window.pads and layer.pad_value:
+                return f"{type(binarizer).__name__} pads each of its planes"
+            by_output = binarizer.output_factors().double().cpu()
+            return InputLevels(threshold, (1.0,) * len(good), 0.0, False, falling[0], by_output)
         return InputLevels(threshold, tuple(factors), 0.0, False, falling[0])
     step = ask.step(lambda x: binarizer(prepared(x)))
     if step is None:

@@ -77,6 +77,7 @@ INPUTS = {
     "fda.NoisyInput": lambda: fda.NoisyInput(1).eval(),
     "reactnet.RSign": lambda: reactnet.RSign(1),
     "ienet.MultiSign of one threshold": lambda: ienet.MultiSign(1, thresholds=1),
+    "ienet.OutputMultiSign of one threshold": lambda: ienet.OutputMultiSign(1, thresholds=1),
 }
 # Several planes: more than two values.
 MANY_VALUED = {

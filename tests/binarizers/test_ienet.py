@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import nets
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from binarize.binarizers.ienet import Iee, InputIee, MultiSign, OutputScale, StandardSign
+import binarize
+from binarize.binarizers.ienet import Iee, InputIee, MultiSign, OutputMultiSign, OutputScale, StandardSign
+from binarize.layers.conv import BinaryConv2d
+from binarize.packed.freeze import frozen_record
 
 
 def test_weights_equal_their_vectors(vectors, tensor, atol, binarize_weight, with_values):
@@ -66,3 +71,50 @@ def test_gradients_are_those_of_the_formula():
     torch.testing.assert_close(module.b.grad, db, rtol=0, atol=1e-10)
     second = torch.where(x.detach() + b[1].view(3, 1) >= 0, 1.0, -1.0)
     torch.testing.assert_close(module.s.grad, (g * second).sum().view(1), rtol=0, atol=1e-10)
+
+
+def test_a_layer_with_factors_of_each_output_channel_equals_its_vectors(vectors, tensor, dtype, atol):
+    expected = vectors["conv_ienet_K2"]
+    conv = nn.Conv2d(2, 2, 2, padding=expected["pad"], bias=False).to(dtype)
+    with torch.no_grad():
+        conv.weight.copy_(tensor(expected["W"]))
+    binarizer = OutputMultiSign(2, thresholds=2, out_channels=2).to(dtype)
+    with torch.no_grad():
+        binarizer.b.copy_(tensor(expected["b"]))
+        binarizer.s.copy_(tensor(expected["s"])[1:])
+    layer = BinaryConv2d.from_float(
+        conv, weight_binarizer=StandardSign(), input_binarizer=binarizer, scale=OutputScale(2)
+    )
+    x = tensor(expected["X"]).requires_grad_()
+    y = layer(x)
+    torch.testing.assert_close(y, tensor(expected["Y"]), rtol=0, atol=10 * atol)
+    y.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    # One plane at a time: ds of a channel is what its second plane adds there.
+    with torch.no_grad(), binarizer.only(1):
+        plane = layer.multiply(layer.operand(x), layer.binarized_weight()[0], None)
+    second = (2 * y.detach() * plane * layer.scale.s.view(1, 2, 1, 1)).sum((0, 2, 3))
+    torch.testing.assert_close(binarizer.s.grad[0], second.detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_factors_of_each_output_channel_are_packed():
+    rules = {
+        "schema": 1,
+        "name": "ienet_outputs",
+        "extends": "ienet",
+        "scheme": {"input": {"part": "ienet.OutputMultiSign", "thresholds": 3}},
+    }
+    images = nets.pictures(4)
+    model = binarize.convert(
+        nets.seeded(nets.BasicBlocks), rules=rules, example_input=images, calibrate=False
+    ).eval()
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, OutputMultiSign):
+                assert layer.s.shape == (2, 16) or layer.s.shape == (2, 32)
+                layer.s.uniform_(-1, 1)
+                layer.b.uniform_(-0.5, 0.5)
+        frozen = binarize.freeze(model, images)
+        record = frozen_record(frozen)
+        assert record is not None and not record.kept
+        torch.testing.assert_close(frozen(images), model(images), rtol=1e-4, atol=1e-4)

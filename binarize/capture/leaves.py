@@ -6,6 +6,7 @@ from torch import nn
 
 from binarize.attention.multihead import ExplicitAttention
 from binarize.computed_weights import class_before
+from binarize.layers.layer import is_binary
 
 __all__ = ["CONVOLUTIONS", "is_leaf", "is_opaque"]
 
@@ -65,7 +66,8 @@ def _is_container(module: nn.Module) -> bool:
     """Whether a layer's class was only borrowed: its forward runs layers of its own, and not what it inherits."""
     base = next((kind for kind in (*CONVOLUTIONS, nn.Linear) if isinstance(module, kind)), None)
     forward = class_before(module).forward
-    if base is None or forward is base.forward or not hasattr(forward, "__code__"):
+    # A binary layer computes what it inherits, on what its parts make of it.
+    if base is None or is_binary(module) or forward is base.forward or not hasattr(forward, "__code__"):
         return False
     code = forward.__code__
     if {"weight", "forward", "_conv_forward", "super"} & {*code.co_names} or "__class__" in code.co_freevars:

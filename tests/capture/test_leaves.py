@@ -6,7 +6,10 @@ import pytest
 from nets import BasicBlock, DropPath, NamedConv, StandardizedConv
 from torch import nn
 
+from binarize.binarizers.bnn import SteSign
 from binarize.capture.leaves import is_leaf, is_opaque
+from binarize.layers.layer import Threshold
+from binarize.layers.linear import BinaryLinear
 
 
 class Doubling(nn.Module):
@@ -25,6 +28,12 @@ class Scaling(nn.Module):
         (nn.Conv2d(3, 3, 1), True, True),
         (NamedConv(3, 3, 1), True, True),
         (StandardizedConv(3, 3, 1), True, True),
+        # Its parts hold parameters, and it is one layer all the same.
+        (
+            BinaryLinear.from_float(nn.Linear(2, 2), weight_binarizer=SteSign(), threshold=Threshold(2, -1)),
+            True,
+            True,
+        ),
         (nn.MultiheadAttention(4, 2), True, True),
         (nn.BatchNorm2d(3), True, True),
         (nn.ReLU(), True, True),

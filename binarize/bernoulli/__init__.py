@@ -7,4 +7,5 @@ layers.py       layers of random signs, and the binary layers that they harden t
 masses.py       whole mass functions of sums, and the leave-one-out masses that gradients are made of
 moments.py      the central limit and the next terms
 probability.py  the ways to compute a probability and its gradient, as one function
+relatives.py    formulas of methods that are near
 """

@@ -25,7 +25,7 @@ FORMER: Mapping[str, tuple[str, ...]] = {
     "binarize.packed.float_conv": ("binarize.packed.fused.float_conv",),
     # Programs that read a .pt2 file import it for its operators, which `binarize.packed` registers.
     "binarize.packed.ops": ("binarize.kernels.operators",),
-    "binarize.parts": ("binarize.schemes.part",),
+    "binarize.parts": ("binarize.schemes.part", "binarize.schemes.shipped"),
     "binarize.plan": ("binarize.planning.plan",),
     "binarize.report.model": ("binarize.report.report", "binarize.report.data"),
     "binarize.rule_set": ("binarize.rules.rule_set",),

@@ -55,12 +55,9 @@ LONG_FILES = {
     "exporters/onnx/layers.py",
     "layers/layer.py",
     "packed/graph/build.py",
-    "rules/files.py",
     "rules/rule_set.py",
     "rules/schema.py",
-    "rules/text.py",
     "rules/values.py",
-    "schemes/part.py",
     "training/fit.py",
     "training/loop/task.py",
 }

@@ -18,11 +18,11 @@ from binarize.inputs.seen import Seen
 from binarize.planning.advice import Advice, Hint
 from binarize.planning.plan import Decision, Plan
 from binarize.planning.record.capture import Calibrated, CalibrationState, Capture, Level, ShapesFrom
-from binarize.rules.document import Document
 from binarize.rules.rule_set import Unmatched
 from binarize.rules.schema import check_file
 from binarize.rules.text import plain
 from binarize.rules.values import fault, unexpected, words
+from binarize.rules.yaml.document import Document
 
 __all__ = ["Preprocessing", "check_record"]
 

@@ -1,8 +1,8 @@
 """Rule files and what they say: read, checked, matched, bound to the layers of a model.
 
 bind.py          a rule set bound to the layers of one model
-document.py      data that remembers where in a text each value stood, and messages that point there
-files.py         finding rule files and joining what they extend into one rule set
+files.py         finding rule files, and the rule set of one and of what it extends
+join.py          rule sets joined into one
 load.py          rules decide: an ordered list
 match.py         whether a rule's `match` holds for a layer
 name_pattern.py  patterns for dotted names
@@ -10,6 +10,7 @@ rule_set.py      rules and rule sets: who decides about a layer, and as what the
 schema.py        what mappings in a rule file may hold
 text.py          rule text -> a document of plain data, and plain data -> text
 values.py        what single values in a rule file may be: words, numbers, patterns, parts
+yaml/            YAML text as plain data that remembers its places
 """
 
 from __future__ import annotations

@@ -11,17 +11,16 @@ from typing import Any
 
 from binarize.disk.file_name import is_there
 from binarize.errors import RuleError, did_you_mean
-from binarize.rules.document import Document, Fault
+from binarize.rules.join import free_id, join
 from binarize.rules.rule_set import Rule, RuleSet, make_rule
 from binarize.rules.schema import check_file
 from binarize.rules.text import RuleText, parse, plain, read_text
 from binarize.rules.values import WEIGHTS_ONLY, found, hint
+from binarize.rules.yaml.document import Document, Fault
 from binarize.schemes.scheme import Scheme
 
-__all__ = ["Loader", "builtin_rule_sets", "find_scheme", "join", "rule_file", "shipped_rule_set"]
+__all__ = ["Loader", "builtin_rule_sets", "find_scheme", "rule_file", "shipped_rule_set"]
 
-# More rules than any file has, fewer than files that extend each other twice over can reach.
-_MOST_RULES = 2000
 # Files one below the other: deeper than anybody builds them, far from the end of Python's stack.
 _MOST_FILES = 64
 
@@ -141,41 +140,6 @@ class Loader:
         return joined
 
 
-def join(rule_sets: Iterable[RuleSet]) -> RuleSet:
-    """One rule set after the other: later rules come later, later schemes and defaults replace earlier ones.
-
-    An id that a later set has too gets its set's name in front: `adabin/body`.
-    """
-    name, paper, description = "", "", ""
-    schemes: dict[str, Scheme] = {}
-    defaults: dict[str, Any] = {}
-    rules: list[Rule] = []
-    for rule_set in rule_sets:
-        taken = {rule.id for rule in rule_set.rules}
-        earlier: list[Rule] = []
-        for rule in rules:
-            if rule.id in taken:
-                rule = replace(rule, id=_free(f"{name}/{rule.id}" if name else rule.id, taken))
-            taken.add(rule.id)
-            earlier.append(rule)
-        rules = [*earlier, *rule_set.rules]
-        if len(rules) > _MOST_RULES:
-            raise RuleError(f"more than {_MOST_RULES} rules; do files extend each other many times over?")
-        name, paper = rule_set.name or name, rule_set.paper or paper
-        description = rule_set.description or description
-        schemes |= rule_set.schemes
-        defaults |= rule_set.defaults
-    return RuleSet(name, schemes, tuple(rules), paper, description, defaults)
-
-
-def _free(id: str, taken: set[str]) -> str:
-    n = 2
-    result = id
-    while result in taken:
-        result, n = f"{id}-{n}", n + 1
-    return result
-
-
 def _with_schemes(below: RuleSet, name: str, data: Mapping[str, Any], document: Document) -> RuleSet:
     """The extended rule set with the schemes of a file added, or changed by it."""
     schemes, rules = dict(below.schemes), below.rules
@@ -229,7 +193,7 @@ def _rules(data: Mapping[str, Any], document: Document) -> tuple[Rule, ...]:
     taken = set(seen)
     rules = []
     for i, entry in enumerate(entries):
-        id_ = entry["id"] if "id" in entry else _free(f"rule{i + 1}", taken)
+        id_ = entry["id"] if "id" in entry else free_id(f"rule{i + 1}", taken)
         taken.add(id_)
         rules.append(make_rule(entry, id=id_, where=document.line(("rules", i)), optional=False))
     return tuple(rules)

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from binarize.errors import RuleError, UsageError, did_you_mean
-from binarize.rules.document import Document
-from binarize.rules.files import Loader, builtin_rule_sets, find_scheme, join, shipped_rule_set
+from binarize.rules.files import Loader, builtin_rule_sets, find_scheme, shipped_rule_set
+from binarize.rules.join import join
 from binarize.rules.name_pattern import pattern
 from binarize.rules.rule_set import Rule, RuleSet, make_rule
 from binarize.rules.schema import RULE_KEYS, check_rule
 from binarize.rules.text import RuleText, parse_value, plain
+from binarize.rules.yaml.document import Document
 from binarize.schemes.part import foreign_modules
 from binarize.schemes.scheme import Shortcut
 from binarize.trust import trusting

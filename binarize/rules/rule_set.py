@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from binarize.errors import RuleError, did_you_mean
-from binarize.rules.document import Document
 from binarize.rules.match import counts, holds, strays
 from binarize.rules.schema import check_file, check_rule
 from binarize.rules.text import flow, plain
 from binarize.rules.values import ACTIVATIONS, WEIGHTS_ONLY
+from binarize.rules.yaml.document import Document
 from binarize.schemes.part import Part, foreign_modules
 from binarize.schemes.scheme import Downsample, Norm, Scheme, Shortcut
 from binarize.trust import trusting

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from binarize.analysis.layer import InputSign, Kind, Skip
-from binarize.rules.document import Document, Fault, Path
 from binarize.rules.values import (
     ACTIVATION,
     CLIP,
@@ -40,6 +39,7 @@ from binarize.rules.values import (
     unknown_key,
     words,
 )
+from binarize.rules.yaml.document import Document, Fault, Path
 from binarize.schemes.recipe import CHOICES
 from binarize.schemes.scheme import Downsample, Norm, Shortcut
 

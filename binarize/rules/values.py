@@ -15,7 +15,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from binarize.errors import did_you_mean
 from binarize.rules.match import test_number
 from binarize.rules.name_pattern import pattern
-from binarize.schemes.part import PART_KEYS, is_part, may_be_named, part_options, shipped_parts
+from binarize.schemes.part import PART_KEYS, is_part, may_be_named
+from binarize.schemes.shipped import part_options, shipped_parts
 from binarize.trust import is_teacher
 
 __all__ = [

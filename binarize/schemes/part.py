@@ -2,43 +2,30 @@
 
 A part is named `file.Class` and resolved inside `binarize.binarizers`; `torch.nn.Class` is one of torch. A full dotted path
 reaches a user's own module where the user's word covers that (see `binarize.trust`): no file makes it imported. Nothing here
-imports torch until a part is built: what there is to name is read from the source files.
+imports torch until a part is built.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binarize.errors import REFUSALS, RuleError, UntrustedSourceError, did_you_mean
+from binarize.schemes.shipped import BINARIZERS, binarizer_files, part_options
 from binarize.trust import are_part_arguments, is_trusted, quoted, trusted_file
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = [
-    "PART_KEYS",
-    "Part",
-    "foreign_modules",
-    "is_part",
-    "may_be_named",
-    "part_options",
-    "patch_part",
-    "shipped_parts",
-]
+__all__ = ["PART_KEYS", "Part", "foreign_modules", "is_part", "may_be_named", "patch_part"]
 
 # A mapping with one of these keys names a part; `binarizer` reads better for the two that binarize.
 PART_KEYS = ("part", "binarizer")
 
-_BINARIZERS = "binarize.binarizers."
-_FOLDER = Path(__file__).parents[1] / "binarizers"
 _TORCH = re.compile(r"torch\.nn\.[A-Z]\w*")
 # The files of torch.nn.modules whose classes are parts: numbers in, as many numbers out, and nothing else done.
 _TORCH_FILES = ("activation", "batchnorm", "dropout", "instancenorm", "normalization")
@@ -164,23 +151,23 @@ def foreign_modules(data: object) -> list[str]:
 
 def _is_ours(name: str) -> bool:
     """Whether resolving the name imports nothing but `binarize.binarizers` and `torch.nn`."""
-    file = name.rpartition(".")[0].removeprefix(_BINARIZERS)
-    return file in _files() or _TORCH.fullmatch(name) is not None
+    file = name.rpartition(".")[0].removeprefix(BINARIZERS)
+    return file in binarizer_files() or _TORCH.fullmatch(name) is not None
 
 
 def _resolve(name: str) -> type[nn.Module]:
     from torch import nn
 
     path, _, class_name = name.rpartition(".")
-    if path.removeprefix(_BINARIZERS) in _files():
-        path = _BINARIZERS + path.removeprefix(_BINARIZERS)
+    if path.removeprefix(BINARIZERS) in binarizer_files():
+        path = BINARIZERS + path.removeprefix(BINARIZERS)
         module: Any = importlib.import_module(path)
     elif _TORCH.fullmatch(name):
         module = nn
     else:
         module = _trusted_module(path, name)
     cls = vars(module).get(class_name)
-    ours = module is nn or path.startswith(_BINARIZERS)
+    ours = module is nn or path.startswith(BINARIZERS)
     if not _is_class(cls, nn.Module) or (ours and not _defined_here(cls, path)):
         known = [
             key
@@ -217,38 +204,3 @@ def _trusted_module(path: str, name: str) -> Any:
     from binarize.sources.user_code import import_place
 
     return import_place(path if file is None else str(file))
-
-
-@cache
-def _files() -> list[str]:
-    return sorted(path.stem for path in _FOLDER.glob("*.py") if path.stem != "__init__")
-
-
-@cache
-def _classes(file: str) -> dict[str, ast.ClassDef]:
-    tree = ast.parse((_FOLDER / f"{file}.py").read_text(encoding="utf-8"))
-    found = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_")
-    # A module has a base; a plain record of numbers has none.
-    return {node.name: node for node in found if node.bases and not any(map(_is_function, node.bases))}
-
-
-def _is_function(base: ast.expr) -> bool:
-    """Whether a base class is torch.autograd.Function: the gradient of a part, and no part itself."""
-    return isinstance(base, ast.Attribute) and base.attr == "Function"
-
-
-def shipped_parts() -> list[str]:
-    """The names of all parts in `binarize.binarizers`."""
-    return [f"{file}.{name}" for file in _files() for name in _classes(file)]
-
-
-def part_options(name: str) -> list[str] | None:
-    """The arguments that a shipped part's own constructor names; None where its source does not say."""
-    file, _, class_name = name.rpartition(".")
-    if file not in _files() or class_name not in _classes(file):
-        return None
-    for node in _classes(file)[class_name].body:
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
-            arguments = [*node.args.args[1:], *node.args.kwonlyargs]
-            return [argument.arg for argument in arguments]
-    return None

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from binarize.errors import RuleError
-from binarize.rules.document import Document, Fault
 from binarize.rules.text import MAX_BYTES, RuleText, flow, parse, parse_value, plain, read_text
+from binarize.rules.yaml.document import Document, Fault
 
 
 def read(text: str) -> Any:

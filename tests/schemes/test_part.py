@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from binarize.errors import RuleError
-from binarize.schemes.part import Part, is_part, part_options, shipped_parts
+from binarize.schemes.part import Part, is_part
 from binarize.schemes.scheme import Scheme
+from binarize.schemes.shipped import part_options, shipped_parts
 
 EDE = {"part": "irnet.Ede", "t": 0.5, "k": 2}
 

@@ -25,7 +25,8 @@ from binarize.conversion.conversion import conversion_of
 from binarize.errors import BinarizeError, RuleError, SourceError, UntrustedSourceError
 from binarize.rules.load import load_rule_set
 from binarize.rules.text import RuleText
-from binarize.schemes.part import Part, shipped_parts
+from binarize.schemes.part import Part
+from binarize.schemes.shipped import shipped_parts
 from binarize.sources import build, load, load_file
 from binarize.sources.state_dicts import find_weights
 from binarize.studies.grid.read import read_grid

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from binarize.rules.document import Document, Fault
 from binarize.rules.values import hint
+from binarize.rules.yaml.document import Document, Fault
 
 __all__ = ["Choice", "chain"]
 

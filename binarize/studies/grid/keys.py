@@ -20,9 +20,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from binarize.rules.document import Document
 from binarize.rules.schema import RECIPE, SHORTCUT, Keys, Table, check, mapping
 from binarize.rules.values import COUNT, FLAG, ID, INTEGER, NUMBER, SCHEMA_VERSION, TEXT, several, words
+from binarize.rules.yaml.document import Document
 
 __all__ = [
     "DEFAULTS",

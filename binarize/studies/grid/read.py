@@ -9,10 +9,10 @@ from typing import Any
 
 from binarize.disk.file_name import is_file
 from binarize.errors import BinarizeError, RuleError, UsageError, did_you_mean
-from binarize.rules.document import Document, Fault
-from binarize.rules.document import Path as Place
 from binarize.rules.files import builtin_rule_sets
 from binarize.rules.text import parse, parse_value, plain, read_text
+from binarize.rules.yaml.document import Document, Fault
+from binarize.rules.yaml.document import Path as Place
 from binarize.schemes.recipe import Recipe
 from binarize.studies.grid.chain import Choice, chain
 from binarize.studies.grid.keys import RECIPE_KEYS, SETTINGS, check_grid, check_settings

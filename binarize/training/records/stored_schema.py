@@ -10,9 +10,9 @@ from pydantic import ConfigDict, Field
 from binarize.checkpoint.data_schema import COUNT, JSON, TEXT, Checked, check_data
 from binarize.checkpoint.record_schema import Preprocessing
 from binarize.errors import RuleError, SourceError, way
-from binarize.rules.document import Document
 from binarize.rules.schema import check_recipe
 from binarize.rules.text import plain
+from binarize.rules.yaml.document import Document
 
 __all__ = ["check_stored", "check_training", "way_out"]
 

@@ -49,5 +49,5 @@ sign.py           the exact sign, and the base classes of estimators and weight 
 statistics.py     numbers per filter of a weight and per channel of an input
 tang.py           Tang, Hua, Wang: inputs as a sum of binary terms
 xnor.py           XNOR-Net: signs scaled by the mean magnitude of a filter
-xnorpp.py         XNOR-Net++: one learned factor per output channel in place of the computed scales
+xnorpp.py         XNOR-Net++: learned factors per output channel or position in place of the computed scales
 """

@@ -18,6 +18,8 @@ __all__ = ["EDIT"]
 
 # Terms within terms of an origin: the planner joins 64 at most, each one level deeper.
 _MOST_TERMS = 128
+# Positions along an axis of the output that a scale has factors for.
+_MOST_POSITIONS = 4096
 # Axes of a tensor, and factors of a shortcut, a window or a repetition.
 _AXIS = Annotated[int, Field(ge=-8, le=8)]
 _FACTOR = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -68,6 +70,7 @@ class _Swap(Checked):
     activation_inside: bool
     channel_dim: _AXIS
     activation_first: bool = False
+    size: Annotated[list[Annotated[int, Field(ge=1, le=_MOST_POSITIONS)]], Field(max_length=3)] = []
 
 
 class _Open(Checked):

@@ -192,6 +192,8 @@ def _wide(tensor: object) -> Tensor:
 
 def _factor(layer: BinaryLayer, scale: nn.Module, out_channels: int) -> Tensor | None:
     """What a learned scale multiplies each channel by; None where it does something else."""
+    if getattr(scale, "size", ()):
+        return None  # other numbers for other positions
     weight = layer.weight
     ones = weight.new_ones(1, out_channels, *[1] * (weight.dim() - 2))
     factor = scale(ones)

@@ -18,7 +18,7 @@ from binarize.passes.moments import promised
 from binarize.passes.norm import new_norm, start_variance
 from binarize.planning.plan import Plan
 from binarize.planning.record.edit import NewActivation
-from binarize.planning.record.edit_kinds import Swap
+from binarize.planning.record.edit_kinds import Swap, named_sizes
 from binarize.planning.record.origin import Origin
 from binarize.schemes.part import Part
 from binarize.schemes.scheme import Scheme
@@ -43,7 +43,7 @@ def swap_layer(root: nn.Module, edit: Swap, scheme: Scheme) -> None:
         weight_binarizer=weight or nn.Identity(),
         input_binarizer=binarizer,
         threshold=_in_front(edit, in_channels),
-        scale=_build(scheme.scale, channels=out_channels, channel_dim=dim),
+        scale=_build(scheme.scale, channels=out_channels, channel_dim=dim, **named_sizes(edit.size)),
         norm=norm,
         shortcut=_shortcut(old, edit, in_channels, out_channels),
         activation=_activation(edit.activation),

@@ -124,6 +124,7 @@ REAL_VALUED = {
     "fda.NoiseAdapter": lambda: fda.NoiseAdapter(1),
     "reactnet.RPReLU": lambda: reactnet.RPReLU(1),
     "xnorpp.ChannelScale": lambda: xnorpp.ChannelScale(1),
+    "xnorpp.MapScale": lambda: xnorpp.MapScale(1),
     "ienet.OutputScale": lambda: ienet.OutputScale(1),
 }
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

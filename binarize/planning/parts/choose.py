@@ -17,9 +17,10 @@ from binarize.planning.parts.homes import house_activations
 from binarize.planning.parts.layer_parts import LayerParts, channel_dim_of
 from binarize.planning.parts.random_signs import NOT_RANDOM, RandomSigns, reads_means
 from binarize.planning.record.edit import NewActivation
+from binarize.planning.record.edit_kinds import named_sizes
 from binarize.planning.shortcuts import ShortcutChange
 from binarize.planning.thresholds import Origins, choose_threshold, unknown_threshold
-from binarize.schemes.part import Part
+from binarize.schemes.part import Part, part_options
 
 __all__ = ["choose_parts"]
 
@@ -218,7 +219,10 @@ def _count(choice: Choice, activations: Mapping[int, ActivationChange], part: La
             per_filter, per_layer = getattr(weights, "stored", (1, 0))
             part.scale_values = per_filter * layer.out_channels + per_layer
         if scheme.scale is not None:
-            extra += _parameters(scheme.scale.build(channels=layer.out_channels, channel_dim=dim))
+            if "height" in (part_options(scheme.scale.name) or ()) and dim == 1:
+                part.scale_size = tuple(layer.out_shape[2:])
+            sizes = named_sizes(part.scale_size)
+            extra += _parameters(scheme.scale.build(channels=layer.out_channels, channel_dim=dim, **sizes))
         first_reader = [c for c in activations.values() if c.part is not None and c.readers[0] == layer.name]
         for change in first_reader:
             assert change.part is not None

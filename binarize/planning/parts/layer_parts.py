@@ -38,6 +38,8 @@ class LayerParts:
     extra_params: int = 0
     bitplanes: int = 1
     scale_values: int = 0
+    # Positions of the output, where the scale has numbers for them.
+    scale_size: tuple[int, ...] = ()
 
     def swap(self, scheme: str) -> Swap:
         """The edit that puts the layer with these parts in place."""
@@ -54,6 +56,7 @@ class LayerParts:
             activation_inside=self.activation_inside,
             channel_dim=channel_dim_of(self.layer),
             activation_first=self.activation_first,
+            size=self.scale_size,
         )
 
 

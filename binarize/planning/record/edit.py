@@ -71,7 +71,7 @@ def free_name(owner: object, word: str) -> str:
 
 
 # Flags that plans of earlier versions know nothing of.
-_LATER = frozenset({"summed", "activation_first"})
+_LATER = frozenset({"summed", "activation_first", "size"})
 
 
 def _plain(value: object) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
     "ReplaceOperand",
     "Swap",
     "edit_from_json",
+    "named_sizes",
 ]
 
 Self = TypeVar("Self", bound="Edit")
@@ -78,6 +79,8 @@ class Swap(Edit):
     activation_inside: bool = False
     channel_dim: int = 1
     activation_first: bool = False
+    # Positions of the output, where the scheme's scale has numbers for them.
+    size: tuple[int, ...] = ()
 
     @classmethod
     def from_arguments(cls, container: str, args: Mapping[str, Any]) -> Swap:
@@ -91,12 +94,17 @@ class Swap(Edit):
             for key, kind in kinds.items()
             if args[key] is not None
         }
-        return cls(container, **{**args, **made})
+        return cls(container, **{**args, **made, "size": tuple(args.get("size", ()))})
 
     def parts(self) -> Iterator[Part]:
         """The part of its activation."""
         if self.activation is not None and self.activation.part is not None:
             yield self.activation.part
+
+
+def named_sizes(size: tuple[int, ...]) -> dict[str, int]:
+    """The positions along each axis by the names that parts take them by: {"height": 8, "width": 8}."""
+    return dict(zip(("width", "height", "depth"), reversed(size)))
 
 
 @dataclass(frozen=True)

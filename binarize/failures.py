@@ -18,6 +18,8 @@ _PACKAGE = str(Path(__file__).parent)
 _INSTALLED = tuple(
     {sysconfig.get_path(key) for key in ("stdlib", "purelib", "platlib")} | {sys.prefix + "/lib"}
 )
+# Folders of packages elsewhere, which a .pth file or PYTHONPATH names.
+_PACKAGES = frozenset(("site-packages", "dist-packages"))
 _WAYS = {
     errno.ENOSPC: "make room, or name a place on another disk",
     errno.EDQUOT: "make room, or name a place on another disk",
@@ -85,6 +87,7 @@ def _of_the_user(error: BaseException) -> str | None:
             return None
         if frame.filename.startswith("<forward of"):
             return f"{frame.filename}:{frame.lineno}"
-        if not frame.filename.startswith((*_INSTALLED, "<")):
+        installed = not _PACKAGES.isdisjoint(Path(frame.filename).parts)
+        if not (installed or frame.filename.startswith((*_INSTALLED, "<"))):
             return f"{frame.filename}:{frame.lineno}"
     return None

@@ -20,12 +20,15 @@ from binarize.disk.atomic import check_place, whole_file
 from binarize.disk.file_name import is_there
 from binarize.disk.leftovers import is_empty
 from binarize.errors import UsageError, did_you_mean, refuse_warnings
+from binarize.exporters.export import FORMATS, check_format
+from binarize.exporters.foresee import foresee
 from binarize.schemes.scheme import shortcut_mode
 
 if TYPE_CHECKING:
     from torch import nn
 
     from binarize.calibration.result import Calibration
+    from binarize.conversion.planned import PlannedConversion
     from binarize.report.report import Report
 
 __all__ = ["convert", "plan"]
@@ -53,16 +56,37 @@ def plan(
     num_classes: options.NumClasses = None,
     trust_pickle: options.TrustPickle = False,
     trust: options.Trust = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(FORMATS),
+            help="Say too what `binarize export` could not write for this format.",
+        ),
+    ] = None,
     all_rows: options.AllRows = False,
 ) -> None:
-    """What would become of each layer, and why. Converts nothing, writes nothing."""
+    """What would become of each layer, and why. Writes nothing."""
+    if target is not None:
+        check_format(target, "--target")
     mode = shortcut_mode(add_shortcuts, shortcuts)
     choice = choices.Choice(scheme, rules, mode, keep, binarize, overrides, keep_first, keep_last)
-    model = choices.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=True)
+    model = choices.Model(src, arch, input_shape, None, num_classes, trust_pickle, meta=target is None)
     planned = choices.make_plan(screen, model, choices.rule_set(choice))
     refuse_warnings(strict, planned.plan.complaints)
     _show(screen, planned.report, all_rows)
-    screen.document({"report": planned.report.to_json(), "seconds": screen.seconds})
+    if target is not None:
+        _foresee(screen, planned, target)
+    screen.document({"report": planned.report.to_json(), "target": target, "seconds": screen.seconds})
+
+
+def _foresee(screen: Screen, planned: PlannedConversion, target: str) -> None:
+    """Says whether the planned model could be exported. Raises: UsageError, naming all that could not."""
+    with screen.stage(f"trying --format {target}"):
+        found = foresee(planned.apply(), target)
+    if found:
+        listed = "\n".join(f"  {one}" for one in found)
+        raise UsageError(f"plan --target {target}: the model could not be exported as it is\n{listed}")
+    screen.show(f"All of it can be exported: binarize export DIR --format {target}")
 
 
 @command

@@ -23,6 +23,7 @@ from binarize.disk.file_name import check_name, is_folder
 from binarize.disk.leftovers import draft_folder, place_of
 from binarize.disk.replacement import sync
 from binarize.errors import UsageError, did_you_mean, way
+from binarize.exporters.foreign import in_our_words
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,10 +117,12 @@ def export(
     writer = writer_of(format)
     from binarize.exporters.prepare import compared
 
-    ready = compared(model, example_input, source)
+    with in_our_words(format):
+        ready = compared(model, example_input, source)
     target.parent.mkdir(parents=True, exist_ok=True)
     with claimed(target) as claim, draft_folder(place_of(target), target.absolute().parent) as drafts:
-        written: Written = writer.write(ready.model, ready.example, drafts / target.name)
+        with in_our_words(format):
+            written: Written = writer.write(ready.model, ready.example, drafts / target.name)
         files = _moved(drafts, target, force, claim)
     lines, told = (*ready.lines, *written.lines), (*ready.warnings, *written.warnings)
     return Export(format, files, replace(written, lines=lines, warnings=told))

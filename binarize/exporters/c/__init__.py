@@ -23,6 +23,7 @@ resample.py     interpolation as weighted sums along one axis after the other
 signs.py        where signs are read
 steps.py        what the C file will do, as data: values in memory, and steps that read some and write one
 sums.py         torch's sums in the order of their indices
+table.py        the table of operations in the documents
 tables.py       the constants of a C file
 text.py         steps with their places in memory -> the text of one C file
 transcendental.py  exponential, logarithm and their kin of products and sums alone

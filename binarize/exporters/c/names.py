@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["DRAWS", "LIKE", "MOVES", "SAME", "way_out"]
+__all__ = ["DRAWS", "LIKE", "MOVES", "SAME", "refused_operations", "way_out"]
 
 # Operations that leave the numbers and their order alone.
 SAME = frozenset(("clone", "contiguous", "cpu", "detach", "float", "requires_grad", "type_as"))
@@ -38,7 +38,7 @@ DRAWS = frozenset(
      "uniform_")
 )  # fmt: skip
 
-_OTHER = "try --format onnx, or rewrite it with operations that docs/operations.md lists"
+_OTHER = "try --format onnx, or rewrite it with operations that docs/reference/operations.md lists"
 _THREE = "C takes 1-d and 2-d layers; try --format onnx"
 # Operations without C code -> why, and what to do.
 _REFUSED: Mapping[str, str] = {
@@ -63,3 +63,8 @@ def way_out(op: str) -> str:
         if reason is None
         else f"{op} has no C code: {reason}"
     )
+
+
+def refused_operations() -> list[tuple[str, str]]:
+    """Operations that are known to have no C code, and what to do."""
+    return sorted(_REFUSED.items())

@@ -27,7 +27,7 @@ from torch.utils import _pytree as pytree
 
 from binarize.errors import CheckError
 from binarize.exporters.c.check import Code, code_size, host_compiler, run_samples
-from binarize.exporters.c.graph import make_program
+from binarize.exporters.c.graph import make_program, obstacles
 from binarize.exporters.c.in_order import in_order
 from binarize.exporters.c.memory import plan_memory
 from binarize.exporters.c.ports import one_sample
@@ -44,7 +44,7 @@ from binarize.packed.agreement import OTHER_INPUTS
 from binarize.packed.freeze import Example
 from binarize.report.units import plural, size
 
-__all__ = ["translate", "write"]
+__all__ = ["obstacles", "translate", "write"]
 
 # Inputs on which the C file is compared with the packed model: few where they are large, sums in order take long.
 _INPUTS, _FEW, _LARGE = 8, 3, 1 << 14

@@ -30,7 +30,7 @@ from binarize.errors import UsageError
 from binarize.exporters.openvino.layers import Call, layer, signs_constant
 from binarize.kernels.geometry import geometry_of
 
-__all__ = ["Translated", "layer_name", "packed_calls", "translate"]
+__all__ = ["Translated", "layer_name", "packed_calls", "path_of", "translate"]
 
 # What stands in the graph for a packed layer, and for a tensor of signs: their place in a table. Never run.
 _library = torch.library.Library("binarize_openvino", "DEF")
@@ -162,7 +162,7 @@ def _are_signs(value: Tensor | None) -> bool:
 def _call(node: torch.fx.Node, constants: dict[torch.fx.Node, Tensor]) -> Call:
     given = _bound(node)
     image = given.pop("x").meta["val"]
-    path = _path(node)
+    path = path_of(node)
     unknown = [key for key in ("residual", "activation") if given.pop(key, None) is not None]
     given.pop("activation_first", None)
     if unknown:
@@ -176,7 +176,7 @@ def _call(node: torch.fx.Node, constants: dict[torch.fx.Node, Tensor]) -> Call:
     return Call(path, geometry, int(image.shape[2]), int(image.shape[3]), **values)
 
 
-def _path(node: torch.fx.Node) -> str:
+def path_of(node: torch.fx.Node) -> str:
     """Path of the innermost layer, as the user knows it."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     return str(stack[-1][0]).removeprefix("L['self'].") if stack and stack[-1][0] else "the model"
@@ -187,7 +187,7 @@ def _refused(graph_module: torch.fx.GraphModule, text: str) -> UsageError:
         name = str(node.target)
         if node.op == "call_function" and re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", text):
             return UsageError(
-                f"export openvino: {_path(node)}: OpenVINO's frontend does not translate {name}; "
+                f"export openvino: {path_of(node)}: OpenVINO's frontend does not translate {name}; "
                 "try --format onnx, which OpenVINO reads too"
             )
     return UsageError(f"export openvino: the model: {' '.join(text.split())[:300]}; try --format onnx")

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import openvino as ov
 from torch import nn
+from torch.export import ExportedProgram
 
 from binarize.errors import UsageError
 from binarize.exporters.export import Written
 from binarize.exporters.openvino.check import check_file, default_precision
-from binarize.exporters.openvino.graph import Translated, translate
+from binarize.exporters.openvino.graph import Translated, path_of, translate
 from binarize.exporters.openvino.limits import why_float
 from binarize.exporters.origin import origin_of
 from binarize.exporters.program import (
@@ -70,7 +71,10 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     ov.save_model(translated.model, path, compress_to_fp16=False)
     rows = _FEW if sum(x.numel() for x in tensors) >= _LARGE else _ROWS
     batches = [with_rows(example, n, seed=n) for n in rows] if program.any_batch else [example]
-    checked = check_file(path, model, program, translated, batches)
+    try:
+        checked = check_file(path, model, program, translated, batches)
+    except UsageError as error:
+        raise _with_the_layer(error, program.exported) from error
     precision = default_precision(path, model, batches[-1])
     theory, weights, graph = (
         constants_in_theory(model),
@@ -99,6 +103,18 @@ def write(model: nn.Module, example: Example, path: Path) -> Written:
     )
     said, warnings = precision.told()
     return Written(table, (*lines, *said), (*warnings, *kept_layers(model)), facts)
+
+
+def _with_the_layer(error: UsageError, exported: ExportedProgram) -> UsageError:
+    """A crash of the plugin with the layer that repeats its border, where one does: it crashes on such in front of signs."""
+    for node in exported.graph.nodes:
+        repeats = "replication_pad" in str(node.target) or "replicate" in node.args
+        if repeats and "crashed" in str(error):
+            return UsageError(
+                f"export openvino: {path_of(node)}: replicate padding, on which OpenVINO's CPU plugin crashed; nothing was "
+                "written; pad with zeros or by reflection, or try --format onnx"
+            )
+    return error
 
 
 def _batch(one: Example, any_batch: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from binarize.exporters.c.check import run_samples
 from binarize.exporters.c.in_order import in_order
 from binarize.exporters.c.names import MOVES, SAME
 from binarize.exporters.c.operations import HANDLERS, known_operations
+from binarize.exporters.c.table import operations_page
 from binarize.exporters.c.transcendental import error, expo, logarithm, power, square_root, tangent
 from binarize.exporters.c.write import translate
 
@@ -265,3 +267,8 @@ def test_each_operation_stands_in_one_table() -> None:
     assert sum(map(len, tables)) == len(set().union(*tables))
     assert set(ACTIVATIONS) <= set(HANDLERS)
     assert {"sigmoid", "einsum", "conv_transpose1d", "pixel_shuffle"} <= set(known_operations())
+
+
+def test_the_page_of_operations_is_that_of_the_exporter() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "operations.md"
+    assert page.read_text(encoding="utf-8") == operations_page(), "write it anew from operations_page()"

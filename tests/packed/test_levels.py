@@ -13,11 +13,13 @@ from binarize.binarizers.bireal import ScaledSign
 from binarize.binarizers.bnn import SteSign
 from binarize.binarizers.dorefa import LayerScaledSign, ZeroOne
 from binarize.binarizers.ienet import MultiSign
+from binarize.binarizers.insta import InstanceSign
 from binarize.binarizers.irnet import LibraWeight
 from binarize.binarizers.reactnet import RSign
 from binarize.layers.conv import BinaryConv2d, BinaryConvTranspose2d
 from binarize.layers.layer import Threshold
 from binarize.layers.linear import BinaryLinear
+from binarize.packed.fold import freeze_layer
 from binarize.packed.levels import InputLevels, WeightLevels, read_input, read_weight
 from binarize.packed.window import Window
 
@@ -200,3 +202,12 @@ def test_a_weight_of_more_than_two_values_is_named(content: list[float]) -> None
     layer = BinaryLinear.from_float(nn.Linear(3, 1), weight_binarizer=nn.Identity())
     layer.weight.data.copy_(torch.tensor([content]))
     assert read_weight(layer, Window.of(layer)) == "Identity gives a filter more than two values"
+
+
+def test_a_threshold_that_follows_the_tokens_of_its_sample_is_none() -> None:
+    linear = nn.Linear(4, 4)
+    part = InstanceSign(4, channel_dim=-1)
+    layer = BinaryLinear.from_float(linear, weight_binarizer=SteSign(), input_binarizer=part).eval()
+    assert not isinstance(freeze_layer(layer), str)  # it does not follow yet
+    part.follow.data.fill_(0.5)
+    assert freeze_layer(layer) == "InstanceSign is no comparison with one threshold a channel"

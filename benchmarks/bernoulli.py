@@ -40,7 +40,7 @@ def steps_until_found(gradient: str, seed: int, terms: int, outputs: int = 32) -
     matrix = torch.randn(outputs, terms, generator=generator).sign()
     torch.manual_seed(seed)
     layer = BernoulliLinear(terms, outputs, forward="exact", gradient=gradient)
-    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam([layer.weight], lr=0.1)
     begun = time.process_time()
     step = 0
     while step < MOST_STEPS:

@@ -14,12 +14,25 @@ from binarize.bernoulli.probability import nearest_cut
 from binarize.errors import UsageError
 from binarize.modules.modes import evaluating
 
-__all__ = ["Hardened", "confident_share", "harden", "harden_trained", "recentre", "soft_layers"]
+__all__ = [
+    "Hardened",
+    "confident_share",
+    "harden",
+    "harden_trained",
+    "is_hardened",
+    "recentre",
+    "soft_layers",
+]
 
 
 def soft_layers(model: nn.Module) -> list[BernoulliLayer]:
     """The layers of random signs that are not hardened yet, in the model's order."""
     return [layer for layer in model.modules() if isinstance(layer, BernoulliLayer) and is_soft(layer)]
+
+
+def is_hardened(model: nn.Module) -> bool:
+    """Whether all random signs of a model that had some are hardened."""
+    return any(isinstance(layer, BernoulliLayer) for layer in model.modules()) and not soft_layers(model)
 
 
 @torch.no_grad()

@@ -99,7 +99,9 @@ def fit(
                     file = folder.rows(_columns(run), part.epochs_done())
                 rows += part.fit(file)
                 ending = part.end()
-            if freezer is not None and soft_layers(run.model):
+            # What one stage has frozen, the next goes on with.
+            freezes = any(one.freezing is not None for one in stages_of(run.recipe))
+            if freezes and stage.number == stage.of and soft_layers(run.model):
                 ending = replace(ending, hardened=part.harden())
     training = remember_training(run, ending, rows if file is None else read_metrics(file.path))
     if folder is not None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
+from binarize.bernoulli.hardening import is_hardened
 from binarize.checkpoint.record import has_record
 from binarize.conversion.conversion import conversion_of
 from binarize.errors import UsageError
@@ -64,6 +65,11 @@ def prepare(
 
     Raises: UsageError where the data does not fit the model, or a resumed training had other data, seed or teachers.
     """
+    if is_hardened(model):
+        raise UsageError(
+            "the signs of the model are hardened for good: nothing of them can be trained\n"
+            "  convert the float model again, or train the folder that was saved before"
+        )
     options = options or DataOptions()
     preprocessing = options.preprocessing
     if preprocessing is None and needs_preprocessing(data):

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import binarize
-from binarize.bernoulli.hardening import soft_layers
+from binarize.bernoulli.hardening import recentre, soft_layers
 from binarize.binarizers.bernoulli import Averages, InputSign, MaxPool, Means, OutputSign
 from binarize.errors import NothingToBinarizeError, UsageError
 from binarize.packed.layers import PackedLayer
+from binarize.training.data import Batch
 
 
 class Net(nn.Module):
@@ -103,6 +104,27 @@ def test_a_hardened_chain_packs_into_integers(tmp_path: Path) -> None:
     assert not any(isinstance(module, MaxPool) for module in loaded.modules())
     x = torch.randn(8, 1, 8, 8)
     torch.testing.assert_close(loaded(x), model(x), rtol=0, atol=1e-5)
+
+
+def test_a_hardened_model_is_not_trained() -> None:
+    model = binarize.harden(converted(chain()))
+    with pytest.raises(UsageError, match="hardened for good"):
+        binarize.finetune(model, "digits", epochs=1, teacher="none")
+
+
+def test_thresholds_move_with_the_mean_of_hard_sums() -> None:
+    model = converted(chain()).eval()
+    offsets = {layer: layer.offset() for layer in soft_layers(model)}
+    binarize.harden(model)
+    layer, x = model[4], torch.randn(32, 1, 8, 8)
+    sums: list[Tensor] = []
+    with torch.no_grad():
+        layer.bias.sub_(40)
+        layer.register_forward_hook(lambda _, __, y: sums.append(y))
+        recentre(model, layer, offsets[layer], [Batch(x)])
+        model(x)
+    # As far as the parity of sums allows.
+    assert bool((sums[-1].mean((0, 2, 3)).abs() <= 1).all())
 
 
 def test_a_layer_that_is_added_stays_float_with_the_reason() -> None:

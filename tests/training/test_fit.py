@@ -90,6 +90,30 @@ def assert_bit_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> Non
     assert not different
 
 
+@pytest.mark.parametrize(
+    "scheme, changes",
+    [
+        ("bop", {"binary_optimizer": "bop", "binary_lr": 0.1}),
+        ("bayesbinn", {"binary_optimizer": "bayesbinn", "binary_lr": 0.01}),
+        ("rbnn", {}),
+        ("rebnn", {}),
+        ("recu", {}),
+    ],
+)
+@pytest.mark.sampled(3)
+def test_what_a_scheme_keeps_between_steps_goes_on_bit_equal(
+    converted: Converted, tmp_path: Path, scheme: str, changes: dict[str, Any]
+) -> None:
+    changes = {**changes, "epochs": 2}
+    undisturbed = converted("ConvRelu", scheme)
+    train(undisturbed, tmp_path / "whole", **changes)
+    with pytest.raises(Crash):
+        train(converted("ConvRelu", scheme), tmp_path / "net", loss=crash_at(5), **changes)
+    resumed = converted("ConvRelu", scheme)
+    train(resumed, tmp_path / "net", resume=True, **changes)
+    assert_bit_equal(weights(resumed), weights(undisturbed))
+
+
 @pytest.mark.parametrize("activations", ["hard", "soft"])
 @pytest.mark.parametrize("scheme", ["bnn", "naive-bernoulli"])
 def test_a_freezing_killed_within_an_epoch_goes_on_bit_equal(

@@ -225,6 +225,7 @@ def _touched_by_shortcuts(
         nodes = [merge]
         for name in names:
             nodes.append(analysis.nodes[name][0])
+            nodes += [shortcuts[name].value] if shortcuts[name].across else []
             if shortcuts[name].end >= 0:
                 nodes += [shortcuts[name].end, bent.get(shortcuts[name].end, merge)]
         yield nodes, names

@@ -158,12 +158,13 @@ def _resolve(
     blocked: set[int] = set()
     fixed: set[int] = set()
     alone: set[str] = set()
+    closed: set[str] = set()
     refused: dict[str, str] = {}
     reasons: dict[str, str] = {}
     known: dict[tuple[str, frozenset[str]], Opened] = {}
     while True:
         activations = change_activations(analysis.flow, names, choices, calls, blocked)
-        shortcuts = change_shortcuts(analysis, choices)
+        shortcuts = change_shortcuts(analysis, choices, closed)
         for layer, why in refused.items():
             if shortcuts[layer].action != "none":
                 shortcuts[layer] = in_place(analysis, shortcuts[layer], choices[layer], why)
@@ -180,6 +181,9 @@ def _resolve(
             if job.moves:
                 # Perhaps only the add that the activation would have to cross lies in a place that cannot be edited.
                 fixed |= job.moves
+                continue
+            if across := {name for name in job.layers if shortcuts[name].across}:
+                closed |= across
                 continue
             if job.fronts:
                 alone |= job.fronts

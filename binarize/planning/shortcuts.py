@@ -9,7 +9,7 @@ Source: Liu et al., Bi-Real Net, ECCV 2018, https://arxiv.org/abs/1808.00278, fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,6 +40,8 @@ class ShortcutChange:
     replaced: int = -1
     # Inside the layer, behind a norm of its own, although the float model has one behind the layer.
     in_place: bool = False
+    # The value is one of the block before.
+    across: bool = False
 
     @property
     def kind(self) -> str:
@@ -49,8 +51,10 @@ class ShortcutChange:
         return self.spec.kind if self.spec is not None else "block"
 
 
-def change_shortcuts(analysis: Analysis, choices: Mapping[str, Choice]) -> dict[str, ShortcutChange]:
-    """One entry per binarized layer."""
+def change_shortcuts(
+    analysis: Analysis, choices: Mapping[str, Choice], closed: Collection[str] = ()
+) -> dict[str, ShortcutChange]:
+    """One entry per binarized layer. `closed` layers cannot reach the block before theirs."""
     changes: dict[str, ShortcutChange] = {}
     for layer in analysis.layers:
         if layer.name not in choices:
@@ -60,7 +64,36 @@ def change_shortcuts(analysis: Analysis, choices: Mapping[str, Choice]) -> dict[
             if mode in ("every", "residual") and layer.skip == "enclosing":
                 changes.update(_rewired(analysis, layer, choices))
             changes.setdefault(layer.name, _alone(analysis, layer, choices[layer.name], mode))
-    return changes
+    return {**changes, **_narrow_streams(analysis, choices, changes, closed)}
+
+
+def _narrow_streams(
+    analysis: Analysis,
+    choices: Mapping[str, Choice],
+    changes: Mapping[str, ShortcutChange],
+    closed: Collection[str],
+) -> dict[str, ShortcutChange]:
+    """Bi-Real's bottlenecks: the first convolution adds the narrow value of the block before, where that has its shape.
+
+    Around the second goes a shortcut of its own, around the third the block's.
+    """
+    flow, before, found = analysis.flow, -1, {}
+    names = {site: name for name, sites in analysis.nodes.items() for site in sites}
+    blocks = {id(block): block for block in flow.block_of.values() if block.kind == "add" and block.span == 3}
+    for block in sorted(blocks.values(), key=lambda block: block.merge):
+        chain = [site for site in block.inner if site not in flow.gates]
+        if len(chain) != 3 or any(names[site] not in changes for site in chain):
+            before = -1
+            continue
+        first, middle, last = chain
+        name, end = names[first], end_of(flow, first)
+        wanted = choices[name].scheme.shortcut == "every" and changes[name].action == "none"
+        if wanted and name not in closed and before >= 0 and end not in (None, first):
+            assert end is not None
+            if flow.shape(before) == flow.shape(end) and changes[names[middle]].action == "own":
+                found[name] = ShortcutChange(name, "value", "", ShortcutSpec(), end, before, across=True)
+        before = flow.data_inputs[last][0]
+    return found
 
 
 def in_place(analysis: Analysis, change: ShortcutChange, choice: Choice, why: str) -> ShortcutChange:

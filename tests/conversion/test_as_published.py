@@ -7,6 +7,7 @@ huawei-noah/Efficient-Computing (BinaryNetworks/AdaBin), htqin/IR-Net, Alexrich9
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import nets
@@ -171,6 +172,68 @@ def test_a_vgg_has_no_shortcuts_where_the_authors_have_none(scheme: str) -> None
         20 = {nonlinearity}(19)
     """)
     assert steps(converted("vgg_small", scheme))[-1] == "fc = Linear(features.20)"
+
+
+def test_bi_real_nets_bottlenecks_have_a_shortcut_around_each_convolution() -> None:
+    """The first adds the narrow value of the block before; the authors have one where a stage begins too, by a float 1x1."""
+    stage = steps(converted("resnet50", "bireal_paper"), "layer2")
+    assert stage[:17] == text("""
+        0.conv1 = BinaryConv2d(input_1)
+        0.bn1 = BatchNorm2d(0.conv1)
+        0.conv2 = BinaryConv2d/2(0.bn1)
+        0.bn2 = BatchNorm2d(0.conv2)
+        0.conv2.shortcut = AvgPool2d/2(0.bn1)
+        add1 = 0.bn2 + 0.conv2.shortcut
+        0.conv3 = BinaryConv2d(add1)
+        0.bn3 = BatchNorm2d(0.conv3)
+        0.downsample.pool = AvgPool2d/2(input_1)
+        0.downsample.0 = Conv2d(0.downsample.pool)
+        0.downsample.1 = BatchNorm2d(0.downsample.0)
+        add2 = 0.bn3 + 0.downsample.1
+        1.conv1 = BinaryConv2d(add2)
+        1.bn1 = BatchNorm2d(1.conv1)
+        add3 = 1.bn1 + add1
+        1.conv2 = BinaryConv2d(add3)
+        1.bn2 = BatchNorm2d(1.conv2)
+    """)
+    assert stage[17:22] == text("""
+        add4 = 1.bn2 + add3
+        1.conv3 = BinaryConv2d(add4)
+        1.bn3 = BatchNorm2d(1.conv3)
+        add5 = 1.bn3 + add2
+        2.conv1 = BinaryConv2d(add5)
+    """)
+    assert "add6 = 2.bn1 + add4" in stage
+
+
+def test_bottlenecks_that_reach_the_block_before_are_saved_and_frozen(tmp_path: Path) -> None:
+    images = nets.pictures(4)
+    model = binarize.convert(nets.seeded(nets.Bottlenecks), "bireal_paper", example_input=images).eval()
+    assert "add4 = blocks.1.bn1 + add2" in steps(model)
+    binarize.save(model, tmp_path / "net")
+    with torch.no_grad():
+        again = binarize.load(tmp_path / "net", model=nets.Bottlenecks()).eval()
+        assert torch.equal(again(images), model(images))
+        torch.testing.assert_close(
+            binarize.freeze(model, images)(images), model(images), rtol=1e-4, atol=1e-4
+        )
+
+
+class Stopped(nets.Bottlenecks):
+    """Its blocks are called in a way that no graph of both tells."""
+
+    def run(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.widen(x)
+        for block in self.blocks if float(x.sum()) > -1e30 else ():
+            x = block(x)
+        return x
+
+
+def test_a_block_that_cannot_reach_the_one_before_has_its_other_shortcuts() -> None:
+    images = nets.pictures(4)
+    model: Any = binarize.convert(nets.seeded(Stopped), "bireal_paper", example_input=images)
+    words = {d.layer.name: d.shortcut for d in model._binarize.plan.binarized}
+    assert words["blocks.1.conv1"] == "none" and words["blocks.1.conv2"] == "identity"
 
 
 def test_ienets_resnet_is_a_plain_one_with_binary_projections() -> None:

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 
 from binarize.capture.tape import operation_name
 from binarize.exporters.c.attention import attention, einsum, heads
+from binarize.exporters.c.pools import Axes
 from binarize.exporters.c.transcendental import square_root
 
 __all__ = ["APART", "Apart", "standardized"]
@@ -26,7 +27,11 @@ class Apart(TorchFunctionMode):
     """Takes operations apart while it is active."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         simpler = APART.get(operation_name(func))
         found = NotImplemented if simpler is None else simpler(*args, **(kwargs or {}))
@@ -78,7 +83,11 @@ def _by_channel(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
 
 
 def _instance_norm(
-    input: Tensor, running_mean: Any = None, running_var: Any = None, *args: Any, **keywords: Any
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    *args: Any,
+    **keywords: Any,
 ) -> Any:
     names = ("weight", "bias", "use_input_stats", "momentum", "eps")
     given = {
@@ -122,7 +131,13 @@ def _std(*args: Any, **keywords: Any) -> Tensor:
     return _var(*args, **keywords).sqrt()
 
 
-def _norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Any:
+def _norm(
+    input: Tensor,
+    p: object = "fro",
+    dim: Axes = None,
+    keepdim: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Any:
     if p not in ("fro", 2, 1, None) or dtype is not None:
         return NotImplemented
     axes = tuple(range(input.dim())) if dim is None else dim
@@ -132,12 +147,17 @@ def _norm(input: Tensor, p: Any = "fro", dim: Any = None, keepdim: bool = False,
 
 
 def _vector_norm(
-    input: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    input: Tensor,
+    ord: object = 2,
+    dim: Axes = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Any:
     return _norm(input, 2 if ord is None else ord, dim, keepdim, dtype)
 
 
-def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Any = None) -> Any:
+def _normalize(input: Tensor, p: float = 2.0, dim: Axes = 1, eps: float = 1e-12, out: object = None) -> Any:
     size = _norm(input, p, dim, keepdim=True)
     return size if size is NotImplemented else input / size.clamp_min(eps)
 
@@ -172,7 +192,7 @@ def _logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 def _added(sign: float) -> Callable[..., Any]:
     """Sums with a factor, which torch rounds once on some processors and twice on others."""
 
-    def add(input: Any, other: Any, *, alpha: float = 1, out: Any = None) -> Any:
+    def add(input: Any, other: Any, *, alpha: float = 1, out: object = None) -> Any:
         return NotImplemented if alpha == 1 else input + other * (sign * alpha)
 
     return add

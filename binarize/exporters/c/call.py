@@ -41,7 +41,7 @@ class Call:
         self.steps.append(step)
         return step.writes
 
-    def value(self, given: Any) -> Value:
+    def value(self, given: object) -> Value:
         """A value, of a tensor that the model holds or a number too."""
         if isinstance(given, Value):
             return given
@@ -49,7 +49,7 @@ class Call:
             return Value.constant(torch.as_tensor(given))
         raise self.refuse(f"{self.op} of {type(given).__name__} has no C code")
 
-    def dense(self, given: Any) -> Value:
+    def dense(self, given: object) -> Value:
         """A value in one piece: a view of other order is copied."""
         value = self.value(given)
         if value.strides is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -86,7 +85,7 @@ def _maxout(call: Call, x: Value, form: PiecewiseLinear, axis: int) -> Value:
     )
 
 
-def clamp(call: Call, x: Value, low: Any, high: Any) -> Value:
+def clamp(call: Call, x: Value, low: object, high: object) -> Value:
     """x between two limits, either of them perhaps infinite or a tensor."""
     for name, limit in (("larger", low), ("smaller", high)):
         if isinstance(limit, (Value, Tensor)):
@@ -104,7 +103,7 @@ def clamp(call: Call, x: Value, low: Any, high: Any) -> Value:
     return call.add("relu" if relu else "clamp", [x], x.shape, numbers=numbers, elementwise=made)
 
 
-def mapped(call: Call, function: str, x: Any, *numbers: float) -> Value:
+def mapped(call: Call, function: str, x: object, *numbers: float) -> Value:
     """A function of `arithmetic` of each number; `numbers` are fixed."""
     known, value = UNARY[function], call.dense(x)
     fixed = [float(n) for n in numbers]
@@ -113,7 +112,7 @@ def mapped(call: Call, function: str, x: Any, *numbers: float) -> Value:
     return call.add(function, [value], value.shape, numbers=given, elementwise=made)
 
 
-def combined(call: Call, function: str, *operands: Any) -> Value:
+def combined(call: Call, function: str, *operands: object) -> Value:
     """A function of `arithmetic` of several tensors or numbers, spread to one shape."""
     values = [call.value(x) for x in operands]
     shape = tuple(torch.broadcast_shapes(*(value.shape for value in values)))

@@ -148,7 +148,9 @@ class _Translation:
             made = Call(plain, args, keywords, shape, name, self.steps).dense(made).seen_as(shape)
         return made
 
-    def constant(self, node: torch.fx.Node, args: Any, keywords: Any, name: str) -> Any:
+    def constant(
+        self, node: torch.fx.Node, args: tuple[Any, ...], keywords: dict[str, Any], name: str
+    ) -> Any:
         """What no input decides is computed now."""
         if node.meta["op"] in DRAWS:
             raise refuse(name, f"{node.meta['op']} draws random numbers; take them as an input of the model")
@@ -213,7 +215,7 @@ class _Translation:
         places = [(tuple(one.meta["shape"]), *one.meta["memory"]) for one in (view, by)]
         return views.rewritten(call, *call.args, *places)
 
-    def resolved(self, argument: Any) -> Any:
+    def resolved(self, argument: object) -> Any:
         """Arguments with values and tensors in place of nodes."""
         if isinstance(argument, torch.fx.Node):
             if argument.op == "get_attr":

@@ -44,7 +44,11 @@ class in_order(TorchFunctionMode):
     """Float sums run in the order of their indices while this is active; slow, meant for checks."""
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         name, keywords = operation_name(func), kwargs or {}
         if not _is_float(args, keywords):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from binarize.exporters.c.views import mirrored
 from binarize.kernels.bits import WORD, pack_words
 from binarize.kernels.geometry import Geometry
 from binarize.packed.layers import PackedLayer
+from binarize.packed.window import Window
 
 __all__ = ["as_image", "packed_layer", "rows_of_words", "scratch_for", "transposed"]
 
@@ -39,7 +40,7 @@ def packed_layer(call: Call, layer: PackedLayer) -> Value:
     return _product(call, x, layer, image, lower.reshape(image.geometry.weight_shape), {})
 
 
-def _image(call: Call, x: Value, layer: PackedLayer, size: Any) -> Image:
+def _image(call: Call, x: Value, layer: PackedLayer, size: object) -> Image:
     window = layer.window
     height, width = as_image(call, x, len(window.kernel))
     if window.kind == "conv_transpose":
@@ -48,7 +49,7 @@ def _image(call: Call, x: Value, layer: PackedLayer, size: Any) -> Image:
     return Image.of(window.geometry(torch.empty(x.shape, device="meta"), pad), height, width)
 
 
-def transposed(window: Any, shape: tuple[int, ...], sizes: tuple[int, int]) -> Image:
+def transposed(window: Window | SimpleNamespace, shape: tuple[int, ...], sizes: tuple[int, int]) -> Image:
     """A transposed convolution as one over a spread image, its kernel turned around; `window` says its numbers."""
     line = (1,) * (2 - len(window.kernel))
     kernel, stride, dilation = (

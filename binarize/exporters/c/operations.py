@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ __all__ = ["HANDLERS", "known_operations"]
 Handler = Callable[[Call], "Value | list[Value]"]
 
 
-def _clamped(low: Any, high: Any) -> Handler:
+def _clamped(low: object, high: object) -> Handler:
     """Limits by their own numbers, or those named in the call."""
 
     def limited(call: Call) -> Value:
@@ -70,7 +69,7 @@ def _rrelu(call: Call) -> Value:
     return _sloped(call, given["input"], (given["lower"] + given["upper"]) / 2)
 
 
-def _sloped(call: Call, x: Any, slope: float) -> Value:
+def _sloped(call: Call, x: object, slope: float) -> Value:
     return prelu(call, call.dense(x), torch.tensor([slope]), None, None)
 
 

@@ -12,7 +12,11 @@ from torch.nn import functional as F
 
 from binarize.exporters.c.resample import pool_taps, run_taps
 
-__all__ = ["adaptive_pool", "as_tuple", "average_pool", "each"]
+__all__ = ["Axes", "Sizes", "adaptive_pool", "as_tuple", "average_pool", "each"]
+
+# What torch takes: one number for all axes, or one for each; and one axis or several.
+Sizes = int | tuple[int, ...] | list[int]
+Axes = int | tuple[int, ...] | list[int] | None
 
 
 def _windows(size: int, out: int, kernel: int, stride: int, pad: int) -> list[tuple[int, int, int]]:
@@ -27,9 +31,9 @@ def _windows(size: int, out: int, kernel: int, stride: int, pad: int) -> list[tu
 
 def average_pool(
     input: Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    kernel_size: Sizes,
+    stride: Sizes | None = None,
+    padding: Sizes = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -65,7 +69,7 @@ def average_pool(
 def adaptive_pool(axes: int) -> Callable[[Tensor, Any], Tensor]:
     """F.adaptive_avg_pool1d or 2d."""
 
-    def pool(input: Tensor, output_size: Any) -> Tensor:
+    def pool(input: Tensor, output_size: Sizes) -> Tensor:
         sizes = input.shape[-axes:]
         wanted = [n if w is None else w for n, w in zip(sizes, each(output_size, axes))]
         if any(n % w for n, w in zip(sizes, wanted)):
@@ -75,12 +79,12 @@ def adaptive_pool(axes: int) -> Callable[[Tensor, Any], Tensor]:
     return pool
 
 
-def each(value: Any, axes: int) -> list[int]:
+def each(value: object, axes: int) -> list[int]:
     """One number an axis."""
     values = as_tuple(value)
     return list(values) * axes if len(values) == 1 else list(values)
 
 
-def as_tuple(value: Any) -> tuple[Any, ...]:
+def as_tuple(value: object) -> tuple[Any, ...]:
     """One value, or several, as several."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)

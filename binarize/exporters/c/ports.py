@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +84,9 @@ def arguments_of_c(model: nn.Module, sample: Example) -> list[Port]:
     ]
 
 
-def results_of(structure: Any, is_result: Any) -> tuple[list[tuple[str, str, Any]], list[tuple[str, Any]]]:
+def results_of(
+    structure: object, is_result: Callable[[object], bool]
+) -> tuple[list[tuple[str, str, Any]], list[tuple[str, Any]]]:
     """([(name of the pointer, path, result)], [(path, what never changes)]) of what a model yields."""
     found = list(_leaves(structure))
     results = [(path, leaf) for path, leaf in found if is_result(leaf)]
@@ -100,7 +102,7 @@ def results_of(structure: Any, is_result: Any) -> tuple[list[tuple[str, str, Any
     return named, fixed
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Any]]:
     items: Any = None
     if isinstance(value, Mapping):
         items = value.items()

@@ -65,11 +65,11 @@ def _taking_apart(model: nn.Module) -> Iterator[None]:
     """While the model runs, operations are taken apart before a recorder that is active sees them."""
     modes: list[Apart] = []
 
-    def enter(module: nn.Module, args: Any) -> None:
+    def enter(module: nn.Module, args: object) -> None:
         modes.append(Apart())
         modes[-1].__enter__()
 
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
+    def leave(module: nn.Module, args: object, output: object) -> None:
         modes.pop().__exit__(None, None, None)
 
     handles = [model.register_forward_pre_hook(enter)]
@@ -113,14 +113,14 @@ class _Watch(TorchFunctionMode):
                 module.register_forward_pre_hook(self._enter)
                 module.register_forward_hook(self._leave)
 
-    def _enter(self, module: nn.Module, args: Any) -> None:
+    def _enter(self, module: nn.Module, args: object) -> None:
         self.inside += 1
 
-    def _leave(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, args: object, output: object) -> None:
         self.inside -= 1
         self._note(args, output)
 
-    def _note(self, given: Any, output: Any) -> None:
+    def _note(self, given: object, output: object) -> None:
         if any(id(x) in self.decided for x in pytree.tree_leaves(given)):
             self.decided |= {id(y): y for y in pytree.tree_leaves(output) if isinstance(y, Tensor)}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
 from binarize.exporters.c.call import Call
+from binarize.exporters.c.pools import Axes
 from binarize.exporters.c.steps import Value
 from binarize.exporters.c.views import moved
 
@@ -25,7 +25,7 @@ def reduced(function: str) -> Callable[[Call], Value]:
     return over
 
 
-def _over(call: Call, function: str, x: Value, dim: Any) -> Value:
+def _over(call: Call, function: str, x: Value, dim: Axes) -> Value:
     rank = len(x.shape)
     axes = _axes(dim, rank)
     first, end = (axes[0], axes[-1] + 1) if axes else (rank, rank)
@@ -43,7 +43,7 @@ def _over(call: Call, function: str, x: Value, dim: Any) -> Value:
     return call.add(function, [x], call.shape, numbers=numbers)
 
 
-def _axes(dim: Any, rank: int) -> list[int]:
+def _axes(dim: Axes, rank: int) -> list[int]:
     if dim is None or dim == ():
         return list(range(rank))
     return sorted(axis % max(rank, 1) for axis in (dim if isinstance(dim, (tuple, list)) else (dim,)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from binarize.exporters.c.pools import adaptive_pool, as_tuple, average_pool, each
+from binarize.exporters.c.pools import Axes, Sizes, adaptive_pool, as_tuple, average_pool, each
 from binarize.exporters.c.resample import interpolation_taps, run_taps
 from binarize.exporters.c.transcendental import expo, logarithm, power, square_root
 
@@ -34,9 +34,9 @@ def _conv(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
     groups: int = 1,
 ) -> Tensor:
     axes = weight.dim() - 2
@@ -62,7 +62,7 @@ def _conv(
     return y if bias is None else y + bias.view(-1, *[1] * axes)
 
 
-def _sides(padding: Any, reach: list[int]) -> list[int]:
+def _sides(padding: Sizes | str, reach: list[int]) -> list[int]:
     """What F.pad takes, the last axis first."""
     if padding == "same":
         return [side for r in reversed(reach) for side in (r // 2, r - r // 2)]
@@ -94,7 +94,9 @@ def _batch_norm(
     return input * a.view(shape) + b.view(shape)
 
 
-def _mean(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def _mean(
+    input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Tensor:
     columns, axes = _columns(input if dtype is None else input.to(dtype), dim)
     total = columns.new_zeros(columns.shape[:-1])
     for k in range(columns.shape[-1]):
@@ -129,7 +131,9 @@ def _conv_transpose(
     return _conv(F.pad(x, sides), turned, bias, 1, 0, given["dilation"], groups)
 
 
-def _sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+def _sum(
+    input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
+) -> Tensor:
     columns, axes = _columns(input if dtype is None else input.to(dtype), dim)
     total = columns.new_zeros(columns.shape[:-1])
     for k in range(columns.shape[-1]):
@@ -139,26 +143,26 @@ def _sum(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = 
     return total
 
 
-def _columns(input: Tensor, dim: Any) -> tuple[Tensor, list[int]]:
+def _columns(input: Tensor, dim: Axes) -> tuple[Tensor, list[int]]:
     """(the numbers that are added up as the last axis, which axes these are)."""
     axes = sorted(axis % input.dim() for axis in (range(input.dim()) if dim in (None, ()) else as_tuple(dim)))
     others = [axis for axis in range(input.dim()) if axis not in axes]
     return (input.permute(*others, *axes).flatten(len(others)) if axes else input[..., None]), axes
 
 
-def _cumsum(input: Tensor, dim: int, *, dtype: Any = None) -> Tensor:
+def _cumsum(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     parts: list[Tensor] = []
     for part in input.unbind(dim):
         parts.append(part + (parts[-1] if parts else torch.zeros_like(part)))
     return torch.stack(parts, dim)
 
 
-def _softmax(input: Tensor, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def _softmax(input: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
     y = expo(input - input.amax(dim, keepdim=True))
     return y / _sum(y, dim, keepdim=True)
 
 
-def _log_softmax(input: Tensor, dim: int, _stacklevel: int = 3, dtype: Any = None) -> Tensor:
+def _log_softmax(input: Tensor, dim: int, _stacklevel: int = 3, dtype: torch.dtype | None = None) -> Tensor:
     less = input - input.amax(dim, keepdim=True)
     return less - logarithm(_sum(expo(less), dim, keepdim=True))
 
@@ -175,7 +179,7 @@ def _matmul(input: Tensor, other: Tensor) -> Tensor:
     return total
 
 
-def _interpolate(input: Tensor, size: Any = None, *args: Any, **keywords: Any) -> Tensor:
+def _interpolate(input: Tensor, size: Sizes | None = None, *args: Any, **keywords: Any) -> Tensor:
     names = ("scale_factor", "mode", "align_corners", "recompute_scale_factor", "antialias")
     options = {**dict(zip(names, (None, "nearest", None, None, False))), **dict(zip(names, args)), **keywords}
     there = F.interpolate(input, size, **options)
@@ -184,7 +188,7 @@ def _interpolate(input: Tensor, size: Any = None, *args: Any, **keywords: Any) -
     return run_taps(input, interpolation_taps(tuple(input.shape[2:]), tuple(there.shape[2:]), options))
 
 
-def _pow(input: Tensor, exponent: Any) -> Tensor:
+def _pow(input: Tensor, exponent: Tensor | float) -> Tensor:
     if isinstance(exponent, Tensor) and exponent.numel() == 1:
         exponent = float(exponent)
     if not isinstance(exponent, (int, float)) or not isinstance(input, Tensor):

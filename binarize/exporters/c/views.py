@@ -7,7 +7,7 @@ three axes, or by one for every number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,9 @@ from binarize.exporters.c.steps import Value, dense_strides
 __all__ = ["cat", "mirrored", "moved", "padded", "put", "rewritten", "stack"]
 
 
-def moved(call: Call, operation: Callable[..., Any], args: Sequence[Any], keywords: Any) -> list[Value]:
+def moved(
+    call: Call, operation: Callable[..., Any], args: Sequence[Any], keywords: Mapping[str, Any]
+) -> list[Value]:
     """Each tensor that the operation yields of its first argument."""
     x, *rest = args
     places = _places(x)
@@ -180,7 +182,7 @@ def _joined(call: Call, parts: list[Value], axis: int) -> Value:
     return call.add("cat", parts, call.shape, tables=tables, numbers=numbers)
 
 
-def put(call: Call, base: Value, index: Any, given: Any) -> Value:
+def put(call: Call, base: Value, index: Any, given: object) -> Value:
     """base with other numbers where an index points: `base[index] = given`."""
     numbers = torch.arange(base.size, dtype=torch.int64).view(base.shape)
     there = numbers[index]

@@ -50,7 +50,7 @@ def _weighed(call: Call, given: dict[str, Any], axes: int) -> Value:
     return call.dense(given["input"])
 
 
-def _padding(padding: Any, axes: int, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> Any:
+def _padding(padding: object, axes: int, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> Any:
     """(top, bottom, left, right)."""
     if padding == "valid":
         return (0, 0, 0, 0)
@@ -147,13 +147,13 @@ def _pooled(call: Call, x: Value, given: dict[str, Any], axes: int) -> Image:
     return Image(geometry, height, width, out_height, out_width)
 
 
-def as_pair(value: Any, axes: int) -> tuple[int, int]:
+def as_pair(value: object, axes: int) -> tuple[int, int]:
     """One number for each of two axes; 1 for the missing one of a line."""
     first, second = (*(1,) * (2 - axes), *each(value, axes))
     return first, second
 
 
-def each(value: Any, axes: int) -> tuple[int, ...]:
+def each(value: object, axes: int) -> tuple[int, ...]:
     """One number an axis."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     return values * axes if len(values) == 1 else values
@@ -166,7 +166,7 @@ def interpolate(call: Call) -> Value:
     x = call.value(given["input"])
     as_image(call, x, len(x.shape) - 2)
     if given["mode"].startswith("nearest"):
-        keywords = {
+        keywords: dict[str, Any] = {
             key: given[key]
             for key in ("size", "scale_factor", "mode", "recompute_scale_factor")
             if key in given

@@ -46,13 +46,11 @@ MANY_PARAMETERS = {
     "training/trainer.py make_trainer",
 }
 LONG_FILES = {
-    "analysis/operations.py",
     "capture/expressions.py",
     "capture/tape.py",
     "capture/tracer.py",
     "commands/convert.py",
     "commands/finetune.py",
-    "exporters/onnx/layers.py",
     "layers/layer.py",
     "packed/graph/build.py",
     "rules/rule_set.py",

@@ -1,6 +1,7 @@
 """What every layer is and where it stands: facts only. No decision is made here.
 
 analyse.py     graph -> [Layer]: what every layer is and where it stands
+calls.py       which calls and modules are what: tables of names
 facts.py       what a layer's own module, or its weight where it is a functional call, tells about it
 flow.py        questions about a recorded graph
 layer.py       what is known of one layer

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Literal
 
-from binarize.analysis.operations import LOWNEG, NONNEG, Operations
+from binarize.analysis.calls import LOWNEG, NONNEG
+from binarize.analysis.operations import Operations
 from binarize.analysis.residual import Block, block_of_each_site, find_blocks, gate_sites, projection_sites
 
 __all__ = ["Flow"]

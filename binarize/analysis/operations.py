@@ -15,58 +15,17 @@ import torch.fx
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from binarize.capture.leaves import CONVOLUTIONS
+from binarize.analysis import calls
+from binarize.analysis.calls import read_by
 from binarize.capture.tape import Recording
 
-__all__ = ["LOWNEG", "NONNEG", "Operations"]
+__all__ = ["Operations"]
 
 Node = torch.fx.Node
 NodeKind = Literal[
     "placeholder", "get_attr", "output", "site", "activation", "norm", "norm_act", "pool", "identity", "add", "concat",
     "gate", "scale", "other",
 ]  # fmt: skip
-
-_CONV_CALLS = frozenset(f"conv{t}{n}d" for t in ("", "_transpose") for n in (1, 2, 3)) | {"deform_conv2d"}
-# Products of two tensors; the first argument of the `add...` is what is added to the product.
-_MATRIX_CALLS = frozenset(
-    {
-        "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "mv", "dot", "inner", "einsum", "tensordot", "multi_dot",
-        "chain_matmul", "addmm", "addmv", "addbmm", "baddbmm", "grouped_mm", "_grouped_mm", "bilinear", "lstm", "gru",
-        "rnn_tanh", "rnn_relu", "multi_head_attention_forward",
-    }
-)  # fmt: skip
-_LAYERS = (
-    *CONVOLUTIONS, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag,
-)  # fmt: skip
-NONNEG = frozenset({"relu", "relu6", "sigmoid", "hardsigmoid", "softplus", "softmax"})
-LOWNEG = frozenset(
-    {"silu", "gelu", "hardswish", "mish", "elu", "selu", "celu", "leakyrelu", "gelutanh", "quickgelu"}
-)
-_OTHER_ACTIVATIONS = frozenset(
-    {"hardtanh", "prelu", "tanh", "threshold", "logsigmoid", "softsign", "tanhshrink"}
-)
-_NORM_CALLS = frozenset({"batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"})
-_POOL_CALLS = frozenset({"interpolate", "mean", "amax", "pad", "upsample"})
-_IDENTITY_CALLS = frozenset(
-    {
-        "view", "reshape", "permute", "transpose", "flatten", "unflatten", "contiguous", "squeeze",
-        "unsqueeze", "expand", "getitem", "chunk", "split", "unbind", "roll", "clone", "to", "float",
-        "type_as", "movedim", "swapaxes", "expand_as", "dropout", "dropout2d", "feature_dropout",
-        "pixel_shuffle", "pixel_unshuffle", "stack", "repeat", "T", "t", "mT", "narrow", "channel_shuffle",
-        "detach", "view_as", "reshape_as", "checkpoint", "tile", "flip", "swapdims", "index_select",
-        "tensor_split", "repeat_interleave", "split_with_sizes", "unfold", "__getitem__", "written", "half",
-        "bfloat16", "squeeze_", "unsqueeze_", "as_subclass",
-    }
-)  # fmt: skip
-_ADD_CALLS = frozenset({"add", "__add__", "__iadd__", "__radd__", "add_"})
-_SUBTRACT_CALLS = frozenset({"sub", "__sub__", "__rsub__", "sub_", "__isub__"})
-_MULTIPLY_CALLS = frozenset({"mul", "__mul__", "__imul__", "__rmul__", "mul_", "multiply"})
-_CONCAT_CALLS = frozenset({"cat", "concat", "concatenate"})
-# These take shape and type from a tensor and do not read its values.
-_LIKE_CALLS = frozenset(
-    f"{made}_like" for made in ("empty", "full", "ones", "rand", "randint", "randn", "zeros")
-)
-_NEW_CALLS = frozenset(f"new_{made}" for made in ("empty", "empty_strided", "full", "ones", "zeros"))
 # Weights of a frozen layer that is a constant of the model (a fixed expectation over 16 bins, a blur).
 _SMALL_CONSTANT = 256
 
@@ -80,7 +39,7 @@ class Operations:
         self.modules = dict(self.root.named_modules(remove_duplicate=False))
         self.nodes: list[Node] = list(recording.graph.nodes)
         self.index: dict[Node, int] = {node: i for i, node in enumerate(self.nodes)}
-        self.inputs = [[self.index[n] for n in _read_by(node)] for node in self.nodes]
+        self.inputs = [[self.index[n] for n in read_by(node)] for node in self.nodes]
         self.users: list[list[int]] = [[] for _ in self.nodes]
         for i, inputs in enumerate(self.inputs):
             for j in inputs:
@@ -123,7 +82,7 @@ class Operations:
             plain = "add"
         return (
             f"F.{plain}"
-            if plain in NONNEG | LOWNEG | _NORM_CALLS | {"linear", "dropout"} | _CONV_CALLS
+            if plain in calls.NONNEG | calls.LOWNEG | calls.NORM | {"linear", "dropout"} | calls.CONV
             else plain
         )
 
@@ -143,7 +102,7 @@ class Operations:
         name = (type(module).__name__ if module is not None else self.op(i)).lower().strip("_")
         if name in ("clamp", "clamp_min", "clip") and self.nodes[i].op != "call_module":
             return "relu6" if self._clamps_at_zero(i) else ""
-        return name if name in NONNEG | LOWNEG | _OTHER_ACTIVATIONS else ""
+        return name if name in calls.NONNEG | calls.LOWNEG | calls.OTHER_ACTIVATIONS else ""
 
     def kinds_norm_act(self, module: nn.Module) -> bool:
         """Whether the module is a norm that applies an activation itself (timm's BatchNormAct2d and kin)."""
@@ -168,30 +127,30 @@ class Operations:
             return "site"
         operands = len({j for j in self.inputs[i] if self.is_data[j]})
         plain = op.strip("_")
-        if op in _ADD_CALLS and operands >= 2:
+        if op in calls.ADD and operands >= 2:
             return "add"
-        if op in _CONCAT_CALLS:
+        if op in calls.CONCAT:
             return "concat"
-        if op in _MULTIPLY_CALLS | {"div", "__truediv__", "div_", "addcmul"}:
+        if op in calls.MULTIPLY | {"div", "__truediv__", "div_", "addcmul"}:
             if (
                 operands < 2
                 and sum(isinstance(one, torch.fx.Node) and one in self.index for one in node.args) > 1
             ):
                 return "other" if node.args[0] is node.args[1] else "scale"
             return "gate" if operands >= 2 else "scale"
-        if op in _ADD_CALLS or op in _SUBTRACT_CALLS:
+        if op in calls.ADD or op in calls.SUBTRACT:
             return "scale" if operands < 2 else "other"
         if self.activation_name(i):
             return "activation"
-        if plain in _NORM_CALLS:
+        if plain in calls.NORM:
             return "norm"
-        if op in _POOL_CALLS or "pool" in op:
+        if op in calls.POOL or "pool" in op:
             return "pool"
-        return "identity" if op in _IDENTITY_CALLS or plain in _IDENTITY_CALLS else "other"
+        return "identity" if op in calls.IDENTITY or plain in calls.IDENTITY else "other"
 
     def _module_kind(self, i: int, module: nn.Module) -> NodeKind:
         name = type(module).__name__
-        if isinstance(module, _LAYERS) or self._multiplies(i, module):
+        if isinstance(module, calls.LAYERS) or self._multiplies(i, module):
             return "site" if self.is_data[i] and not self._constant_layer(module) else "other"
         if self.kinds_norm_act(module):
             return "norm_act" if self.activation_name(i) else "norm"
@@ -212,7 +171,7 @@ class Operations:
     def _multiplies(self, i: int, module: nn.Module) -> bool:
         """Whether a module of the model's own is a layer: it holds a matrix, and its forward takes a product."""
         made = {str(op).rstrip("_") for op in self.nodes[i].meta.get("inside", ())}
-        if not made & (_CONV_CALLS | _MATRIX_CALLS | {"linear"}):
+        if not made & (calls.CONV | calls.MATRIX | {"linear"}):
             return False
         return any(parameter.dim() > 1 for parameter in module.parameters())
 
@@ -240,9 +199,9 @@ class Operations:
         node, op = self.nodes[i], self.op(i).rstrip("_")
         if node.op != "call_function" or not self.is_data[i]:
             return []
-        if op in _CONV_CALLS or op == "linear":
+        if op in calls.CONV or op == "linear":
             weights = [node.args[1] if len(node.args) > 1 else node.kwargs.get("weight")]
-        elif self.op(i) in _MATRIX_CALLS or op in _MATRIX_CALLS:
+        elif self.op(i) in calls.MATRIX or op in calls.MATRIX:
             factors = node.args[1:] if op.startswith(("add", "badd")) else node.args
             weights = [*pytree.tree_leaves((factors, node.kwargs))]
         else:
@@ -253,7 +212,7 @@ class Operations:
                 j = self.index[weight]
                 if not self.is_data[j]:
                     found += self._parameters_of(j)
-                elif op in _CONV_CALLS or op == "linear":
+                elif op in calls.CONV or op == "linear":
                     found += self._mixed(j)
         # A matrix comes before the biases that are read with it.
         return sorted(dict.fromkeys(found), key=lambda path: self.parameters[path].dim() < 2)
@@ -282,13 +241,3 @@ class Operations:
     def parameters(self) -> dict[str, nn.Parameter]:
         """The model's parameters, under every name that they have."""
         return dict(self.root.named_parameters(remove_duplicate=False))
-
-
-def _read_by(node: Node) -> list[Node]:
-    """The nodes whose values a node reads, each once."""
-    op = str(node.meta.get("op", node.op))
-    if op in _LIKE_CALLS | _NEW_CALLS:
-        return []
-    if op.endswith("_as") and node.args:
-        return [argument for argument in node.args[:1] if isinstance(argument, torch.fx.Node)]
-    return node.all_input_nodes

@@ -13,49 +13,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from binarize.errors import UsageError
 from binarize.exporters.onnx.graph import DOMAIN, Recorded
+from binarize.exporters.onnx.nodes import Nodes, without_defaults
 from binarize.packed.layers import PackedLayer
 from binarize.packed.window import Window
 
-__all__ = ["Dialect", "Nodes", "Probe", "spell_out"]
+__all__ = ["Dialect", "Probe", "spell_out"]
 
 _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-
-
-class Nodes:
-    """New nodes of a graph, and constants by their names, each of them once."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
-        self.tape = ir.tape.Tape()
-
-    def op(
-        self, kind: str, *inputs: ir.Value | None, domain: str = "", name: str = "", **attributes: Any
-    ) -> ir.Value:
-        """The result of a new node."""
-        return self.tape.op(kind, inputs, attributes, domain=domain, name=name)
-
-    def constant(self, name: str, value: Tensor | np.ndarray[Any, Any]) -> ir.Value:
-        """The constant of this name, made when it is asked for first."""
-        if name not in self.graph.initializers:
-            table = value.detach().cpu().contiguous().numpy() if isinstance(value, Tensor) else value
-            initializer = self.tape.initializer(ir.tensor(table, name=name))
-            self.graph.register_initializer(initializer)
-        return self.graph.initializers[name]
-
-    def sizes(self, *sizes: int) -> ir.Value:
-        """A constant vector of sizes."""
-        return self.constant("sizes." + ".".join(map(str, sizes)), np.array(sizes, dtype=np.int64))
-
-    def number(self, value: float) -> ir.Value:
-        """A constant of one number."""
-        return self.constant(f"number.{value!r}", np.array(value, dtype=np.float32))
 
 
 class Dialect(Protocol):
@@ -235,7 +205,7 @@ class _Product:
             if any(pads) and pad_value:
                 x, pads = self.padded(x, pads, "constant", nodes.number(float(pad_value))), []
             options["pads"] = pads
-        return nodes.op(kind, x, weight, name=name, **_without_defaults(options))
+        return nodes.op(kind, x, weight, name=name, **without_defaults(options))
 
     def mirrored(self, x: ir.Value) -> ir.Value:
         """x with the padding that repeats its own values."""
@@ -259,13 +229,3 @@ class _Product:
             return self.nodes.number(row[0].item())
         shape = (-1,) if self.window.kind == "linear" else (1, -1, *[1] * len(self.window.kernel))
         return self.nodes.constant(f"{self.path}.{name}", row.reshape(shape))
-
-
-def _without_defaults(options: dict[str, Any]) -> dict[str, Any]:
-    """The attributes that ONNX would not assume anyway: steps and groups of 1, padding of 0."""
-    assumed = {"strides": {1}, "dilations": {1}, "pads": {0}, "output_padding": {0}}
-    return {
-        name: value if name == "group" else list(value)
-        for name, value in options.items()
-        if (value != 1 if name == "group" else not set(value) <= assumed[name])
-    }

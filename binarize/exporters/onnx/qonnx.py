@@ -25,7 +25,8 @@ from binarize.errors import UsageError
 from binarize.exporters.export import Written
 from binarize.exporters.onnx.check import check_file
 from binarize.exporters.onnx.graph import record_graph, save_graph
-from binarize.exporters.onnx.layers import Nodes, spell_out
+from binarize.exporters.onnx.layers import spell_out
+from binarize.exporters.onnx.nodes import Nodes
 from binarize.exporters.origin import origin_of
 from binarize.exporters.program import kept_layers, with_rows
 from binarize.packed.freeze import Example

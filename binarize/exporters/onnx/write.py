@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from binarize.exporters.export import Written
 from binarize.exporters.onnx.check import check_file
 from binarize.exporters.onnx.graph import record_graph, save_graph
-from binarize.exporters.onnx.layers import Nodes, spell_out
+from binarize.exporters.onnx.layers import spell_out
+from binarize.exporters.onnx.nodes import Nodes
 from binarize.exporters.origin import origin_of
 from binarize.exporters.program import batch_size, kept_layers, refuse_bfloat16
 from binarize.exporters.theory import constants_in_theory

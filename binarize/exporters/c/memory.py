@@ -36,7 +36,9 @@ def plan_memory(program: Program) -> Memory:
     _write_over(program)
     lives = _lives(program)
     least = largest_step(program)
-    return Memory(_best(lives, least), least)
+    # A word more where bits are shifted across words: compilers cannot see that none is written behind the last one.
+    spare = int(any(step.scratch for step in program.steps))
+    return Memory(_best(lives, least) + spare, least + spare)
 
 
 def _lives(program: Program) -> dict[Storage, tuple[int, int]]:

@@ -9,11 +9,12 @@ import subprocess
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nets
 import pytest
 import torch
-from packed_layers import KINDS, Made, conv, linear
+from packed_layers import KINDS, Made, conv, linear, packed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +31,7 @@ from binarize.exporters.prepare import prepared
 from binarize.layers.layer import Threshold
 from binarize.layers.shortcuts import MeanChannels, RepeatChannels
 from binarize.packed.layers import PackedLayer
+from binarize.packed.window import Window
 
 
 def noise(*shape: int) -> Tensor:
@@ -106,8 +108,33 @@ def assert_each_same_bits(layers: dict[str, Made], compiler: str) -> None:
     assert [name for name, a, b in zip(layers, found, expected) if not torch.equal(a, b)] == []
 
 
-def test_packed_layers(compiler: str) -> None:
-    assert_each_same_bits(KINDS, compiler)
+def transposed(axes: int, **form: Any) -> PackedLayer:
+    window = Window("conv_transpose", 8, 6, (3,) * axes, (2,) * axes, (1,) * axes, (1,) * axes, (1,) * axes)
+    return packed(window, **form)
+
+
+def bordered(mode: Any) -> PackedLayer:
+    return packed(Window("conv", 8, 6, (3, 3), (1, 1), (1, 1), (1, 2, 2, 1), padding_mode=mode))
+
+
+OTHERS: dict[str, Made] = {
+    "transposed": ((8, 5, 6), lambda: transposed(2, two_levels=True, outside=0.3)),
+    "transposed lines": ((8, 9), lambda: transposed(1, thresholds=True)),
+    "reflected": ((8, 5, 6), lambda: bordered("reflect")),
+    "replicated": ((8, 5, 6), lambda: bordered("replicate")),
+    "circular": ((8, 5, 6), lambda: bordered("circular")),
+    "tokens": ((5, 40), lambda: linear(40, 7, thresholds=True)),
+    "float tokens": ((5, 40), lambda: linear(40, 7, float_input=True, two_levels=True)),
+}
+
+
+@pytest.mark.parametrize("layers", [KINDS, OTHERS])
+def test_packed_layers(layers: dict[str, Made], compiler: str) -> None:
+    assert_each_same_bits(layers, compiler)
+
+
+def test_a_layer_alone_compiles_without_warnings(compiler: str) -> None:
+    assert_same_bits(nn.Sequential(transposed(1)), compiler, 8, 9, flags=("-O2",))
 
 
 class Inception(nn.Module):

@@ -1,5 +1,6 @@
 """Naive Bernoulli networks: weights and activations are ±1 with probabilities, trained smoothly, then hardened.
 
+classes.py      which class takes a layer's place, and which layers are still random
 comparison.py   a network of random signs beside the binary ones that it stands for
 hardening.py    a network of random signs becomes a binary one for good
 lattice.py      probabilities of sums, exactly, by the characteristic function

@@ -81,7 +81,7 @@ def _watched(model: nn.Module, names: list[str]) -> Iterator[dict[str, Tensor]]:
     found: dict[str, Tensor] = {}
 
     def watch(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, y: Tensor) -> None:
+        def hook(_: nn.Module, __: object, y: Tensor) -> None:
             found[name] = y
 
         return hook

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from binarize.bernoulli.layers import BernoulliLayer, is_soft
+from binarize.bernoulli.classes import is_soft
+from binarize.bernoulli.layers import BernoulliLayer
 from binarize.bernoulli.probability import nearest_cut
 from binarize.errors import UsageError
 from binarize.modules.modes import evaluating
@@ -107,24 +108,24 @@ def harden_trained(model: nn.Module, training: Batches, held: Batches | None) ->
     if held is None:
         return Hardened(confident, None, None)
     hard = _top1(model, held())
-    before = {layer: cast(Tensor, layer.bias).clone() for layer in offsets}
+    before = {layer: layer.get_parameter("bias").detach().clone() for layer in offsets}
     for layer, offset in offsets.items():
         recentre(model, layer, offset, training())
     again = _top1(model, held()) if offsets else None
     better = again is not None and hard is not None and again > hard
     if not better:
         for layer, bias in before.items():
-            cast(Tensor, layer.bias).copy_(bias)
+            layer.get_parameter("bias").copy_(bias)
     return Hardened(confident, soft, hard, better, again)
 
 
 @torch.no_grad()
 def recentre(model: nn.Module, layer: BernoulliLayer, offset: Tensor, batches: Iterable[Any]) -> None:
     """Put the threshold of a hardened layer at the mean of its sums over the batches, plus the offset it has learned."""
-    bias = cast(Tensor, layer.bias)
+    bias = layer.get_parameter("bias")
     total, count = torch.zeros_like(bias, dtype=torch.float64), 0
 
-    def watch(_: nn.Module, __: Any, y: Tensor) -> None:
+    def watch(_: nn.Module, __: object, y: Tensor) -> None:
         nonlocal count
         rows = y.detach().movedim(layer.channel_axis, 0).flatten(1).double()
         total.add_(rows.sum(1))
@@ -146,7 +147,8 @@ def recentre(model: nn.Module, layer: BernoulliLayer, offset: Tensor, batches: I
 def _run(model: nn.Module, images: Any) -> Tensor:
     device = next(model.parameters()).device
     with evaluating(model):
-        return cast(Tensor, model(images.to(device)))
+        output: Tensor = model(images.to(device))
+        return output
 
 
 def _top1(model: nn.Module, batches: Iterable[Any]) -> float | None:

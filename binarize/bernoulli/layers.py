@@ -33,15 +33,7 @@ from binarize.layers.conv import BinaryConv2d
 from binarize.layers.layer import BinaryLayer, run_parts
 from binarize.layers.linear import BinaryLinear
 
-__all__ = [
-    "HARDENED_CLASSES",
-    "BernoulliConv2d",
-    "BernoulliLayer",
-    "BernoulliLinear",
-    "ExpectationLinear",
-    "bernoulli_class",
-    "is_soft",
-]
+__all__ = ["BernoulliConv2d", "BernoulliLayer", "BernoulliLinear", "ExpectationLinear"]
 
 # Of the running means of a channel's sums.
 _MOMENTUM = 0.1
@@ -65,7 +57,7 @@ class BernoulliLayer(BinaryLayer):
     def from_float(cls: type[Self], layer: nn.Module, **parts: Any) -> Self:
         """As of `BinaryLayer`. Sums of signs have another size than the float layer's: its bias stays with sums alone."""
         new = super().from_float(layer, **parts)
-        made = cast(Any, new)
+        made: Any = new
         out_channels = cls.channels_of(layer)[1]
         if made.weight_binarizer.reads == "sign":
             made.bias = nn.Parameter(made.weight.new_zeros(out_channels))
@@ -114,7 +106,7 @@ class BernoulliLayer(BinaryLayer):
             centre = mean.movedim(self.channel_axis, 0).flatten(1).mean(1)
             with torch.no_grad():
                 self.centre.lerp_(centre.to(self.centre.dtype), _MOMENTUM)
-        return centre - math.sqrt(self.fan_in) * cast(Tensor, self.bias)
+        return centre - math.sqrt(self.fan_in) * self.get_parameter("bias")
 
     @torch.no_grad()
     def calibrate_centre(self, x: Tensor) -> None:
@@ -149,14 +141,14 @@ class BernoulliLayer(BinaryLayer):
 
     def offset(self) -> Tensor:
         """What is learned of the threshold, beside its centre. Shape: (O,)."""
-        return -math.sqrt(self.fan_in) * cast(Tensor, self.bias).detach()
+        return -math.sqrt(self.fan_in) * self.get_parameter("bias").detach()
 
     @torch.no_grad()
     def harden(self) -> None:
         """Become a binary layer for good: latents signs, the cut between two sums the bias, inputs signed."""
-        weight, bias = self.weight, cast(Tensor, self.bias)
+        weight = self.weight
         if self.probabilities.reads == "sign":
-            bias.copy_(-nearest_cut(self.centre.double() + self.offset().double(), self.fan_in))
+            self.get_parameter("bias").copy_(-nearest_cut(self.centre.double() + self.offset().double(), self.fan_in))
             self.centre.zero_()
         weight.copy_(strict_sign(weight))
         self.probabilities.frozen.fill_(True)
@@ -234,36 +226,15 @@ class BernoulliConv2d(BernoulliLayer, BinaryConv2d):
         self._set_parts(layer, part)
 
     def _by_rows(self, a: Tensor, theta: Tensor, cut: Tensor, way: str, gradient: str) -> Tensor:
-        conv = cast(Any, self)
         n, _, height, width = a.shape
-        windows = F.unfold(a, conv.kernel_size, conv.dilation, 0, conv.stride).transpose(1, 2)
+        windows = F.unfold(a, self.kernel_size, self.dilation, 0, self.stride).transpose(1, 2)
         size = [
             (extent - gap * (side - 1) - 1) // step + 1
-            for extent, gap, side, step in zip((height, width), conv.dilation, conv.kernel_size, conv.stride)
+            for extent, gap, side, step in zip((height, width), self.dilation, self.kernel_size, self.stride)
         ]
-        weights, cuts = theta.flatten(1).chunk(conv.groups), cut.chunk(conv.groups)
+        weights, cuts = theta.flatten(1).chunk(self.groups), cut.chunk(self.groups)
         found = [
             sign_probability(part, weight, one, way, gradient)
-            for part, weight, one in zip(windows.chunk(conv.groups, -1), weights, cuts)
+            for part, weight, one in zip(windows.chunk(self.groups, -1), weights, cuts)
         ]
         return torch.cat(found, -1).transpose(1, 2).reshape(n, -1, *size)
-
-
-# Once hardened, each computes what the class in front of it in its order of resolution does.
-HARDENED_CLASSES = (BernoulliConv2d, BernoulliLinear, ExpectationLinear)
-
-
-def is_soft(layer: nn.Module) -> bool:
-    """Whether a layer is one of random signs that is not hardened yet."""
-    return isinstance(layer, BernoulliLayer) and layer.is_soft
-
-
-def bernoulli_class(cls: type[BinaryLayer], part: nn.Module | None) -> type[BinaryLayer]:
-    """The class of a layer with this weight binarizer, in place of `cls`: that itself where weights are no probabilities."""
-    if not isinstance(part, Probabilities):
-        return cls
-    if cls is BinaryConv2d:
-        return BernoulliConv2d
-    if cls is BinaryLinear:
-        return ExpectationLinear if part.reads == "sum" else BernoulliLinear
-    return cls

@@ -7,8 +7,6 @@ https://github.com/Ruichen0424/AB-BNN
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -40,11 +38,11 @@ class _Round(torch.autograd.Function):
     """x to the next integer; the gradient passes untouched."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: object, x: Tensor) -> Tensor:
         return x.round()
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
+    def backward(ctx: object, g: Tensor) -> Tensor:
         return g
 
 

@@ -58,11 +58,11 @@ class _HardForward(torch.autograd.Function):
     """The hard value, with the gradient of the soft one."""
 
     @staticmethod
-    def forward(ctx: Any, soft: Tensor, hard: Tensor) -> Tensor:
+    def forward(ctx: object, soft: Tensor, hard: Tensor) -> Tensor:
         return hard
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: object, *gradients: Tensor) -> tuple[Tensor, None]:
         return gradients[0], None
 
 

@@ -6,8 +6,6 @@ https://arxiv.org/abs/2310.11453
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -44,12 +42,12 @@ class _AbsMax(torch.autograd.Function):
     """x rounded to steps of its row's largest magnitude; the gradient passes untouched."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, channel_dim: int, largest: int) -> Tensor:
+    def forward(ctx: object, x: Tensor, channel_dim: int, largest: int) -> Tensor:
         step = wide(x).abs().amax(channel_dim, keepdim=True).clamp_min(smallest_divisor(x.dtype)) / largest
         return (wide(x) / step).round_().mul_(step).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: object, g: Tensor) -> tuple[Tensor, None, None]:
         return g, None, None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from binarize.bernoulli.layers import is_soft
+from binarize.bernoulli.classes import is_soft
 from binarize.calibration.norms import BehindBinary, batch_norms, reestimate
 from binarize.calibration.result import Calibration
 from binarize.errors import UsageError, way
@@ -80,7 +80,7 @@ def set_input(layer: BinaryLayer, x: Tensor, split: float = 0.0) -> bool:
             _move_to_split(part, x, split)
         if part is layer.threshold and part is not None:
             x = part(x)
-    centre: Any = getattr(layer, "calibrate_centre", None)
+    centre = getattr(layer, "calibrate_centre", None)
     if centre is not None and is_soft(layer):
         centre(x)
         found = True

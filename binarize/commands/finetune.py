@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -134,7 +135,7 @@ def finetune(
         from binarize.checkpoint.load import load
         from binarize.training.finetune import fit_module
         from binarize.training.prepare import prepare
-        from binarize.training.recipe import chosen_recipe
+        from binarize.training.recipe import chosen_recipe, one_stage
         from binarize.training.records.folder import TrainingFolder, is_main
         from binarize.training.starts import start_thresholds
 
@@ -147,16 +148,13 @@ def finetune(
     stored = target.open(resume, force, repeat=True)
     # The same command without --resume goes on too, where all it says is the same.
     known = stored if resume else None
-    if stored is not None and not stored.get("sealed", True):
-        screen.note(
-            f"{target.checkpoint} is of an older version: no digest tells whether it is what was written"
-        )
+    _note_age(screen, target, stored)
     with screen.stage("loading the model"):
         model = load(folder, source=source)
     changes = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "augment": augment}
     changes |= _settings(overrides)
     chosen = chosen_recipe(
-        model, recipe, changes, two_stage=two_stage, stage=stage, teacher=teacher, stored=known
+        model, recipe, changes, stage=one_stage(two_stage, stage), teacher=teacher, stored=known
     )
     shown = data_options.preprocessing(model, mean, std) if mean or std else None
     asked = _Asked(data, _validation(val), limit, data_root, download, shown)
@@ -181,6 +179,13 @@ def finetune(
     with screen.stage("writing"):
         target.finish(model, run.record())
     _tell(screen, run, target, rows)
+
+
+def _note_age(screen: Screen, target: TrainingFolder, stored: Mapping[str, Any] | None) -> None:
+    if stored is not None and not stored.get("sealed", True):
+        screen.note(
+            f"{target.checkpoint} is of an older version: no digest tells whether it is what was written"
+        )
 
 
 def _fit(

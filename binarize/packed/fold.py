@@ -26,7 +26,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from binarize.bernoulli.layers import HARDENED_CLASSES
+from binarize.bernoulli.classes import HARDENED_CLASSES
 from binarize.computed_weights import class_without
 from binarize.layers.classes import BINARY_CLASSES
 from binarize.layers.layer import BinaryLayer

@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from binarize.bernoulli.layers import is_soft
+from binarize.bernoulli.classes import is_soft
 from binarize.capture import capture
 from binarize.errors import CaptureError, UsageError, way
 from binarize.inputs.arguments import Images

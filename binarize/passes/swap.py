@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from binarize.attention.explicit import leave_fast_path
-from binarize.bernoulli.layers import bernoulli_class
+from binarize.bernoulli.classes import bernoulli_class
 from binarize.errors import CheckError, RewriteError
 from binarize.layers.classes import binary_class
 from binarize.layers.layer import BinaryLayer, Threshold

@@ -16,6 +16,7 @@ from binarize.errors import NothingToBinarizeError
 from binarize.planning.activations import ActivationChange, Choice, change_activations
 from binarize.planning.advice import advise
 from binarize.planning.edits import Edits, open_containers
+from binarize.planning.parts.around import Around
 from binarize.planning.parts.choose import choose_parts
 from binarize.planning.parts.fronts import binary_projections, find_fronts, with_front
 from binarize.planning.parts.layer_parts import LayerParts
@@ -50,7 +51,7 @@ def make_plan(
     if not choices:
         raise NothingToBinarizeError(_nothing(analysis, kept))
     activations, shortcuts, edits = _resolve(analysis, kept, choices)
-    parts = choose_parts(analysis, choices, activations, shortcuts, edits, one_sided, around)
+    parts = choose_parts(analysis, choices, edits, Around(activations, shortcuts, around, one_sided))
     decisions = tuple(
         with_front(kept[layer.name], edits.fronts.get(layer.name))
         if layer.name in kept

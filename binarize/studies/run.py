@@ -38,7 +38,7 @@ from binarize.training.evaluate import evaluate
 from binarize.training.evaluation.scores import Scores
 from binarize.training.finetune import fit_module
 from binarize.training.prepare import prepare
-from binarize.training.recipe import chosen_recipe
+from binarize.training.recipe import chosen_recipe, one_stage
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.records.metrics import read_metrics
 from binarize.training.records.run import DataOptions
@@ -144,13 +144,8 @@ class _Started:
         given = trial.recipe if trial.recipe is None or trial.recipe == "paper" else dict(trial.recipe)
         changes = self._changes(chosen_recipe(model, given))
         stage = trial.get("stage")
-        recipe = chosen_recipe(
-            model,
-            given,
-            changes,
-            two_stage=bool(trial.get("two_stage")),
-            stage=None if stage in (None, "none") else str(stage),
-        )
+        said = one_stage(bool(trial.get("two_stage")), None if stage in (None, "none") else str(stage))
+        recipe = chosen_recipe(model, given, changes, stage=said)
         return model, recipe, self._teachers([recipe.teacher], reference)
 
     def unwrapped(self, model: nn.Module) -> nn.Module:

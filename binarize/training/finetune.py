@@ -21,7 +21,7 @@ from binarize.modules.float_check import bare
 from binarize.training.data import Preprocessing
 from binarize.training.loop.objective import LabelLoss
 from binarize.training.prepare import prepare
-from binarize.training.recipe import chosen_recipe
+from binarize.training.recipe import chosen_recipe, one_stage
 from binarize.training.records.folder import TrainingFolder
 from binarize.training.records.run import DataOptions
 from binarize.training.starts import draw_latent_weights, start_thresholds
@@ -98,7 +98,7 @@ def finetune(
         bare(model),
         data,
         chosen_recipe(
-            model, recipe, changes, two_stage=two_stage, stage=stage, teacher=teacher, stored=stored
+            model, recipe, changes, stage=one_stage(two_stage, stage), teacher=teacher, stored=stored
         ),
         teacher=teacher,
         options=DataOptions(validation, limit, preprocessing=preprocessing),

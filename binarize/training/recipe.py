@@ -39,12 +39,24 @@ def recipe_of(model: nn.Module, published: bool = False) -> Recipe:
     return Recipe().changed(scheme.training_paper if published else scheme.training)
 
 
+# The word for inputs first, then weights too; the others are those of `frozen_by`.
+TWO_STAGES = "two-stage"
+
+
+def one_stage(two_stage: bool, stage: str | None) -> str | None:
+    """The word of `chosen_recipe` for these two options. Raises: UsageError, where both are given."""
+    if two_stage and stage is not None:
+        raise UsageError(
+            f"{way('--stage', 'stage')} and {way('--two-stage', 'two_stage')} name different stages; give one"
+        )
+    return TWO_STAGES if two_stage else stage
+
+
 def chosen_recipe(
     model: nn.Module,
     given: Mapping[str, Any] | str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
-    two_stage: bool = False,
     stage: str | None = None,
     teacher: object = None,
     stored: Mapping[str, Any] | None = None,
@@ -64,18 +76,14 @@ def chosen_recipe(
         recipe = recipe.changed(keys)
         asked |= set(keys)
     recipe = recipe.changed(changes)
-    if two_stage and stage is not None:
-        raise UsageError(
-            f"{way('--stage', 'stage')} and {way('--two-stage', 'two_stage')} name different stages; give one"
-        )
-    recipe = two_stages(recipe) if two_stage else recipe
-    recipe = recipe if stage is None else frozen_by(recipe, stage)
+    if stage is not None:
+        recipe = two_stages(recipe) if stage == TWO_STAGES else frozen_by(recipe, stage)
     stages_of(recipe)
     said = teacher is not None or "teacher" in asked
     if stored is None:
         return recipe if said else _with_known_teacher(recipe, "the recipe of the model's scheme")
     before = Recipe().changed(stored["record"]["recipe"])
-    asked |= {"stages"} if two_stage or stage is not None else set()
+    asked |= {"stages"} if stage is not None else set()
     for key in sorted(asked):
         if getattr(recipe, key) != getattr(before, key):
             raise UsageError(differs(key, getattr(before, key), getattr(recipe, key)))

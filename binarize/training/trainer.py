@@ -74,7 +74,7 @@ class SealedCheckpoints(TorchCheckpointIO):
         with whole_file(Path(path)) as draft:
             save_sealed(checkpoint, draft)
 
-    def load_checkpoint(self, path: str | Path, *arguments: Any, **options: Any) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | Path, *arguments: object, **options: object) -> dict[str, Any]:
         """What the file holds, read without torch's unpickler.
 
         Raises: CheckError, where its digest is another; SourceError, where it is damaged otherwise.

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binarize.bernoulli.layers import is_soft
+from binarize.bernoulli.classes import is_soft
 from binarize.layers.layer import BinaryLayer
 
 __all__ = ["watched_values"]

@@ -26,7 +26,7 @@ class Call:
     name: str
     steps: list[Step]
 
-    def bound(self, names: str, **defaults: Any) -> dict[str, Any]:
+    def bound(self, names: str, **defaults: object) -> dict[str, Any]:
         """Arguments by name. Raises: UsageError, where one is given that has no name here."""
         known = names.split()
         given = {**dict(zip(known, self.args)), **self.keywords}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from torch import nn
 
@@ -12,10 +12,11 @@ from binarize.analysis.layer import Layer
 from binarize.layers.shortcuts import ShortcutSpec
 from binarize.planning.activations import ActivationChange, Choice
 from binarize.planning.edits import Edits
+from binarize.planning.parts.around import Around
 from binarize.planning.parts.fronts import norm_in_front
 from binarize.planning.parts.homes import house_activations
 from binarize.planning.parts.layer_parts import LayerParts, channel_dim_of
-from binarize.planning.parts.random_signs import NOT_RANDOM, RandomSigns, reads_means
+from binarize.planning.parts.random_signs import reads_means
 from binarize.planning.record.edit import NewActivation
 from binarize.planning.record.edit_kinds import named_sizes
 from binarize.planning.shortcuts import ShortcutChange
@@ -26,18 +27,10 @@ __all__ = ["choose_parts"]
 
 
 def choose_parts(
-    analysis: Analysis,
-    choices: Mapping[str, Choice],
-    activations: Mapping[int, ActivationChange],
-    shortcuts: Mapping[str, ShortcutChange],
-    edits: Edits,
-    one_sided: Collection[str] = (),
-    around: RandomSigns = NOT_RANDOM,
+    analysis: Analysis, choices: Mapping[str, Choice], edits: Edits, around: Around
 ) -> dict[str, LayerParts]:
-    """The parts of every binarized layer; also finds a home for the activations that only the graph can reach.
-
-    `one_sided` names layers whose input has hardly more than one sign, whatever the graph tells of it.
-    """
+    """The parts of every binarized layer; also finds a home for the activations that only the graph can reach."""
+    activations, shortcuts = around.activations, around.shortcuts
     if analysis.graph.level == "walk":
         chosen = [layer for layer in analysis.layers if layer.name in choices]
         return {layer.name: _apart(layer, choices[layer.name], shortcuts[layer.name]) for layer in chosen}
@@ -56,13 +49,13 @@ def choose_parts(
         if part.norm is not None:
             norms |= dict.fromkeys(analysis.nodes[layer.name], f"{layer.name}.norm")
         inputs = [signs[j] for i in analysis.nodes[layer.name] for j in flow.data_inputs[i][:1]]
-        if layer.name in around.norms:
-            part.norm_word = f"its own centring for {around.norms[layer.name]}"
-        if layer.name in around.signed:
+        if layer.name in around.random_signs.norms:
+            part.norm_word = f"its own centring for {around.random_signs.norms[layer.name]}"
+        if layer.name in around.random_signs.signed:
             part.activation = NewActivation(Part("bernoulli.OutputSign"), 0, channel_dim_of(layer))
             part.activation_inside = True
         if choice.signed and part.input_norm is None and not reads_means(choice):
-            same_sign = layer.name in one_sided or any(sign != "any" for sign in inputs)
+            same_sign = layer.name in around.one_sided or any(sign != "any" for sign in inputs)
             threshold = choose_threshold(origins, site, choice.scheme.input, same_sign)
             if threshold is not None:
                 part.threshold, part.own_threshold = threshold.origin, threshold.own

@@ -148,7 +148,9 @@ class BernoulliLayer(BinaryLayer):
         """Become a binary layer for good: latents signs, the cut between two sums the bias, inputs signed."""
         weight = self.weight
         if self.probabilities.reads == "sign":
-            self.get_parameter("bias").copy_(-nearest_cut(self.centre.double() + self.offset().double(), self.fan_in))
+            self.get_parameter("bias").copy_(
+                -nearest_cut(self.centre.double() + self.offset().double(), self.fan_in)
+            )
             self.centre.zero_()
         weight.copy_(strict_sign(weight))
         self.probabilities.frozen.fill_(True)

@@ -21,7 +21,7 @@ def test_a_curve_names_its_ends_and_has_zero_as_dots() -> None:
 
 
 def test_show_says_formula_gradient_and_source_and_draws_both() -> None:
-    text = RUNNER.invoke(app, ["schemes", "show", "recu"]).stdout
+    text = RUNNER.invoke(app, ["schemes", "show", "recu"], env={"COLUMNS": "140"}).stdout
     for words in (
         "-E ln(2 - 2 tau)",
         "Source:",

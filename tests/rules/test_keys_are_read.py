@@ -114,6 +114,7 @@ NETS: dict[tuple[str, ...], Any] = {
     ("shortcut", "norm"): nets.Dense,
     ("shortcut", "nonlinearity"): nets.BasicBlocks,
     ("downsample",): nets.BasicBlocks,
+    ("head_norm",): nets.BasicBlocks,
 }
 
 
@@ -258,7 +259,11 @@ def read_in_training() -> set[str]:
     found: set[str] = set()
     for path in (Path(binarize.__file__).parent / "training").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("recipe"):
+            # A stage that freezes keeps its keys in a record of their own, which asks itself for some of them.
+            own = "self" if path.name == "shares.py" else "recipe"
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith(
+                ("recipe", "freezing", own)
+            ):
                 found.add(node.attr)
             elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
                 found.add(str(node.slice.value))

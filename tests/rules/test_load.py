@@ -205,7 +205,7 @@ def test_override_reaches_rules_of_the_command_line() -> None:
         ({"keep": ["a["]}, '--keep a[: "a[": "[" begins a range'),
         (
             {"shortcuts": "evry"},
-            'shortcuts is "evry"; expected one of never, missing, every; did you mean "every"?',
+            'shortcuts is "evry"; expected one of never, missing, every, residual; did you mean "every"?',
         ),
         ({"keep_last": -1}, "keep_last is -1; expected 0 or more"),
         ({"overrides": ["bdy.use=keep"]}, '--set bdy.use=keep: there is no rule "bdy"; did you mean "body"?'),

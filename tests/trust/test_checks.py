@@ -394,8 +394,9 @@ def test_a_part_is_a_class_of_our_binarizers_or_an_elementwise_one_of_torch(name
 
 @pytest.mark.parametrize("name", shipped_parts())
 def test_every_part_of_ours_resolves_by_both_names(name: str) -> None:
+    given = {"bernoulli.MaxPool": {"kernel_size": 2}, "fda.NoiseAdapter": {"features": 3}}.get(name, {})
     for one in (name, f"binarize.binarizers.{name}"):
-        assert isinstance(Part(one).build(channels=3, channel_dim=1, axis=0), nn.Module)
+        assert isinstance(Part(one, given).build(channels=3, channel_dim=1, axis=0), nn.Module)
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,6 @@ class _Valued(torch.fx.Proxy):
         return tracer.value_of(self.node)
 
     @property
-    def __class__(self) -> type:  # what isinstance asks
-        return Tensor if isinstance(self.value, Tensor) else _Valued
-
-    @__class__.setter
-    def __class__(self, kind: type) -> None:
-        raise TypeError("a step has no other class")
-
-    @property
     def asked(self) -> Any:
         """The value, for code that goes on with it as a Python number."""
         if isinstance(self.value, Tensor):
@@ -162,6 +154,12 @@ class ValuedTracer(torch.fx.Tracer):
     def _patched(self, root: nn.Module) -> Iterator[None]:
         """Within it `len` in the code of the modules, and torch's factories, take steps for numbers."""
 
+        # einops asks. A step must not say so by `__class__`: torch's own code then reads memory which no step has.
+        real: Callable[..., bool] = builtins.isinstance
+
+        def is_a(x: object, kinds: object) -> bool:
+            return real(x, kinds) or (type(x) is _Valued and real(x.value, Tensor) and real(x.value, kinds))
+
         def length(x: Any) -> Any:
             return x.shape[0] if type(x) is _Valued and isinstance(x.value, Tensor) else builtins.len(x)
 
@@ -176,6 +174,8 @@ class ValuedTracer(torch.fx.Tracer):
         with ExitStack() as stack:
             # torch looks up once which functions make tensors on a device; it must not find ours.
             _device_constructors()
+            setattr(builtins, "isinstance", is_a)  # noqa: B010
+            stack.callback(setattr, builtins, "isinstance", real)
             for name in _FACTORIES:
                 made = getattr(torch, name)
                 setattr(torch, name, of_steps(made))

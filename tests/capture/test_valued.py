@@ -89,3 +89,19 @@ def test_a_batch_that_decides_is_noticed() -> None:
 def test_the_numbers_in_a_tensor_answer_nothing(model: nn.Module) -> None:
     with pytest.raises(TraceError, match="the numbers in a tensor"):
         trace_on(_tracer, model, {"x": torch.ones(2, 3)})
+
+
+class _Powers(nn.Module):
+    """Functions of torch that take a number where others take a tensor."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert isinstance(x, Tensor) and len(x.shape) == 2
+        return torch.pow(x.abs() + 1, 0.5) + torch.where(x > 0, x, 0.0)
+
+
+def test_steps_are_no_tensors_to_torch() -> None:
+    before, model = isinstance, _Powers()
+    graph, _ = trace_on(_tracer, model, {"x": torch.randn(2, 3)})
+    assert isinstance is before
+    x = torch.randn(4, 3)
+    assert torch.equal(torch.fx.GraphModule(model, graph)(x), model(x))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -98,13 +98,7 @@ def _mean(
     input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
     columns, axes = _columns(input if dtype is None else input.to(dtype), dim)
-    total = columns.new_zeros(columns.shape[:-1])
-    for k in range(columns.shape[-1]):
-        total = total + columns[..., k]
-    y = total / columns.shape[-1]
-    for axis in axes if keepdim else ():
-        y = y.unsqueeze(axis)
-    return y
+    return _with_axes(_added(columns) / columns.shape[-1], axes if keepdim else ())
 
 
 def _conv_transpose(
@@ -135,12 +129,22 @@ def _sum(
     input: Tensor, dim: Axes = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
     columns, axes = _columns(input if dtype is None else input.to(dtype), dim)
+    return _with_axes(_added(columns), axes if keepdim else ())
+
+
+def _added(columns: Tensor) -> Tensor:
+    """The last axis, summed in the order of its indices. Shapes: (..., n) -> (...)."""
     total = columns.new_zeros(columns.shape[:-1])
     for k in range(columns.shape[-1]):
         total = total + columns[..., k]
-    for axis in axes if keepdim else ():
-        total = total.unsqueeze(axis)
     return total
+
+
+def _with_axes(y: Tensor, axes: Iterable[int]) -> Tensor:
+    """With axes of one place put in where others were summed away."""
+    for axis in axes:
+        y = y.unsqueeze(axis)
+    return y
 
 
 def _columns(input: Tensor, dim: Axes) -> tuple[Tensor, list[int]]:
